@@ -1,0 +1,27 @@
+from .data import load_dataset as load_dataset
+from .device import computing as computing
+from .device import resolve as resolve
+from .model import CNN as CNN
+from .model import summary as summary
+from .stages import trace as trace
+from .state import export_state as export_state
+from .state import import_state as import_state
+from .steps import eval_step as eval_step
+from .steps import train_step as train_step
+from .train import evaluate as evaluate
+from .train import fit as fit
+
+__all__ = [
+    "CNN",
+    "computing",
+    "eval_step",
+    "evaluate",
+    "export_state",
+    "fit",
+    "import_state",
+    "load_dataset",
+    "resolve",
+    "summary",
+    "trace",
+    "train_step",
+]

@@ -1,0 +1,74 @@
+"""Where and how JAX computes: device, precision, determinism, waiting for it."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jax import Array
+from jaxtyping import Float, Int64
+
+from parity.contract.errors import DeviceError
+from parity.contract.recipe import Recipe
+
+
+def resolve(recipe: Recipe) -> Recipe:
+    """Return the recipe with `auto` replaced: JAX's default device, and jit mode.
+
+    Raises:
+        DeviceError: the device is not on this machine.
+    """
+    device, mode = recipe.device, recipe.mode
+    if device == "auto":
+        backend = jax.default_backend()
+        device = "cuda" if backend == "gpu" else backend
+    if mode == "auto":
+        mode = "jit"
+    jax_device(device)
+    return dataclasses.replace(recipe, device=device, mode=mode)
+
+
+def jax_device(device: str) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm] - untyped
+    """Return JAX's first device of that platform: cpu, cuda or tpu.
+
+    Raises:
+        DeviceError: it is not on this machine.
+    """
+    try:
+        return jax.devices(device)[0]
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(
+            f"device {device}: JAX {jax.__version__} does not have it ({reason});"
+            f" install cnn-parity[{device}] on a machine that has one, or use --device cpu"
+        ) from None
+
+
+@contextlib.contextmanager
+def computing(recipe: Recipe) -> Iterator[None]:
+    """Compute at the precision that the dtype promises, on the recipe's device, inside this block.
+
+    Matrix products and convolutions are exact to the dtype: no TF32 on a GPU, no bfloat16 passes on
+    a TPU. 64-bit types are on for float64 only: with them, Optax would correct its bias in float64.
+    """
+    with (
+        jax.enable_x64(recipe.dtype == "float64"),
+        jax.default_matmul_precision("highest"),
+        jax.default_device(jax_device(recipe.device)),
+    ):
+        yield
+
+
+def to_device(
+    images: Float[np.ndarray, "B 1 28 28"], labels: Int64[np.ndarray, "B"], recipe: Recipe
+) -> tuple[Array, Array]:
+    """Return a canonical batch as JAX's: images (B, 28, 28, 1), labels int32."""
+    device = jax_device(recipe.device)
+    native = images.transpose(0, 2, 3, 1), labels.astype(np.int32)
+    return jax.device_put(native[0], device), jax.device_put(native[1], device)
+
+
+def to_host(scalars: list[Array]) -> Float[np.ndarray, "steps"]:
+    """Wait for the device and return scalars as float64."""
+    return np.array(jax.device_get(scalars), dtype=np.float64)

@@ -1,0 +1,88 @@
+"""The network: Conv(1→16, 3×3) → ReLU → max-pool 2×2 → flatten → Linear(2704→10).
+
+Shapes: B batch, C channels, H height, W width; Flax's images are (B, H, W, C).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jaxtyping import Float
+
+from parity.contract.backend import Layer
+
+
+class Activations(NamedTuple):
+    """The output of every layer, in order."""
+
+    conv1: Float[Array, "B 26 26 16"]
+    relu: Float[Array, "B 26 26 16"]
+    pool: Float[Array, "B 13 13 16"]
+    flatten: Float[Array, "B 2704"]
+    logits: Float[Array, "B 10"]
+
+
+class CNN(nnx.Module):
+    """27,210 parameters: 144 + 16 in conv1, 27,040 + 10 in fc1. Their values come from outside."""
+
+    def __init__(self, *, dtype: jnp.dtype) -> None:
+        no_values = {
+            "kernel_init": nnx.initializers.zeros_init(),
+            "bias_init": nnx.initializers.zeros_init(),
+            "rngs": nnx.Rngs(0),
+        }
+        self.conv1 = nnx.Conv(
+            1,
+            16,
+            kernel_size=(3, 3),
+            strides=(1, 1),
+            padding="VALID",
+            use_bias=True,
+            dtype=dtype,
+            param_dtype=dtype,
+            precision=jax.lax.Precision.HIGHEST,
+            **no_values,
+        )
+        self.fc1 = nnx.Linear(
+            13 * 13 * 16,
+            10,
+            use_bias=True,
+            dtype=dtype,
+            param_dtype=dtype,
+            precision=jax.lax.Precision.HIGHEST,
+            **no_values,
+        )
+
+    def stages(self, images: Float[Array, "B 28 28 1"]) -> Activations:
+        """Return the output of every layer, in order."""
+        conv1 = self.conv1(images)  # (B, 26, 26, 16)
+        relu = nnx.relu(conv1)
+        pool = nnx.max_pool(relu, (2, 2), strides=(2, 2), padding="VALID")  # (B, 13, 13, 16)
+        flatten = pool.reshape(pool.shape[0], -1)  # (B, 2704), in the order H, W, C
+        logits = self.fc1(flatten)  # (B, 10)
+        return Activations(conv1, relu, pool, flatten, logits)
+
+    def __call__(self, images: Float[Array, "B 28 28 1"]) -> Float[Array, "B 10"]:
+        """Return the logits."""
+        return self.stages(images).logits
+
+
+def summary() -> list[Layer]:
+    """Describe each layer: its output shape and the sizes of its weight and bias."""
+    model = nnx.eval_shape(lambda: CNN(dtype=jnp.float32))
+    images = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
+    outputs = nnx.eval_shape(lambda m, x: m.stages(x), model, images)
+    names = ("conv1", "relu", "pool", "flatten", "fc1")
+    layers = {"conv1": model.conv1, "fc1": model.fc1}
+    return [
+        Layer(
+            name,
+            tuple(output.shape[1:]),
+            tuple(p.size for p in (layers[name].kernel, layers[name].bias))
+            if name in layers
+            else (),
+        )
+        for name, output in zip(names, outputs, strict=True)
+    ]

@@ -1,0 +1,119 @@
+"""The border between JAX's state and the canonical one, which has PyTorch's layout."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+
+from jaxcnn.device import jax_device
+from jaxcnn.model import CNN
+from jaxcnn.optim import OptState, adam
+from parity.contract.errors import StateError
+from parity.contract.parameters import Arrays, State
+from parity.contract.recipe import Recipe
+
+
+class Row(NamedTuple):
+    """Where Flax keeps a parameter, and how its layout and the canonical one become each other."""
+
+    path: tuple[str, str]
+    to_native: Callable[[np.ndarray], np.ndarray]
+    to_canonical: Callable[[np.ndarray], np.ndarray]
+
+
+def _same(array: np.ndarray) -> np.ndarray:
+    return array
+
+
+LAYOUT = {
+    "conv1.weight": Row(
+        ("conv1", "kernel"),
+        lambda w: w.transpose(2, 3, 1, 0),  # O, I, H, W → H, W, I, O
+        lambda w: w.transpose(3, 2, 0, 1),
+    ),
+    "conv1.bias": Row(("conv1", "bias"), _same, _same),
+    "fc1.weight": Row(
+        ("fc1", "kernel"),  # flattened in the order H, W, C
+        lambda w: w.reshape(10, 16, 13, 13).transpose(2, 3, 1, 0).reshape(2704, 10),
+        lambda w: w.reshape(13, 13, 16, 10).transpose(3, 2, 0, 1).reshape(10, 2704),
+    ),
+    "fc1.bias": Row(("fc1", "bias"), _same, _same),
+}
+"""One row a parameter, for weights, gradients and both moments."""
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params", "opt_state"],
+    meta_fields=["graphdef", "transform"],
+)
+@dataclass(frozen=True)
+class TrainState:
+    """What a step reads and returns; the arrays are data, the rest is known to the compiler."""
+
+    params: nnx.State
+    opt_state: OptState
+    graphdef: nnx.GraphDef[CNN]
+    transform: optax.GradientTransformation
+
+
+def import_state(state: State, recipe: Recipe) -> TrainState:
+    """Build model and optimiser on the recipe's device from a canonical state, by copy.
+
+    Raises:
+        StateError: the state's dtype is not the recipe's.
+    """
+    if state.dtype != recipe.dtype:
+        raise StateError(f"the state is {state.dtype}, but the recipe asks for {recipe.dtype}")
+    model = nnx.eval_shape(lambda: CNN(dtype=jnp.dtype(recipe.dtype)))
+    graphdef, shapes = nnx.split(model, nnx.Param)
+    params, mu, nu = (
+        _to_native(arrays, shapes, recipe) for arrays in (state.params, state.adam_m, state.adam_v)
+    )
+    transform, (adam_state, rest) = adam(params, lr=recipe.lr)
+    count = jax.device_put(np.int32(state.step), jax_device(recipe.device))
+    opt_state = (adam_state._replace(count=count, mu=mu, nu=nu), rest)
+    return TrainState(params, opt_state, graphdef, transform)
+
+
+def export_state(state: TrainState) -> State:
+    """Return a canonical copy of model and optimiser."""
+    adam_state = state.opt_state[0]
+    return State(
+        params=export_arrays(state.params),
+        adam_m=export_arrays(cast(nnx.State, adam_state.mu)),
+        adam_v=export_arrays(cast(nnx.State, adam_state.nu)),
+        step=int(np.asarray(adam_state.count)),
+    )
+
+
+def export_arrays(tree: nnx.State) -> Arrays:
+    """Return canonical copies of parameters, gradients or moments."""
+    native = nnx.to_pure_dict(tree)
+    return {
+        name: export_array(row.to_canonical(np.asarray(native[row.path[0]][row.path[1]])))
+        for name, row in LAYOUT.items()
+    }
+
+
+def export_array(array: Array | np.ndarray) -> np.ndarray:
+    """Return a contiguous NumPy copy."""
+    return np.array(array, order="C", copy=True)
+
+
+def _to_native(arrays: Arrays, shapes: nnx.State, recipe: Recipe) -> nnx.State:
+    device = jax_device(recipe.device)
+    native: dict[str, dict[str, Array]] = {}
+    for name, row in LAYOUT.items():
+        value = np.array(row.to_native(arrays[name]), order="C", copy=True)
+        native.setdefault(row.path[0], {})[row.path[1]] = jax.device_put(value, device)
+    tree = jax.tree.map(lambda shape: shape, shapes)  # a copy: the next line fills it in place
+    nnx.replace_by_pure_dict(tree, native)
+    return tree

@@ -1,0 +1,74 @@
+"""Comparison of two arrays: evidence, from which pass or fail is derived."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from parity.tolerances import Expectation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How near an array is to what it should be, at the element that is farthest off its bound."""
+
+    stage: str
+    elements: int
+    outside: int
+    """Elements outside their bound."""
+    index: tuple[int, ...]
+    """Place of the worst element, in canonical layout."""
+    got: float
+    expected: float
+    error: float
+    bound: float
+    scale: float
+    """Largest absolute value that the stage should have."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether something was compared, and every element lies within its bound."""
+        return self.elements > 0 and self.outside == 0
+
+    @property
+    def ratio(self) -> float:
+        """Error over bound of the worst element; 0 for no error at all."""
+        return 0.0 if self.error == 0 else self.error / self.bound if self.bound else np.inf
+
+    def __str__(self) -> str:
+        place = ", ".join(map(str, self.index))
+        return (
+            f"{self.stage}[{place}] is {self.got:.9g}, should be {self.expected:.9g}:"
+            f" error {self.error:.3g}, bound {self.bound:.3g};"
+            f" {self.outside:,} of {self.elements:,} elements outside"
+        )
+
+
+def compare(stage: str, got: np.ndarray, expected: Expectation) -> Comparison:
+    """Compare a stage, element by element, with what it should be.
+
+    A value that is not finite is outside any bound.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    value, bound = np.asarray(expected.value), np.asarray(expected.bound)
+    if got.shape != value.shape:
+        raise ValueError(f"{stage}: expected shape {value.shape}, got {got.shape}")
+    error = np.abs(got.astype(np.float64) - value)
+    outside = ~(error <= bound)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(error == 0, 0, error / bound)
+    ratio = np.where(np.isnan(ratio), np.inf, ratio)
+    index = np.unravel_index(ratio.argmax(), ratio.shape) if ratio.size else ()
+    worst = [float(array[index]) if ratio.size else 0.0 for array in (got, value, error, bound)]
+    return Comparison(
+        stage=stage,
+        elements=ratio.size,
+        outside=int(outside.sum()),
+        index=tuple(int(i) for i in index),
+        got=worst[0],
+        expected=worst[1],
+        error=worst[2],
+        bound=worst[3],
+        scale=float(np.abs(value).max(initial=0)),
+    )

@@ -1,0 +1,74 @@
+"""What the command lines show: epochs as they end, a progress bar on a terminal, tables."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from parity.contract.backend import Layer
+from parity.contract.datasets import Dataset
+from parity.contract.history import Epoch, Observer
+from parity.contract.recipe import Recipe
+
+
+def describe(backend: str, recipe: Recipe) -> str:
+    """Return a line that says what is computed, on which data, where and how."""
+    return (
+        f"{backend}: {recipe.dataset}, {recipe.device}, {recipe.mode}, {recipe.dtype},"
+        f" seed {recipe.seed}"
+    )
+
+
+class ConsoleObserver(Observer):
+    """Prints a line an epoch, above a progress bar where standard output is a terminal."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._console = Console(highlight=False, markup=False, soft_wrap=True)
+        self._epochs = recipe.epochs
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
+        images = f"{len(dataset.train)} + {len(dataset.test)} images"
+        self._console.print(f"{describe(backend, recipe)}, {images}")
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        label = f"epoch {epoch}/{self._epochs}"
+        self._bar.update(self._task, description=label, completed=step, total=steps)
+
+    def epoch(self, record: Epoch) -> None:
+        self._console.print(str(record))
+
+
+def summary_lines(layers: list[Layer]) -> list[str]:
+    """Return a table of layers, output shapes and parameters, and their sum below it."""
+    lines = [f"{'layer':<9}{'output shape':<20}parameters"]
+    for name, shape, sizes in layers:
+        axes = ", ".join(map(str, shape))
+        parts = " + ".join(f"{size:,}" for size in sizes)
+        count = f"{parts} = {sum(sizes):,}" if sizes else "0"
+        lines.append(f"{name:<9}{f'(B, {axes})':<20}{count}")
+    totals = [sum(layer.parameters) for layer in layers if layer.parameters]
+    parts = " + ".join(f"{total:,}" for total in totals)
+    return [*lines, f"{parts} = {sum(totals):,} parameters"]

@@ -1,0 +1,69 @@
+"""What a download leaves behind: all four files of a data set, verified, or nothing."""
+
+import contextlib
+import io
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from parity.contract.datasets import FILES, Source, read_files
+from parity.contract.errors import DataError
+
+
+def download_files(
+    source: Source, directory: Path, fetch: Callable[[Path], dict[str, Path]]
+) -> dict[str, Path]:
+    """Download a data set's files to `directory`/FOLDER/raw, where torchvision keeps them too.
+
+    Args:
+        source: the data set.
+        directory: the data folder; created if need be, and removed again if the download fails.
+        fetch: downloads all files to the folder it is given and returns where each lies; raises
+            OSError where it cannot.
+
+    Raises:
+        DataError: there is no network, the server does not have the files, or they are not the
+            published ones.
+    """
+    try:
+        with staging(directory) as folder, quiet_in_a_pipe():
+            files = fetch(folder)
+            read_files(source, files)
+            raw = directory / source.folder / "raw"
+            raw.mkdir(parents=True, exist_ok=True)
+            return {file: files[file].replace(raw / f"{file}.gz") for file in FILES}
+    except OSError as error:
+        raise _unavailable(source, directory, error) from None
+
+
+@contextlib.contextmanager
+def staging(directory: Path) -> Iterator[Path]:
+    """Give a temporary folder inside `directory`; if the block fails, nothing of either is left."""
+    created = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=directory) as folder:
+            yield Path(folder)
+    except BaseException:
+        for path in created:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def quiet_in_a_pipe() -> Iterator[None]:
+    """Keep a library's progress off standard output, and off standard error unless it is seen."""
+    with contextlib.ExitStack() as stack:
+        if not sys.stderr.isatty():
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
+
+
+def _unavailable(source: Source, directory: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{source.name} is not in {directory} and could not be downloaded ({error});"
+        " put its four IDX files there, or use --dataset digits, which needs no network"
+    )

@@ -1,0 +1,33 @@
+"""The errors that a user can mend; each says what, got, expected and what helps."""
+
+
+class CnnParityError(Exception):
+    """Base of every error that the command lines print as one line instead of a traceback."""
+
+    exit_code = 2
+
+
+class RecipeError(CnnParityError, ValueError):
+    """A recipe's field, or a command line's option, has a value that is not allowed."""
+
+
+class DataError(CnnParityError):
+    """A data set is missing, damaged, or not the one that was asked for."""
+
+
+class DeviceError(CnnParityError):
+    """A device, or the compiler that a mode needs, is not on this machine."""
+
+
+class StateError(CnnParityError, ValueError):
+    """Parameters or optimiser state have the wrong names, shapes or dtype."""
+
+
+class OutputError(CnnParityError):
+    """A result could not be written where it was asked for."""
+
+
+class DivergenceError(CnnParityError):
+    """The loss is no longer a finite number."""
+
+    exit_code = 1

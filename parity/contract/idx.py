@@ -1,0 +1,78 @@
+"""Reader of IDX files, MNIST's format, that trusts nothing it reads.
+
+An IDX file is a big-endian header (two zero bytes, a type code, the number of dimensions, then each
+dimension as an unsigned 32-bit integer) followed by the values in C order.
+"""
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from parity.contract.errors import DataError
+
+_UINT8 = 0x08
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_idx(path: Path, *, shape: tuple[int, ...]) -> np.ndarray:
+    """Read a uint8 array of a known shape from an IDX file, gzipped or not.
+
+    Nothing is allocated on the word of the file: the header must announce `shape`.
+
+    Raises:
+        DataError: the file cannot be read, is damaged, or holds something else; names the file.
+    """
+    try:
+        with path.open("rb") as raw:
+            zipped = raw.read(2) == _GZIP_MAGIC
+            raw.seek(0)
+            with gzip.GzipFile(fileobj=raw) if zipped else raw as file:
+                return _read(file, shape)
+    except _MalformedError as error:
+        raise DataError(f"{path} {error}; replace it with the original file") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path} is a truncated or damaged gzip file ({error}); replace it with the original"
+        ) from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+class _MalformedError(Exception):
+    """The content is not the IDX file that was expected."""
+
+
+def _read(file: BinaryIO | gzip.GzipFile, shape: tuple[int, ...]) -> np.ndarray:
+    magic = bytes([0, 0, _UINT8, len(shape)])
+    got = file.read(4)
+    if got != magic:
+        raise _MalformedError(
+            f"is not an IDX file of {len(shape)}-dimensional bytes:"
+            f" its magic number is 0x{got.hex() or '(none)'}, expected 0x{magic.hex()}"
+        )
+    header = file.read(4 * len(shape))
+    if len(header) != 4 * len(shape):
+        raise _MalformedError("ends inside its header")
+    announced = tuple(int(n) for n in np.frombuffer(header, dtype=">u4"))
+    if announced != shape:
+        raise _MalformedError(f"announces {_times(announced)} values, expected {_times(shape)}")
+    size = math.prod(shape)
+    body = file.read(size + 1)
+    if len(body) != size:
+        how = "is too long" if len(body) > size else f"has {len(body)}"
+        raise _MalformedError(f"announces {size} bytes of values but {how}")
+    return np.frombuffer(body, dtype=np.uint8).reshape(shape)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(str(n) for n in shape)
+
+
+def unpacked(path: Path) -> bytes:
+    """Return the content of an IDX file that `read_idx` has accepted, unzipped if it is gzipped."""
+    content = path.read_bytes()
+    return gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content

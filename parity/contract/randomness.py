@@ -1,0 +1,42 @@
+"""Framework-neutral randomness: the same seed gives every backend the same weights and batches.
+
+The streams are those of `numpy.random.RandomState`, which NumPy has frozen (NEP 19), so that a
+seed means the same training on every version of NumPy, PyTorch and JAX.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Int64
+
+_PARAMETERS, _BATCHES = 0, 1
+
+
+def parameter_stream(seed: int) -> np.random.RandomState:
+    """Return the stream that the initial parameters of `seed` are drawn from."""
+    return _stream(seed, _PARAMETERS)
+
+
+def batches(
+    *, seed: int, epoch: int, examples: int, batch_size: int
+) -> Iterator[Int64[np.ndarray, "batch"]]:
+    """Yield the indices of each batch of one epoch, in a shuffled order.
+
+    Args:
+        seed: the recipe's seed.
+        epoch: number of the epoch, from 1; each has an order of its own.
+        examples: size of the training set; each index in [0, examples) comes exactly once.
+        batch_size: indices in a batch; the last batch has the remainder.
+    """
+    order = _stream(seed, _BATCHES, epoch).permutation(examples).astype(np.int64)
+    for start in range(0, examples, batch_size):
+        yield order[start : start + batch_size]
+
+
+def batch_count(examples: int, batch_size: int) -> int:
+    """Return the number of batches in an epoch, the short last one included."""
+    return -(-examples // batch_size)
+
+
+def _stream(seed: int, *key: int) -> np.random.RandomState:
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed, spawn_key=key)))

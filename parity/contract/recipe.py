@@ -1,0 +1,83 @@
+"""What to train, and how: one frozen dataclass behind the command lines, the API and the files."""
+
+import dataclasses
+import math
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from parity.contract.errors import RecipeError
+
+DatasetName = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
+Device = Literal["auto", "cpu", "cuda", "tpu"]
+Mode = Literal["auto", "jit", "eager"]
+DType = Literal["float32", "float64"]
+
+ADAM_B1 = 0.9
+"""Decay of Adam's first moment (Kingma & Ba 2015)."""
+ADAM_B2 = 0.999
+"""Decay of Adam's second moment."""
+ADAM_EPS = 1e-8
+"""Added to the root of the second moment, outside the root."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A whole training: data, schedule, seed and where it runs.
+
+    Raises:
+        RecipeError: a field has a value that is not allowed; names field, value and what is.
+    """
+
+    dataset: DatasetName = "mnist"
+    """Data set. digits ships with scikit-learn and needs no network."""
+    data_dir: Path | None = None
+    """Folder of the data set's IDX files. Default: $CNN_DATA_DIR, else ./data."""
+    epochs: int = 10
+    """Passes over the training images."""
+    batch_size: int = 64
+    """Images in a step; the last batch of an epoch may be smaller."""
+    lr: float = 1e-3
+    """Adam's learning rate."""
+    seed: int = 0
+    """Seed of the initial weights and of the batch order."""
+    limit: int | None = None
+    """Train on the first LIMIT training images only."""
+    device: Device = "auto"
+    """Where to compute. auto: the accelerator that the framework finds, else the CPU."""
+    mode: Mode = "auto"
+    """Compiled or op by op. auto: what is usual, jit for JAX and eager for PyTorch."""
+    dtype: DType = "float32"
+    """Precision of weights, activations and optimiser state."""
+
+    def __post_init__(self) -> None:
+        for name, annotation in typing.get_type_hints(type(self)).items():
+            if typing.get_origin(annotation) is Literal:
+                _require_choice(name, getattr(self, name), typing.get_args(annotation))
+        if self.data_dir is not None and not isinstance(self.data_dir, str | Path):
+            raise RecipeError(f"data_dir must be a path, got {self.data_dir!r}")
+        _require_integer("epochs", self.epochs, at_least=1)
+        _require_integer("batch_size", self.batch_size, at_least=1)
+        _require_integer("seed", self.seed, at_least=0)
+        if self.limit is not None:
+            _require_integer("limit", self.limit, at_least=1)
+        number = isinstance(self.lr, int | float) and not isinstance(self.lr, bool)
+        if not number or not (math.isfinite(self.lr) and self.lr > 0):
+            raise RecipeError(f"lr must be a finite number above 0, got {self.lr!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as JSON values, Adam's fixed hyperparameters included."""
+        fields = dataclasses.asdict(self)
+        fields["data_dir"] = None if self.data_dir is None else str(self.data_dir)
+        return {**fields, "b1": ADAM_B1, "b2": ADAM_B2, "eps": ADAM_EPS}
+
+
+def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise RecipeError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _require_integer(name: str, value: object, *, at_least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise RecipeError(f"{name} must be an integer of at least {at_least}, got {value!r}")

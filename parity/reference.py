@@ -1,0 +1,114 @@
+"""The network and its gradients by hand, in NumPy float64: what both backends are judged against.
+
+It shares no code with them. Each function is one stage; its docstring has the formula. Shapes: B
+images, O = 16 filters, H = W = 26 positions of a filter, 13×13 pooling windows, K = 10 classes.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+Images = Float[np.ndarray, "B 1 28 28"]
+Maps = Float[np.ndarray, "B 16 26 26"]
+Pooled = Float[np.ndarray, "B 16 13 13"]
+Logits = Float[np.ndarray, "B 10"]
+
+
+def conv1(
+    images: Images,
+    weight: Float[np.ndarray, "16 1 3 3"],
+    bias: Float[np.ndarray, "16"],
+) -> Maps:
+    """y[b,o,h,w] = bias[o] + Σ_ij weight[o,0,i,j] · x[b,0,h+i,w+j]: no padding, no flipping."""
+    y = np.einsum("bhwij,oij->bohw", _patches(images), weight[:, 0], optimize=True)
+    return y + bias[:, None, None]
+
+
+def relu(x: Maps) -> Maps:
+    """Y = max(x, 0)."""
+    return np.where(x > 0, x, 0)
+
+
+def pool(x: Maps) -> Pooled:
+    """y[b,o,h,w] is the largest of x[b,o,2h:2h+2,2w:2w+2]."""
+    return _windows(x).max(axis=-1)
+
+
+def flatten(x: Pooled) -> Float[np.ndarray, "B 2704"]:
+    """y[b,169o+13h+w] = x[b,o,h,w]."""
+    return x.reshape(len(x), 2704)
+
+
+def fc1(
+    x: Float[np.ndarray, "B 2704"],
+    weight: Float[np.ndarray, "10 2704"],
+    bias: Float[np.ndarray, "10"],
+) -> Logits:
+    """z[b,k] = bias[k] + Σ_n weight[k,n] · x[b,n]."""
+    return x @ weight.T + bias
+
+
+def log_softmax(z: Logits) -> Logits:
+    """Log p[b,k] = z[b,k] − max z[b] − log Σ_j exp(z[b,j] − max z[b])."""
+    shifted = z - z.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def loss(z: Logits, labels: Int64[np.ndarray, "B"]) -> float:
+    """L = −1/B Σ_b log p[b,label_b]: mean cross-entropy, in nats."""
+    return float(-log_softmax(z)[np.arange(len(z)), labels].mean())
+
+
+def logits_gradient(z: Logits, labels: Int64[np.ndarray, "B"]) -> Logits:
+    """∂L/∂z[b,k] = (p[b,k] − [k = label_b]) / B."""
+    return (np.exp(log_softmax(z)) - one_hot(labels)) / len(z)
+
+
+def fc1_gradients(
+    gradient: Logits, x: Float[np.ndarray, "B 2704"]
+) -> tuple[Float[np.ndarray, "10 2704"], Float[np.ndarray, "10"]]:
+    """∂L/∂weight[k,n] = Σ_b g[b,k] · x[b,n] and ∂L/∂bias[k] = Σ_b g[b,k], with g = ∂L/∂z."""
+    return gradient.T @ x, gradient.sum(axis=0)
+
+
+def conv1_gradients(
+    gradient: Logits,
+    fc1_weight: Float[np.ndarray, "10 2704"],
+    passed: Bool[np.ndarray, "B 16 26 26"],
+    images: Images,
+) -> tuple[Float[np.ndarray, "16 1 3 3"], Float[np.ndarray, "16"]]:
+    """∂L/∂weight[o,0,i,j] = Σ_bhw d[b,o,h,w] · x[b,0,h+i,w+j] and ∂L/∂bias[o] = Σ_bhw d[b,o,h,w].
+
+    d is ∂L/∂conv1: Σ_k g[b,k] · fc1_weight[k,n] where `passed`, n the pooling window that (h, w)
+    lies in, and 0 elsewhere.
+    """
+    pooled = (gradient @ fc1_weight).reshape(-1, 16, 13, 13)
+    d = pooled.repeat(2, axis=2).repeat(2, axis=3) * passed
+    weight = np.einsum("bohw,bhwij->oij", d, _patches(images), optimize=True)
+    return weight[:, None], d.sum(axis=(0, 2, 3))
+
+
+def passed(x: Maps) -> Bool[np.ndarray, "B 16 26 26"]:
+    """Return where conv1's output x reaches the loss: above 0 and the first largest of its window.
+
+    ReLU's derivative at 0 is 0; of equal values in a pooling window, the first in the order
+    (0,0), (0,1), (1,0), (1,1) is the one that is passed on.
+    """
+    windows = _windows(relu(x))
+    first = windows.argmax(axis=-1)[..., None] == np.arange(4)
+    position = first.reshape(*first.shape[:-1], 2, 2).transpose(0, 1, 2, 4, 3, 5)
+    return position.reshape(x.shape) & (x > 0)
+
+
+def one_hot(labels: Int64[np.ndarray, "B"]) -> Logits:
+    """y[b,k] = [k = label_b]."""
+    return np.eye(10)[labels]
+
+
+def _patches(images: Images) -> Float[np.ndarray, "B 26 26 3 3"]:
+    return np.lib.stride_tricks.sliding_window_view(images[:, 0], (3, 3), axis=(1, 2))
+
+
+def _windows(x: Maps) -> Float[np.ndarray, "B 16 13 13 4"]:
+    """Return the four values of each pooling window, row by row."""
+    split = x.reshape(len(x), 16, 13, 2, 13, 2).transpose(0, 1, 2, 4, 3, 5)
+    return split.reshape(len(x), 16, 13, 13, 4)

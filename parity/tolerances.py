@@ -1,0 +1,154 @@
+"""How far a correct stage may lie from the oracle: derived from the precision, never chosen.
+
+Each stage is judged on the subject's own inputs: the oracle takes what the subject computed
+upstream as exact, and the bound allows what rounding can do in that one stage. So the first stage
+outside its bound is the one that is wrong, and nothing is propagated.
+
+A sum of n products that is rounded at each operation errs by at most λ·√n·u·Σ|aᵢbᵢ| with
+probability at least 1 − 2n·exp(−λ²/2) (Higham & Mary 2019, Theorem 3.1), u the unit roundoff.
+Σ|aᵢbᵢ| is the oracle's own formula on absolute values. The oracle is rounded too, in float64.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from parity import reference
+from parity.contract.backend import Trace
+from parity.contract.parameters import State
+
+CONFIDENCE = 6.0
+"""λ. For one rounding the theorem's chance of a false alarm is 2·exp(−18) = 3e-8, and rounding
+errors are far from the worst case that it assumes."""
+
+
+Array = np.ndarray
+
+
+class Expectation(NamedTuple):
+    """What the oracle makes of a subject's own inputs to a stage, and how near it must be."""
+
+    value: np.ndarray
+    bound: np.ndarray
+    """Largest absolute error of each element; 0 where the stage must be exact to the bit."""
+
+
+def expectations(
+    trace: Trace,
+    state: State,
+    images: Float[np.ndarray, "B 1 28 28"],
+    labels: Int64[np.ndarray, "B"],
+) -> dict[str, Expectation]:
+    """Return what each stage of a subject's trace should be, given its own earlier stages.
+
+    Args:
+        trace: what the subject computed, in its own precision.
+        state: the parameters it computed from.
+        images: its input.
+        labels: likewise.
+    """
+    t = {name: np.asarray(value, dtype=np.float64) for name, value in trace.items()}
+    p = {name: np.asarray(value, dtype=np.float64) for name, value in state.params.items()}
+    x = np.asarray(images, dtype=np.float64)
+    rounding = _Rounding(trace["logits"].dtype)
+    passed = reference.passed(t["conv1"])
+
+    def conv1_gradients(gradient: Array, weight: Array, images: Array) -> tuple[Array, Array]:
+        return reference.conv1_gradients(gradient, weight, passed, images)
+
+    (conv1,) = rounding.of_sums(
+        lambda *args: (reference.conv1(*args),), 10, x, p["conv1.weight"], p["conv1.bias"]
+    )
+    (logits,) = rounding.of_sums(
+        lambda *args: (reference.fc1(*args),), 2705, t["flatten"], p["fc1.weight"], p["fc1.bias"]
+    )
+    gradient, batch = t["grad.logits"], len(labels)
+    fc1_weight, fc1_bias = rounding.of_sums(reference.fc1_gradients, batch, gradient, t["flatten"])
+    conv1_weight, conv1_bias = rounding.of_sums(
+        # ten products to a pooling window, then the windows of the whole batch
+        conv1_gradients,
+        10 + 169 * batch,
+        gradient,
+        p["fc1.weight"],
+        x,
+    )
+    return {
+        "conv1": conv1,
+        "relu": exact(reference.relu(t["conv1"])),
+        "pool": exact(reference.pool(t["relu"])),
+        "flatten": exact(reference.flatten(t["pool"])),
+        "logits": logits,
+        "loss": rounding.of_loss(t["logits"], labels),
+        "grad.logits": rounding.of_logits_gradient(t["logits"], labels),
+        "grad.fc1.weight": fc1_weight,
+        "grad.fc1.bias": fc1_bias,
+        "grad.conv1.weight": conv1_weight,
+        "grad.conv1.bias": conv1_bias,
+    }
+
+
+class _Rounding:
+    """Bounds at one precision.
+
+    An operation errs by the relative unit roundoff; a result below the smallest normal number may
+    be flushed to zero, as XLA does on a CPU, which adds that number for each term.
+    """
+
+    def __init__(self, dtype: np.dtype) -> None:
+        info, oracle = np.finfo(dtype), np.finfo(np.float64)
+        self._unit = CONFIDENCE * (info.eps + oracle.eps) / 2
+        self._smallest = float(info.tiny)
+
+    def of_sums(
+        self, stage: Callable[..., tuple[Array, ...]], terms: int, *inputs: Array
+    ) -> list[Expectation]:
+        """Return what a stage of sums of `terms` products should be: error ≤ λ·√n·u·Σ|aᵢbᵢ|."""
+        values, sizes = stage(*inputs), stage(*(np.abs(array) for array in inputs))
+        return [
+            Expectation(value, np.sqrt(terms) * self._unit * size + terms * self._smallest)
+            for value, size in zip(values, sizes, strict=True)
+        ]
+
+    def of_loss(self, logits: Array, labels: Array) -> Expectation:
+        """Return what the loss should be.
+
+        A sample's −log p sums exponentials of z − max z: an error of u·|zₖ − max z| in the exponent
+        is one of pₖ·u·|zₖ − max z| in the logarithm of the sum; exp, the sum of ten and log add a
+        few roundings, and so do the differences from max z and the label's logit, of their own
+        size. The mean of B samples adds √B roundings of their size.
+        """
+        value = reference.loss(logits, labels)
+        top, picked = np.abs(logits).max(axis=1), np.abs(logits[np.arange(len(labels)), labels])
+        each = -reference.log_softmax(logits)[np.arange(len(labels)), labels]
+        error = self._logarithm(logits) + top + picked + (1 + np.sqrt(len(labels))) * each
+        return Expectation(np.asarray(value), np.asarray(self._unit * error.mean()))
+
+    def of_logits_gradient(self, logits: Array, labels: Array) -> Expectation:
+        """Return what (p − one-hot)/B should be.
+
+        p = exp(log p) has the relative error of log p's absolute one; subtraction and division
+        round the result.
+        """
+        value = reference.logits_gradient(logits, labels)
+        log_p = reference.log_softmax(logits)
+        relative = np.abs(log_p) + self._logarithm(logits)[:, None] + _ELEMENTARY
+        error = np.exp(log_p) * relative / len(labels) + 2 * np.abs(value)
+        return Expectation(value, self._unit * error + self._smallest)
+
+    def _logarithm(self, logits: Array) -> Array:
+        """Return the error, in units, of log Σ exp(z − max z)."""
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        p = np.exp(reference.log_softmax(logits))
+        log_sum = np.log(np.exp(shifted).sum(axis=1))
+        return (p * np.abs(shifted)).sum(axis=1) + log_sum + _ELEMENTARY
+
+
+_ELEMENTARY = 2 + np.sqrt(10) + 2
+"""Roundings, in units, of exp (2 ulp at most), of a sum of ten, and of log."""
+
+
+def exact(value: Array) -> Expectation:
+    """Expect `value` to the bit."""
+    return Expectation(value, np.zeros_like(value))

@@ -1,0 +1,96 @@
+"""The data sets through torchvision."""
+
+import importlib
+import re
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from parity.contract.datasets import (
+    FILES,
+    SOURCES,
+    Dataset,
+    Source,
+    Split,
+    data_directory,
+    digits,
+    find_files,
+    read_files,
+    require_same,
+)
+from parity.contract.downloads import download_files
+from parity.contract.idx import unpacked
+from parity.contract.recipe import DatasetName
+
+
+def load_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
+    """Load a data set: uint8 images (N, 28, 28) and int64 labels (N,), in the files' order.
+
+    The IDX files are read where they lie in `data_dir`; if none is there they are downloaded into
+    it first. What is loaded is verified each time.
+
+    Raises:
+        DataError: a file is missing, damaged or not the published one, or the download failed.
+    """
+    if name == "digits":
+        return digits()
+    source, directory = SOURCES[name], data_directory(data_dir)
+    files = find_files(source, directory) or _download(source, directory)
+    read = read_files(source, files)
+    return require_same(_decode(source, files), read, hint="reinstall torchvision")
+
+
+def _download(source: Source, directory: Path) -> dict[str, Path]:
+    """Download the files with torchvision, from its own mirrors."""
+    library = getattr(torchvision_datasets(), source.folder)
+
+    def fetch(folder: Path) -> dict[str, Path]:
+        try:
+            library(folder, download=True)
+        except RuntimeError as error:
+            raise ConnectionError(f"torchvision: {error}") from None
+        return {file: folder / source.folder / "raw" / f"{file}.gz" for file in FILES}
+
+    return download_files(source, directory, fetch)
+
+
+def _decode(source: Source, files: dict[str, Path]) -> Dataset:
+    """Decode the files with torchvision, which wants them unpacked and in a folder of its own."""
+    library = getattr(torchvision_datasets(), source.folder)
+    with tempfile.TemporaryDirectory() as root:
+        raw = Path(root) / source.folder / "raw"
+        raw.mkdir(parents=True)
+        for file, path in files.items():
+            (raw / file).write_bytes(unpacked(path))
+        parts = [library(root, train=train) for train in (True, False)]
+    splits = [Split(part.data.numpy(), part.targets.numpy()) for part in parts]
+    return Dataset(source.name, *splits)
+
+
+_declared: list[torch.library.Library] = []
+"""Keeps the schemas alive that `torchvision_datasets` declares."""
+
+
+def torchvision_datasets() -> ModuleType:
+    """Import `torchvision.datasets`, also from a CUDA build beside a PyTorch without CUDA.
+
+    Such a build cannot load its compiled operators, and its import fails because it refers to them.
+    Their schemas are declared then, one at a time as the import asks for them; the data sets use
+    none of them.
+    """
+    missing = re.compile(r"operator torchvision::(\w+) does not exist")
+    while True:
+        try:
+            return importlib.import_module("torchvision.datasets")
+        except RuntimeError as error:
+            match = missing.search(str(error))
+            if match is None:
+                raise
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            library.define(f"{match[1]}() -> ()")
+            _declared.append(library)
+            for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+                del sys.modules[name]

@@ -1,0 +1,112 @@
+"""Where and how PyTorch computes: device, precision, determinism, waiting for it."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from parity.contract.errors import DeviceError
+from parity.contract.recipe import Recipe
+
+
+def resolve(recipe: Recipe) -> Recipe:
+    """Return the recipe with `auto` replaced: CUDA if there is one, and eager mode.
+
+    Raises:
+        DeviceError: the device, or the compiler that jit needs, is not on this machine.
+    """
+    device, mode = recipe.device, recipe.mode
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if mode == "auto":
+        mode = "eager"
+    torch_device(device)
+    if mode == "jit" and device == "cpu":
+        compilers = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "cl"]
+        if not any(shutil.which(compiler) for compiler in compilers):
+            raise DeviceError(
+                f"mode jit: torch.compile needs a C++ compiler ({', '.join(compilers)} not found);"
+                " install one, or use --mode eager"
+            )
+    return dataclasses.replace(recipe, device=device, mode=mode)
+
+
+def torch_device(device: str) -> torch.device:
+    """Return PyTorch's device of that name: cpu, cuda or tpu.
+
+    Raises:
+        DeviceError: it is not on this machine.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        reason = "sees no GPU" if torch.version.cuda else "is a build without CUDA"
+        raise DeviceError(f"device cuda: PyTorch {torch.__version__} {reason}; use --device cpu")
+    if device == "tpu":
+        _load_tpu()
+    return torch.device(device)
+
+
+def _load_tpu() -> None:
+    try:
+        import torch_tpu  # noqa: F401  # pyright: ignore[reportMissingImports] - optional
+    except ImportError as error:
+        raise DeviceError(
+            f"device tpu: PyTorch needs TorchTPU ({error});"
+            " install cnn-parity[tpu] on Python 3.12 or later, or use --device cpu"
+        ) from None
+    if not torch.get_device_module("tpu").is_available():
+        raise DeviceError("device tpu: TorchTPU sees no TPU; use --device cpu")
+
+
+@contextlib.contextmanager
+def computing(recipe: Recipe) -> Iterator[None]:
+    """Compute at the precision that the dtype promises, deterministically, inside this block.
+
+    TF32 is off, for matrix products and for cuDNN, and cuDNN neither tunes nor picks algorithms
+    whose sums depend on timing. In jit mode the compiled code of the block is dropped after it, and
+    a step that was recompiled too often is an error: PyTorch would go on in eager mode instead.
+    """
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    cudnn = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    try:
+        with cudnn, _compiling() if recipe.mode == "jit" else contextlib.nullcontext():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+@contextlib.contextmanager
+def _compiling() -> Iterator[None]:
+    import torch._dynamo.config
+
+    logger = logging.getLogger("torch._dynamo")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns that the optimiser's profiler mark is not compiled
+    try:
+        with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+            yield
+    finally:
+        torch.compiler.reset()
+        logger.setLevel(level)
+
+
+def to_device(
+    images: Float[np.ndarray, "B 1 28 28"], labels: Int64[np.ndarray, "B"], recipe: Recipe
+) -> tuple[Tensor, Tensor]:
+    """Return a canonical batch as PyTorch's: images (B, 1, 28, 28), labels int64."""
+    device = torch_device(recipe.device)
+    return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
+
+
+def to_host(scalars: list[Tensor]) -> Float[np.ndarray, "steps"]:
+    """Wait for the device and return scalars as float64."""
+    return torch.stack(scalars).cpu().numpy().astype(np.float64)

@@ -1,0 +1,78 @@
+"""The border between PyTorch's state and the canonical one, which has PyTorch's own layout."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from parity.contract.errors import StateError
+from parity.contract.parameters import PARAMETERS, Arrays, State
+from parity.contract.recipe import Recipe
+from torchcnn.device import torch_device
+from torchcnn.model import CNN
+from torchcnn.optim import adam
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """What a step reads and writes; PyTorch updates it in place."""
+
+    model: CNN
+    optimizer: torch.optim.Adam
+
+
+def import_state(state: State, recipe: Recipe) -> TrainState:
+    """Build model and optimiser on the recipe's device from a canonical state, by copy.
+
+    Raises:
+        StateError: the state's dtype is not the recipe's.
+    """
+    if state.dtype != recipe.dtype:
+        raise StateError(f"the state is {state.dtype}, but the recipe asks for {recipe.dtype}")
+    device = torch_device(recipe.device)
+    model = CNN(dtype=getattr(torch, recipe.dtype))
+    weights = {name: _to_native(value, device) for name, value in state.params.items()}
+    model.load_state_dict(weights, strict=True, assign=True)
+    optimizer = adam(model.parameters(), lr=recipe.lr)
+    for name, parameter in model.named_parameters():
+        optimizer.state[parameter] = {
+            "step": torch.tensor(float(state.step), dtype=torch.float32),
+            "exp_avg": _to_native(state.adam_m[name], device),
+            "exp_avg_sq": _to_native(state.adam_v[name], device),
+        }
+    return TrainState(model, optimizer)
+
+
+def export_state(state: TrainState) -> State:
+    """Return a canonical copy of model and optimiser.
+
+    Raises:
+        StateError: the optimiser has counted different steps for different parameters.
+    """
+    moments = {
+        name: state.optimizer.state[parameter] for name, parameter in state.model.named_parameters()
+    }
+    steps = {int(moment["step"].item()) for moment in moments.values()}
+    if len(steps) != 1:
+        raise StateError(f"Adam has made different numbers of steps: {sorted(steps)}")
+    return State(
+        params=export_arrays(dict(state.model.named_parameters())),
+        adam_m=export_arrays({name: moment["exp_avg"] for name, moment in moments.items()}),
+        adam_v=export_arrays({name: moment["exp_avg_sq"] for name, moment in moments.items()}),
+        step=steps.pop(),
+    )
+
+
+def export_arrays(tensors: dict[str, Tensor]) -> Arrays:
+    """Return canonical copies of parameters, gradients or moments, named as in the model."""
+    return {name: export_array(tensors[name]) for name in PARAMETERS}
+
+
+def export_array(tensor: Tensor) -> np.ndarray:
+    """Return a contiguous NumPy copy."""
+    return np.array(tensor.detach().cpu().numpy(), order="C", copy=True)
+
+
+def _to_native(array: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.array(array, order="C", copy=True)).to(device)

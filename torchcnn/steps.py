@@ -1,0 +1,82 @@
+"""The training and evaluation steps, and the same step with every stage in the open.
+
+Shapes: B batch; images (B, 1, 28, 28).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from parity.contract.recipe import Mode
+from torchcnn.model import Activations
+from torchcnn.state import TrainState
+
+Step = TypeVar("Step", bound=Callable[..., Any])
+
+
+class Metrics(NamedTuple):
+    """Sums over a batch of test images, to be divided once."""
+
+    loss_sum: Float[Tensor, ""]
+    correct: Int64[Tensor, ""]
+
+
+class StageValues(NamedTuple):
+    """One step from images to gradients."""
+
+    activations: Activations
+    loss: Float[Tensor, ""]
+    logits_gradient: Float[Tensor, "B 10"]
+    gradients: dict[str, Tensor]
+
+
+def train_step(
+    state: TrainState, images: Float[Tensor, "B 1 28 28"], labels: Int64[Tensor, "B"]
+) -> tuple[TrainState, Float[Tensor, ""]]:
+    """Make one update; return the new state and the batch's mean cross-entropy before it."""
+    state.optimizer.zero_grad()
+    loss = cross_entropy(state.model(images), labels)
+    loss.backward()
+    state.optimizer.step()
+    return state, loss.detach()
+
+
+def eval_step(
+    state: TrainState, images: Float[Tensor, "B 1 28 28"], labels: Int64[Tensor, "B"]
+) -> Metrics:
+    """Return the batch's summed cross-entropy and number of right answers."""
+    with torch.no_grad():
+        logits = state.model(images)
+        loss_sum = cross_entropy(logits, labels) * len(labels)
+        return Metrics(loss_sum, (logits.argmax(dim=1) == labels).sum())
+
+
+def trace_step(
+    state: TrainState, images: Float[Tensor, "B 1 28 28"], labels: Int64[Tensor, "B"]
+) -> StageValues:
+    """Compute what `train_step` computes before its update, and return every stage of it.
+
+    Adding zeros to the logits names the place that their gradient is taken at.
+    """
+    activations = state.model.stages(images)
+    zeros = torch.zeros_like(activations.logits, requires_grad=True)
+    loss = cross_entropy(activations.logits + zeros, labels)
+    parameters = dict(state.model.named_parameters())
+    logits_gradient, *gradients = torch.autograd.grad(loss, [zeros, *parameters.values()])
+    return StageValues(
+        activations, loss, logits_gradient, dict(zip(parameters, gradients, strict=True))
+    )
+
+
+def cross_entropy(logits: Float[Tensor, "B 10"], labels: Int64[Tensor, "B"]) -> Float[Tensor, ""]:
+    """Return the mean over the batch of −log softmax(logits)[label]."""
+    return F.cross_entropy(logits, labels, reduction="mean", label_smoothing=0.0)
+
+
+def in_mode(step: Step, mode: Mode) -> Step:
+    """Return a step compiled by `torch.compile`, once for each batch size, or as it is."""
+    return cast(Step, torch.compile(step, dynamic=False)) if mode == "jit" else step

@@ -1,0 +1,92 @@
+"""The training loop."""
+
+import math
+import time
+
+from parity.contract.datasets import Split, pixels
+from parity.contract.errors import DivergenceError
+from parity.contract.history import SILENT, Epoch, Evaluation, History, Observer
+from parity.contract.parameters import State, initial_state
+from parity.contract.randomness import batch_count, batches
+from parity.contract.recipe import Recipe
+from torchcnn.data import load_dataset
+from torchcnn.device import computing, resolve, to_device, to_host
+from torchcnn.state import TrainState, export_state, import_state
+from torchcnn.steps import eval_step, in_mode, train_step
+
+EVAL_BATCH = 1000
+"""Test images in an evaluation step."""
+
+
+def fit(recipe: Recipe, *, observer: Observer = SILENT) -> History:
+    """Train from the recipe's initial state, and evaluate after each epoch.
+
+    Raises:
+        DataError, DeviceError: data set or device is not there.
+        DivergenceError: an epoch's loss is not finite.
+    """
+    recipe = resolve(recipe)
+    dataset = load_dataset(recipe.dataset, recipe.data_dir).first(recipe.limit)
+    images, labels = pixels(dataset.train.images, recipe.dtype), dataset.train.labels
+    steps = batch_count(len(labels), recipe.batch_size)
+    records = []
+    with computing(recipe):
+        state = import_state(initial_state(recipe.seed, recipe.dtype), recipe)
+        step = in_mode(train_step, recipe.mode)
+        observer.start("torchcnn", recipe, dataset)
+        for epoch in range(1, recipe.epochs + 1):
+            started = time.perf_counter()
+            losses = []
+            for batch in batches(
+                seed=recipe.seed, epoch=epoch, examples=len(labels), batch_size=recipe.batch_size
+            ):
+                state, loss = step(state, *to_device(images[batch], labels[batch], recipe))
+                losses.append(loss)
+                observer.step(epoch, len(losses), steps)
+            loss = float(to_host(losses).sum())
+            seconds = time.perf_counter() - started
+            if not math.isfinite(loss):
+                raise DivergenceError(f"the loss of epoch {epoch} is {loss}; try a lower --lr")
+            test = evaluate_split(state, dataset.test, recipe)
+            records.append(
+                Epoch(
+                    epoch=epoch,
+                    loss=loss,
+                    test_loss=test.loss,
+                    test_accuracy=test.accuracy,
+                    seconds=seconds,
+                )
+            )
+            observer.epoch(records[-1])
+        return History(recipe=recipe, epochs=records, state=export_state(state))
+
+
+def evaluate(recipe: Recipe, *, state: State | None = None) -> Evaluation:
+    """Evaluate a canonical state, by default the recipe's initial one, on the test images.
+
+    Raises:
+        DataError, DeviceError: data set or device is not there.
+        StateError: the state's dtype is not the recipe's.
+    """
+    recipe = resolve(recipe)
+    dataset = load_dataset(recipe.dataset, recipe.data_dir)
+    with computing(recipe):
+        native = import_state(state or initial_state(recipe.seed, recipe.dtype), recipe)
+        return evaluate_split(native, dataset.test, recipe)
+
+
+def evaluate_split(state: TrainState, split: Split, recipe: Recipe) -> Evaluation:
+    """Return mean loss and accuracy over a split; to be called within `computing`."""
+    step = in_mode(eval_step, recipe.mode)
+    images = pixels(split.images, recipe.dtype)
+    sums, counts = [], []
+    for start in range(0, len(split), EVAL_BATCH):
+        batch = slice(start, start + EVAL_BATCH)
+        metrics = step(state, *to_device(images[batch], split.labels[batch], recipe))
+        sums.append(metrics.loss_sum)
+        counts.append(metrics.correct)
+    return Evaluation(
+        loss=float(to_host(sums).sum()) / len(split),
+        accuracy=float(to_host(counts).sum()) / len(split),
+        examples=len(split),
+    )
