@@ -94,18 +94,18 @@ def export_state(state: TrainState) -> State:
     )
 
 
-def export_arrays(tree: nnx.State) -> Arrays:
+def export_arrays(values: nnx.State) -> Arrays:
     """Return canonical copies of parameters, gradients or moments."""
-    native = nnx.to_pure_dict(tree)
+    native = nnx.to_pure_dict(values)
     return {
         name: export_array(row.to_canonical(np.asarray(native[row.path[0]][row.path[1]])))
         for name, row in LAYOUT.items()
     }
 
 
-def export_array(array: Array | np.ndarray) -> np.ndarray:
+def export_array(value: Array | np.ndarray) -> np.ndarray:
     """Return a contiguous NumPy copy."""
-    return np.array(array, order="C", copy=True)
+    return np.array(value, order="C", copy=True)
 
 
 def _to_native(arrays: Arrays, shapes: nnx.State, recipe: Recipe) -> nnx.State:

@@ -31,8 +31,10 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """Error over bound of the worst element; 0 for no error at all."""
-        return 0.0 if self.error == 0 else self.error / self.bound if self.bound else np.inf
+        """Error over bound of the worst element; 0 for no error, infinity for a meaningless one."""
+        if self.error == 0:
+            return 0.0
+        return self.error / self.bound if self.bound > 0 and np.isfinite(self.error) else np.inf
 
     def __str__(self) -> str:
         place = ", ".join(map(str, self.index))

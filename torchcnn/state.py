@@ -37,7 +37,8 @@ def import_state(state: State, recipe: Recipe) -> TrainState:
     optimizer = adam(model.parameters(), lr=recipe.lr)
     for name, parameter in model.named_parameters():
         optimizer.state[parameter] = {
-            "step": torch.tensor(float(state.step), dtype=torch.float32),
+            # compiled, Adam corrects its bias in the dtype of its step; eager, in float64
+            "step": torch.tensor(state.step, dtype=torch.float64),
             "exp_avg": _to_native(state.adam_m[name], device),
             "exp_avg_sq": _to_native(state.adam_v[name], device),
         }
@@ -64,14 +65,14 @@ def export_state(state: TrainState) -> State:
     )
 
 
-def export_arrays(tensors: dict[str, Tensor]) -> Arrays:
+def export_arrays(values: dict[str, Tensor]) -> Arrays:
     """Return canonical copies of parameters, gradients or moments, named as in the model."""
-    return {name: export_array(tensors[name]) for name in PARAMETERS}
+    return {name: export_array(values[name]) for name in PARAMETERS}
 
 
-def export_array(tensor: Tensor) -> np.ndarray:
+def export_array(value: Tensor) -> np.ndarray:
     """Return a contiguous NumPy copy."""
-    return np.array(tensor.detach().cpu().numpy(), order="C", copy=True)
+    return np.array(value.detach().cpu().numpy(), order="C", copy=True)
 
 
 def _to_native(array: np.ndarray, device: torch.device) -> Tensor:

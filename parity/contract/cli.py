@@ -73,10 +73,10 @@ def main(backend: Backend, description: str, argv: Sequence[str] | None = None) 
 def _train(backend: Backend, options: Train) -> None:
     with contextlib.ExitStack() as stack:
         observers: list[Observer] = []
-        if not options.quiet:
-            observers.append(stack.enter_context(ConsoleObserver(options.recipe)))
         if options.out is not None:
             observers.append(RunFolder(options.out))
+        if not options.quiet:
+            observers.append(stack.enter_context(ConsoleObserver(options.recipe)))
         backend.fit(options.recipe, observer=Observers(*observers))
 
 

@@ -88,7 +88,7 @@ def _first_paragraph(box: str) -> str:
     """Return what tyro's boxed error message says above its first rule, on one line."""
     lines = [line.strip("│ ") for line in box.splitlines()[1:]]
     rule = next((i for i, line in enumerate(lines) if re.fullmatch("[─╰╯]+", line)), len(lines))
-    text = re.sub(r"^Error parsing [A-Za-z]+: ", "", " ".join(filter(None, lines[:rule])))
+    text = re.sub(r"^Error parsing (?!--)\S+: ", "", " ".join(filter(None, lines[:rule])))
     return text.rstrip(".")
 
 

@@ -1,0 +1,102 @@
+"""Shared fixtures. JAX is told to stay on the CPU before anything imports it."""
+
+import gzip
+import hashlib
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import numpy as np
+import pytest
+
+from parity.contract import datasets
+from parity.contract.backend import Backend
+from parity.contract.datasets import FILES, Dataset, Source, Split
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(params=["torchcnn", "jaxcnn"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn."""
+    return importlib.import_module(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what TFDS prepares out of the user's cache; one folder serves the whole run."""
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+
+
+@pytest.fixture
+def mnist_dir() -> Path:
+    """The folder of the real MNIST files."""
+    folder = os.environ.get("CNN_DATA_DIR")
+    if not folder:
+        pytest.skip("CNN_DATA_DIR does not name a folder with the MNIST files")
+    return Path(folder)
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    """Return an IDX file that holds `array`."""
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def tiny() -> Dataset:
+    """A data set of random images, 40 for training and 20 for testing."""
+    stream = np.random.RandomState(0)
+
+    def split(size: int) -> Split:
+        images = stream.randint(0, 256, (size, 28, 28)).astype(np.uint8)
+        return Split(images, stream.randint(0, 10, size).astype(np.int64))
+
+    return Dataset("mnist", split(40), split(20))
+
+
+def arrays_of(dataset: Dataset) -> dict[str, np.ndarray]:
+    """Return the array that belongs into each of the four files."""
+    parts = (
+        dataset.train.images,
+        dataset.train.labels,
+        dataset.test.images,
+        dataset.test.labels,
+    )
+    return dict(zip(FILES, parts, strict=True))
+
+
+@pytest.fixture
+def tiny_source(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> Source:
+    """Make `mnist` mean the tiny data set."""
+    source = replace(
+        datasets.SOURCES["mnist"],
+        train_size=len(tiny.train),
+        test_size=len(tiny.test),
+        array_sha256={
+            file: hashlib.sha256(array.astype(np.uint8).tobytes()).hexdigest()
+            for file, array in arrays_of(tiny).items()
+        },
+    )
+    monkeypatch.setitem(datasets.SOURCES, "mnist", source)
+    return source
+
+
+@pytest.fixture
+def write_tiny(tiny: Dataset, tiny_source: Source) -> Write:
+    """Write the tiny data set's four files to a folder."""
+
+    def write(folder: Path, *, zipped: bool = True) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, array in arrays_of(tiny).items():
+            content = idx_bytes(array)
+            path = folder / (f"{file}.gz" if zipped else file)
+            path.write_bytes(gzip.compress(content) if zipped else content)
+        return folder
+
+    return write

@@ -1,0 +1,80 @@
+"""Bounds hold for every correct computation and for no wrong one."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parity import reference
+from parity.compare import compare
+from parity.contract.backend import STAGES, Trace
+from parity.contract.parameters import State, initial_state
+from parity.tolerances import expectations
+
+
+def numpy_trace(state: State, images: np.ndarray, labels: np.ndarray) -> Trace:
+    """Compute every stage in the state's own precision."""
+    p, dtype = state.params, state.dtype
+    conv1 = reference.conv1(images, p["conv1.weight"], p["conv1.bias"])
+    relu = reference.relu(conv1)
+    pool = reference.pool(relu)
+    flatten = reference.flatten(pool)
+    logits = reference.fc1(flatten, p["fc1.weight"], p["fc1.bias"])
+    gradient = reference.logits_gradient(logits, labels).astype(dtype)
+    fc1 = reference.fc1_gradients(gradient, flatten)
+    passed = reference.passed(conv1)
+    conv = reference.conv1_gradients(gradient, p["fc1.weight"], passed, images)
+    loss = np.asarray(reference.loss(logits, labels))
+    values = (conv1, relu, pool, flatten, logits, loss, gradient, *fc1, *conv)
+    return {stage: value.astype(dtype) for stage, value in zip(STAGES, values, strict=True)}
+
+
+def case(seed: int, batch: int, dtype: str) -> tuple[State, np.ndarray, np.ndarray]:
+    stream = np.random.RandomState(seed)
+    images = stream.uniform(size=(batch, 1, 28, 28)).astype(dtype)
+    return initial_state(seed, dtype), images, stream.randint(0, 10, batch)
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([1, 7, 64]), st.sampled_from(["float32", "float64"])
+)
+@settings(max_examples=25, deadline=None)
+def test_a_correct_computation_is_within_every_bound(seed: int, batch: int, dtype: str) -> None:
+    state, images, labels = case(seed, batch, dtype)
+    trace = numpy_trace(state, images, labels)
+    expected = expectations(trace, state, images, labels)
+    outside = [s for s in STAGES if not compare(s, trace[s], expected[s]).agrees]
+    assert outside == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_element_that_is_wrong_is_found_at_its_stage(stage: str, dtype: str) -> None:
+    """Wrong by 2e-3 of the stage's scale in float32, 4e-12 in float64.
+
+    conv1's gradient is a sum of 10,816 terms that mostly cancel, so that rounding can do more: an
+    error of 3e-2 and 6e-11 is found there.
+    """
+    units = 2**18 if stage.startswith("grad.conv1") else 2**14
+    state, images, labels = case(1, 64, dtype)
+    trace = numpy_trace(state, images, labels)
+    wrong = trace[stage].copy()
+    where = wrong.size // 2
+    wrong.flat[where] += units * np.finfo(dtype).eps * np.abs(wrong).max()
+    trace[stage] = wrong
+    expected = expectations(trace, state, images, labels)
+    comparisons = [compare(name, trace[name], expected[name]) for name in STAGES]
+    first = next(c for c in comparisons if not c.agrees)
+    assert first.stage == stage
+    assert first.outside == 1
+    assert first.index == tuple(np.unravel_index(where, wrong.shape))
+
+
+def test_exact_stages_allow_not_even_the_last_bit() -> None:
+    state, images, labels = case(2, 3, "float32")
+    for stage in ("relu", "pool", "flatten"):
+        trace = numpy_trace(state, images, labels)
+        place = int(trace[stage].argmax())
+        trace[stage].flat[place] = np.nextafter(trace[stage].flat[place], np.float32(9))
+        expected = expectations(trace, state, images, labels)
+        assert not compare(stage, trace[stage], expected[stage]).agrees

@@ -1,0 +1,196 @@
+"""The command lines: what they print, write and exit with."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parity import __main__ as parity_main
+from parity.contract import cli
+from parity.contract.backend import Backend
+from parity.contract.recipe import Recipe
+
+EPOCH = re.compile(r"Epoch (\d+), Loss: (\d+\.\d{3}), test \d+\.\d{2}%, \d+\.\d s")
+TRAIN = ["train", "--dataset", "digits", "--limit", "128", "--epochs", "2", "--device", "cpu"]
+
+
+def run(backend: Backend, *argv: str) -> int:
+    return cli.main(backend, "A description.", argv)
+
+
+def run_parity(monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["parity", *argv])
+    return parity_main.main()
+
+
+def test_train_prints_the_data_set_and_a_line_an_epoch(
+    backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(backend, *TRAIN) == 0
+    header, *epochs = capsys.readouterr().out.splitlines()
+    assert header.startswith(f"{backend.__name__}: digits, cpu, ")
+    assert [EPOCH.fullmatch(line)[1] for line in epochs] == ["1", "2"]
+
+
+def test_quiet_prints_nothing_and_out_gets_the_history(
+    backend: Backend, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(backend, *TRAIN, "--quiet", "--out", str(tmp_path / "run")) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    assert (recipe["dataset"], recipe["limit"]) == ("digits", 128)
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+
+
+def test_summary_prints_27210_parameters(
+    backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(backend, "summary") == 0
+    assert capsys.readouterr().out.endswith("160 + 27,050 = 27,210 parameters\n")
+
+
+def test_evaluate_prints_the_untrained_networks_loss(
+    backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(backend, "evaluate", "--dataset", "digits", "--seed", "1") == 0
+    loss = float(re.search(r"untrained: loss (\d\.\d{4})", capsys.readouterr().out)[1])
+    expected = backend.evaluate(Recipe(dataset="digits", seed=1)).loss
+    assert loss == pytest.approx(expected, abs=5e-5)
+
+
+BAD = {
+    "unknown data set": (["--dataset", "cifar"], "mnist', 'fashion_mnist', 'kmnist', 'digits'"),
+    "unknown option": (["--optimizer", "sgd"], "--optimizer"),
+    "not a number": (["--epochs", "ten"], "--epochs"),
+    "batch size 0": (["--batch-size", "0"], "batch_size must be an integer of at least 1"),
+    "epochs 0": (["--epochs", "0"], "epochs must be an integer of at least 1"),
+    "negative lr": (["--lr", "-0.1"], "lr must be a finite number above 0"),
+    "lr NaN": (["--lr", "nan"], "lr must be a finite number above 0"),
+    "limit beyond the data": (["--limit", "1438"], "--limit 1437 or less"),
+    "no GPU": (["--device", "cuda"], "use --device cpu"),
+    "no TPU": (["--device", "tpu"], "use --device cpu"),
+    "out is a file": (["--out", "pyproject.toml/run"], "give --out another folder"),
+}
+
+
+@pytest.mark.parametrize(("options", "mend"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_that_names_the_mend_and_exit_2(
+    backend: Backend,
+    options: list[str],
+    mend: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    out = [] if "--out" in options else ["--out", str(tmp_path / "run")]
+    assert run(backend, "train", "--dataset", "digits", *options, "--quiet", *out) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"{backend.__name__}: error: ")
+    assert captured.err.count("\n") == 1
+    assert mend in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_command_is_exit_2(backend: Backend, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(backend) == 2
+    assert "train" in capsys.readouterr().err
+
+
+def test_debug_shows_where_an_error_was_raised(
+    backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(backend, *TRAIN, "--limit", "9999", "--debug") == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_internal_error_does_not_look_like_a_verdict(
+    backend: Backend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "summary_lines", lambda layers: 1 / 0)
+    assert run(backend, "summary") == 70
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["evaluate", "--help"]])
+def test_both_backends_list_the_same_options(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import jaxcnn
+    import torchcnn
+
+    texts = []
+    for backend in (torchcnn, jaxcnn):
+        with pytest.raises(SystemExit) as end:
+            run(backend, *command)
+        assert not end.value.code
+        texts.append(capsys.readouterr().out.replace(backend.__name__, "PROGRAM"))
+    assert texts[0] == texts[1]
+    assert "--dataset" in texts[0]
+
+
+def test_parity_check_exits_0_and_writes_what_it_shows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    assert run_parity(monkeypatch, "check", "--dataset", "digits", "--json", str(report)) == 0
+    shown = capsys.readouterr().out.splitlines()
+    written = json.loads(report.read_text())
+    assert shown[-1] == written["verdict"]
+    assert [line.split()[0] for line in shown[1:-1]] == list(written["stages"])
+
+
+def test_parity_check_exits_1_where_subjects_disagree(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torchcnn.steps
+
+    right = torchcnn.steps.cross_entropy
+    monkeypatch.setattr(torchcnn.steps, "cross_entropy", lambda z, y: 1.001 * right(z, y))
+    assert run_parity(monkeypatch, "check", "--dataset", "digits", "--device", "cpu") == 1
+    assert "torch:eager is different from stage loss" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "mend"),
+    [
+        (["--a", "tensorflow:jit"], "torch:eager, torch:jit, jax:eager, jax:jit"),
+        (["--json", "pyproject.toml/report.json"], "give --json another path"),
+        (["--seed", "-1"], "seed must be an integer of at least 0"),
+    ],
+)
+def test_parity_exits_2_on_bad_input(
+    options: list[str],
+    mend: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run_parity(monkeypatch, "check", "--dataset", "digits", *options) == 2
+    error = capsys.readouterr().err
+    assert mend in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("package", ["torchcnn", "jaxcnn"])
+def test_ctrl_c_ends_a_training_with_130_and_no_traceback(package: str) -> None:
+    command = [sys.executable, "-m", package, "train", "--dataset", "digits", "--epochs", "9999"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("Epoch 2"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error == f"{package}: interrupted\n"

@@ -1,0 +1,90 @@
+"""`jaxcnn` and `torchcnn` are mirror images: same modules, names, order and signatures."""
+
+import ast
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+MODULES = sorted(path.stem for path in Path("torchcnn").glob("*.py") if path.stem != "__init__")
+
+EXCEPTIONS = {
+    # PyTorch's name for a device differs from JAX's; each is called by its framework's
+    ("device", "torch_device"): "jax_device",
+    # torchvision has to be helped to import
+    ("data", "torchvision_datasets"): None,
+    # PyTorch's layout is the canonical one and needs no table
+    ("state", None): ["Row", "LAYOUT"],
+    # Optax's state is a value with a type of its own, PyTorch's lives in the optimiser
+    ("optim", None): ["OptState"],
+}
+
+
+def public_names(package: str, module: str) -> list[str]:
+    """Return what a module defines at its top level without a leading underscore, in order."""
+    tree = ast.parse(Path(package, f"{module}.py").read_text())
+    names = []
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                names.append(name)
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                names.append(name)
+    return [name for name in names if not name.startswith("_")]
+
+
+def mirrored(module: str) -> list[tuple[str, str]]:
+    """Return the pairs of names that should mirror each other, PyTorch's first."""
+    expected, extra = [], EXCEPTIONS.get((module, None), [])
+    for name in public_names("torchcnn", module):
+        other = EXCEPTIONS.get((module, name), name)
+        if other is not None:
+            expected.append((name, other))
+    assert [b for _, b in expected] == [
+        name for name in public_names("jaxcnn", module) if name not in extra
+    ]
+    return expected
+
+
+def test_both_have_the_same_modules() -> None:
+    assert sorted(p.stem for p in Path("jaxcnn").glob("*.py") if p.stem != "__init__") == MODULES
+    assert Path("jaxcnn/__init__.pyi").read_text() == Path("torchcnn/__init__.pyi").read_text()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_twin_modules_have_the_same_public_names_and_signatures(module: str) -> None:
+    twins = import_module(f"torchcnn.{module}"), import_module(f"jaxcnn.{module}")
+    for names in mirrored(module):
+        a, b = (getattr(twin, name) for twin, name in zip(twins, names, strict=True))
+        if hasattr(a, "_fields"):
+            assert a._fields == b._fields
+        elif inspect.isclass(a):
+            assert methods(a) == methods(b)
+        elif callable(a):
+            assert parameters(a) == parameters(b), names
+
+
+def methods(cls: type) -> dict[str, list[object]]:
+    """Return the public methods; PyTorch's `forward` is Flax's `__call__`."""
+    return {
+        name: parameters(value)
+        for name, value in vars(cls).items()
+        if inspect.isfunction(value) and not name.startswith("_") and name != "forward"
+    }
+
+
+def parameters(function: object) -> list[object]:
+    """Return names, kinds and defaults; the types are what the frameworks differ in."""
+    assert callable(function)
+    return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+
+
+def test_every_exception_is_needed() -> None:
+    for (module, name), other in EXCEPTIONS.items():
+        if name is not None:
+            assert name in public_names("torchcnn", module)
+            assert name not in public_names("jaxcnn", module)
+            assert other is None or other in public_names("jaxcnn", module)
+        else:
+            assert not set(other) & set(public_names("torchcnn", module))
