@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
@@ -23,7 +24,7 @@ Write = Callable[..., Path]
 @pytest.fixture(params=["torchcnn", "jaxcnn"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Each backend in turn."""
-    return importlib.import_module(request.param)
+    return cast(Backend, importlib.import_module(request.param))
 
 
 @pytest.fixture(autouse=True)

@@ -43,7 +43,7 @@ def test_digits_are_the_same_in_both() -> None:
 
 
 class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_the_defaults_are_the_tutorials_recipe() -> None:
     ],
 )
 def test_a_bad_value_is_refused_by_field_value_and_what_is_allowed(
-    field: str, value: object, allowed: str
+    field: str, value: Any, allowed: str
 ) -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe(**{field: value})

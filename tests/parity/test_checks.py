@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import optax
@@ -19,6 +20,7 @@ import torchcnn.stages
 import torchcnn.steps
 from parity.contract.datasets import Split
 from parity.contract.errors import RecipeError
+from parity.contract.recipe import DType
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -33,7 +35,7 @@ Plant = Callable[[pytest.MonkeyPatch], None]
         ("jax:jit", "jax:eager", "float32", 32),
     ],
 )
-def test_the_backends_agree(a: str, b: str, dtype: str, batch_size: int) -> None:
+def test_the_backends_agree(a: str, b: str, dtype: DType, batch_size: int) -> None:
     verdict = parity.check(
         a=a, b=b, dataset="digits", dtype=dtype, batch_size=batch_size, device="cpu"
     )
@@ -45,7 +47,7 @@ def test_the_backends_agree(a: str, b: str, dtype: str, batch_size: int) -> None
 def shift_labels(patch: pytest.MonkeyPatch) -> None:
     right = torchcnn.data.load_dataset
 
-    def wrong(*args: object) -> object:
+    def wrong(*args: Any) -> object:
         dataset = right(*args)
         train = Split(dataset.train.images, (dataset.train.labels + 1) % 10)
         return dataclasses.replace(dataset, train=train)
@@ -92,7 +94,7 @@ def scaled(stage: str) -> Plant:
     def plant(patch: pytest.MonkeyPatch) -> None:
         right = torchcnn.stages.trace
 
-        def wrong(*args: object) -> dict[str, np.ndarray]:
+        def wrong(*args: Any) -> dict[str, np.ndarray]:
             values = right(*args)
             return {**values, stage: (values[stage] * np.float32(1.001)).astype(np.float32)}
 

@@ -9,6 +9,7 @@ from parity import reference
 from parity.compare import compare
 from parity.contract.backend import STAGES, Trace
 from parity.contract.parameters import State, initial_state
+from parity.contract.recipe import DType
 from parity.tolerances import expectations
 
 
@@ -29,7 +30,7 @@ def numpy_trace(state: State, images: np.ndarray, labels: np.ndarray) -> Trace:
     return {stage: value.astype(dtype) for stage, value in zip(STAGES, values, strict=True)}
 
 
-def case(seed: int, batch: int, dtype: str) -> tuple[State, np.ndarray, np.ndarray]:
+def case(seed: int, batch: int, dtype: DType) -> tuple[State, np.ndarray, np.ndarray]:
     stream = np.random.RandomState(seed)
     images = stream.uniform(size=(batch, 1, 28, 28)).astype(dtype)
     return initial_state(seed, dtype), images, stream.randint(0, 10, batch)
@@ -39,7 +40,7 @@ def case(seed: int, batch: int, dtype: str) -> tuple[State, np.ndarray, np.ndarr
     st.integers(0, 2**32 - 1), st.sampled_from([1, 7, 64]), st.sampled_from(["float32", "float64"])
 )
 @settings(max_examples=25, deadline=None)
-def test_a_correct_computation_is_within_every_bound(seed: int, batch: int, dtype: str) -> None:
+def test_a_correct_computation_is_within_every_bound(seed: int, batch: int, dtype: DType) -> None:
     state, images, labels = case(seed, batch, dtype)
     trace = numpy_trace(state, images, labels)
     expected = expectations(trace, state, images, labels)
@@ -49,7 +50,7 @@ def test_a_correct_computation_is_within_every_bound(seed: int, batch: int, dtyp
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_one_element_that_is_wrong_is_found_at_its_stage(stage: str, dtype: str) -> None:
+def test_one_element_that_is_wrong_is_found_at_its_stage(stage: str, dtype: DType) -> None:
     """Wrong by 2e-3 of the stage's scale in float32, 4e-12 in float64.
 
     conv1's gradient is a sum of 10,816 terms that mostly cancel, so that rounding can do more: an
