@@ -10,7 +10,7 @@ demo: .venv/.installed
 	echo "training with PyTorch and with JAX ..." && \
 	$(BIN)/torchcnn train --dataset digits > "$$out/torchcnn" && \
 	$(BIN)/jaxcnn train --dataset digits > "$$out/jaxcnn" && \
-	pr -m -t -w 120 "$$out/torchcnn" "$$out/jaxcnn" && echo && \
+	pr -m -t -w 140 "$$out/torchcnn" "$$out/jaxcnn" && echo && \
 	$(BIN)/parity check --dataset digits
 
 test: .venv/.dev

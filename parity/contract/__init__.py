@@ -1,1 +1,8 @@
-"""What both backends and the harness agree on. NumPy only: neither framework is imported here."""
+"""What both backends and the harness agree on. NumPy only: neither framework is imported here.
+
+The public names stand in `__init__.pyi`.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
