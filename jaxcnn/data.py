@@ -54,7 +54,7 @@ def _download(source: Source, directory: Path) -> dict[str, Path]:
 
     def fetch(folder: Path) -> dict[str, Path]:
         # TFDS tries again for minutes where there is no network: ask for one file first.
-        requests.head(urls[FILES[0]], timeout=15)
+        requests.head(urls[FILES[0]], timeout=15).close()
         try:
             manager = tfds.download.DownloadManager(download_dir=folder)
             return {file: Path(manager.download(url)) for file, url in urls.items()}
