@@ -46,9 +46,7 @@ def train_step(
         return cross_entropy(nnx.merge(state.graphdef, params)(images), labels)
 
     loss, gradients = jax.value_and_grad(loss_of)(state.params)
-    updates, opt_state = state.transform.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return dataclasses.replace(state, params=params, opt_state=opt_state), loss
+    return _updated(state, gradients), loss
 
 
 def eval_step(
@@ -62,8 +60,8 @@ def eval_step(
 
 def trace_step(
     state: TrainState, images: Float[Array, "B 28 28 1"], labels: Int[Array, "B"]
-) -> StageValues:
-    """Compute what `train_step` computes before its update, and return every stage of it.
+) -> tuple[TrainState, StageValues]:
+    """Make the update of `train_step`; return the new state and every stage up to the gradients.
 
     Adding zeros to the logits names the place that their gradient is taken at.
     """
@@ -76,7 +74,8 @@ def trace_step(
     (loss, activations), (gradients, logits_gradient) = jax.value_and_grad(
         loss_of, argnums=(0, 1), has_aux=True
     )(state.params, zeros)
-    return StageValues(activations, loss, logits_gradient, gradients)
+    values = StageValues(activations, loss, logits_gradient, gradients)
+    return _updated(state, gradients), values
 
 
 def cross_entropy(logits: Float[Array, "B 10"], labels: Int[Array, "B"]) -> Float[Array, ""]:
@@ -87,3 +86,10 @@ def cross_entropy(logits: Float[Array, "B 10"], labels: Int[Array, "B"]) -> Floa
 def in_mode(step: Step, mode: Mode) -> Step:
     """Return a step compiled by `jax.jit`, once for each batch size, or as it is: op by op."""
     return cast(Step, jax.jit(step)) if mode == "jit" else step
+
+
+def _updated(state: TrainState, gradients: nnx.State) -> TrainState:
+    """Return the state after Adam's update."""
+    updates, opt_state = state.transform.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return dataclasses.replace(state, params=params, opt_state=opt_state)

@@ -1,17 +1,19 @@
 """Do two subjects compute the same training step? Stage by stage, against the oracle."""
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int64
 
 from parity.compare import Comparison, compare
-from parity.contract.backend import STAGES, Backend
+from parity.contract.backend import STAGES, Session
 from parity.contract.datasets import Split, pixels, read_dataset
-from parity.contract.errors import StateError
+from parity.contract.errors import NondeterminismError, StateError
 from parity.contract.parameters import PARAMETERS, State, initial_state
 from parity.contract.randomness import batches
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
@@ -90,12 +92,14 @@ def check(
     device: Device = "auto",
     dtype: DType = "float32",
 ) -> Verdict:
-    """Compare two subjects on the first batch of a training.
+    """Compare two subjects on the first two steps of a training.
 
-    The data sets and the translation of states must be exact; each stage of the step is judged on
-    the subject's own inputs to it, against `parity.reference` and within `parity.tolerances`.
+    The data sets and the translation of states must be exact; each stage of a step is judged on
+    the subject's own inputs to it, against `parity.reference` and within `parity.tolerances`. The
+    second step has moments that are not zero.
 
     Raises:
+        NondeterminismError: a subject differs from itself, so that there is no verdict.
         CnnParityError: a subject, the data or the device is not there.
     """
     subjects = [Subject.parse(text) for text in (a, b)]
@@ -112,41 +116,77 @@ def check(
     return Verdict(str(subjects[0]), str(subjects[1]), recipe, stages)
 
 
-def _cell(comparison: Comparison) -> str:
-    if comparison.agrees:
-        return "exact" if comparison.error == 0 else f"{comparison.ratio:.3f}"
-    return f"{comparison.ratio:.3g} !"
+def judge_step(
+    session: Session,
+    state: State,
+    images: Float[np.ndarray, "B 1 28 28"],
+    labels: Int64[np.ndarray, "B"],
+    *,
+    lr: float,
+) -> dict[str, Comparison]:
+    """Make a traced step of a session that stands at `state`, and judge every stage of it.
+
+    Raises:
+        StateError: the session traces other stages than it should.
+    """
+    trace = session.trace(images, labels)
+    if tuple(trace) != STAGES:
+        raise StateError(f"expected the stages {STAGES}, got {tuple(trace)}")
+    expected = expectations(trace, state, images, labels, lr=lr)
+    return {stage: compare(stage, trace[stage], expected[stage]) for stage in STAGES}
+
+
+def worse(a: Comparison, b: Comparison) -> Comparison:
+    """Return the one that disagrees, else the one nearer to its bound."""
+    return max(a, b, key=lambda comparison: (not comparison.agrees, comparison.ratio))
 
 
 def _examine(subject: Subject, recipe: Recipe) -> dict[str, Comparison]:
-    """Judge one subject: its data, its translation of states, and the stages of one step."""
-    backend = subject.load_backend()
-    recipe = backend.resolve(dataclasses.replace(recipe, mode=subject.mode))
-    loaded = backend.load_dataset(recipe.dataset, recipe.data_dir).train
+    """Judge one subject: its data, its translation of states, and the stages of two steps."""
+    loaded = subject.load_dataset(recipe).train
     truth = read_dataset(recipe.dataset, recipe.data_dir).train
-    batch = next(
-        batches(seed=recipe.seed, epoch=1, examples=len(truth), batch_size=recipe.batch_size)
-    )
-    state = initial_state(recipe.seed, recipe.dtype)
-    images, labels = pixels(truth.images[batch], recipe.dtype), truth.labels[batch]
-    trace = backend.trace(recipe, state, images, labels)
-    if tuple(trace) != STAGES:
-        raise StateError(f"{subject}: expected the stages {STAGES}, got {tuple(trace)}")
-    expected = expectations(trace, state, images, labels)
-    return {
-        "data": compare("data", _rows(loaded, batch), exact(_rows(truth, batch))),
-        "init": _round_trip(backend, recipe),
-        **{stage: compare(stage, trace[stage], expected[stage]) for stage in STAGES},
-    }
+    order = batches(seed=recipe.seed, epoch=1, examples=len(truth), batch_size=recipe.batch_size)
+    chosen = list(itertools.islice(order, 2))
+    state, probe = initial_state(recipe.seed, recipe.dtype), _probe(recipe)
+    stages = {"data": compare("data", _rows(loaded, chosen), exact(_rows(truth, chosen)))}
+    with subject.session(recipe, probe) as session:
+        stages["init"] = compare("init", _numbers(session.export()), exact(_numbers(probe)))
+        first = pixels(truth.images[chosen[0]], recipe.dtype), truth.labels[chosen[0]]
+        _require_determinism(subject, session, state, *first)
+        session.load(state)
+        for batch in chosen:
+            before = session.export()
+            images, labels = pixels(truth.images[batch], recipe.dtype), truth.labels[batch]
+            judged = judge_step(session, before, images, labels, lr=recipe.lr)
+            for stage, comparison in judged.items():
+                stages[stage] = worse(stages.get(stage, comparison), comparison)
+    return stages
 
 
-def _rows(split: Split, batch: np.ndarray) -> np.ndarray:
+def _require_determinism(
+    subject: Subject, session: Session, state: State, images: np.ndarray, labels: np.ndarray
+) -> None:
+    """Raise NondeterminismError if the same step has two results."""
+    traces = []
+    for _ in range(2):
+        session.load(state)
+        traces.append(session.trace(images, labels))
+    for stage, first in traces[0].items():
+        if not np.array_equal(first, traces[1][stage], equal_nan=True):
+            raise NondeterminismError(
+                f"{subject} is not deterministic: the same step gave two results from stage {stage}"
+                " on, so there is no verdict; try one thread, or --device cpu"
+            )
+
+
+def _rows(split: Split, chosen: list[np.ndarray]) -> np.ndarray:
     """Return a row an example: its pixels, then its label."""
-    return np.column_stack([split.images[batch].reshape(len(batch), -1), split.labels[batch]])
+    indices = np.concatenate(chosen)
+    return np.column_stack([split.images[indices].reshape(len(indices), -1), split.labels[indices]])
 
 
-def _round_trip(backend: Backend, recipe: Recipe) -> Comparison:
-    """Translate a state whose every number is different to the backend and back."""
+def _probe(recipe: Recipe) -> State:
+    """Return a state whose every number is different."""
     numbers = iter(np.random.RandomState(recipe.seed).permutation(3 * 27_210).astype(recipe.dtype))
 
     def fill(shape: tuple[int, ...]) -> np.ndarray:
@@ -155,10 +195,13 @@ def _round_trip(backend: Backend, recipe: Recipe) -> Comparison:
     params, adam_m, adam_v = (
         {name: fill(shape) for name, (shape, _) in PARAMETERS.items()} for _ in range(3)
     )
-    state = State(params=params, adam_m=adam_m, adam_v=adam_v, step=7)
-    with backend.computing(recipe):
-        returned = backend.export_state(backend.import_state(state, recipe))
-    return compare("init", _numbers(returned), exact(_numbers(state)))
+    return State(params=params, adam_m=adam_m, adam_v=adam_v, step=7)
+
+
+def _cell(comparison: Comparison) -> str:
+    if comparison.agrees:
+        return "exact" if comparison.error == 0 else f"{comparison.ratio:.3f}"
+    return f"{comparison.ratio:.3g} !"
 
 
 def _numbers(state: State) -> np.ndarray:

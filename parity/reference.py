@@ -1,4 +1,4 @@
-"""The network and its gradients by hand, in NumPy float64: what both backends are judged against.
+"""The training step by hand, in NumPy float64: what both backends are judged against.
 
 It shares no code with them. Each function is one stage; its docstring has the formula. Shapes: B
 images, O = 16 filters, H = W = 26 positions of a filter, 13×13 pooling windows, K = 10 classes.
@@ -7,6 +7,11 @@ images, O = 16 filters, H = W = 26 positions of a filter, 13×13 pooling windows
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
+from parity.contract.backend import STAGES, Trace
+from parity.contract.parameters import State
+from parity.contract.recipe import ADAM_B1, ADAM_B2, ADAM_EPS
+
+Array = np.ndarray
 Images = Float[np.ndarray, "B 1 28 28"]
 Maps = Float[np.ndarray, "B 16 26 26"]
 Pooled = Float[np.ndarray, "B 16 13 13"]
@@ -112,3 +117,43 @@ def _windows(x: Maps) -> Float[np.ndarray, "B 16 13 13 4"]:
     """Return the four values of each pooling window, row by row."""
     split = x.reshape(len(x), 16, 13, 2, 13, 2).transpose(0, 1, 2, 4, 3, 5)
     return split.reshape(len(x), 16, 13, 13, 4)
+
+
+def adam_moments(m: Array, v: Array, g: Array) -> tuple[Array, Array]:
+    """M' = b1·m + (1 − b1)·g and v' = b2·v + (1 − b2)·g² (Kingma & Ba 2015, Algorithm 1)."""
+    return ADAM_B1 * m + (1 - ADAM_B1) * g, ADAM_B2 * v + (1 - ADAM_B2) * g**2
+
+
+def adam_update(m: Array, v: Array, *, step: int, lr: float) -> Array:
+    """Δ = −lr · m̂ / (√v̂ + eps), with m̂ = m/(1 − b1^step) and v̂ = v/(1 − b2^step).
+
+    `step` counts from 1; m and v are the moments after this step's gradient.
+    """
+    m_hat, v_hat = m / (1 - ADAM_B1**step), v / (1 - ADAM_B2**step)
+    return -lr * m_hat / (np.sqrt(v_hat) + ADAM_EPS)
+
+
+def trace(state: State, images: Images, labels: Int64[np.ndarray, "B"], *, lr: float) -> Trace:
+    """Compute every stage of one training step in float64."""
+    p = {name: array.astype(np.float64) for name, array in state.params.items()}
+    images = images.astype(np.float64)
+    t: Trace = {"conv1": conv1(images, p["conv1.weight"], p["conv1.bias"])}
+    t["relu"] = relu(t["conv1"])
+    t["pool"] = pool(t["relu"])
+    t["flatten"] = flatten(t["pool"])
+    t["logits"] = fc1(t["flatten"], p["fc1.weight"], p["fc1.bias"])
+    t["loss"] = np.asarray(loss(t["logits"], labels))
+    g = t["grad.logits"] = logits_gradient(t["logits"], labels)
+    t["grad.fc1.weight"], t["grad.fc1.bias"] = fc1_gradients(g, t["flatten"])
+    t["grad.conv1.weight"], t["grad.conv1.bias"] = conv1_gradients(
+        g, p["fc1.weight"], passed(t["conv1"]), images
+    )
+    for name, parameter in p.items():
+        m, v = adam_moments(
+            state.adam_m[name].astype(np.float64),
+            state.adam_v[name].astype(np.float64),
+            t[f"grad.{name}"],
+        )
+        update = adam_update(m, v, step=state.step + 1, lr=lr)
+        t[f"adam.m.{name}"], t[f"adam.v.{name}"], t[f"params.{name}"] = m, v, parameter + update
+    return {stage: t[stage] for stage in STAGES}

@@ -1,41 +1,112 @@
 """Subjects: who computes a step, as the command line names them."""
 
+import contextlib
+import dataclasses
 import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from parity.contract.backend import Backend
+import numpy as np
+
+from parity import reference
+from parity.contract.backend import Backend, Session, Trace
+from parity.contract.datasets import Dataset, read_dataset
 from parity.contract.errors import RecipeError
+from parity.contract.parameters import State
+from parity.contract.recipe import Mode, Recipe
 
 BACKENDS = {"torch": "torchcnn", "jax": "jaxcnn"}
 """Module of each backend; a further one is one more row."""
 
-MODES = ("eager", "jit")
+MODES: tuple[Mode, ...] = ("eager", "jit")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A backend in one of its modes, written BACKEND:MODE."""
+    """A backend in one of its modes, written BACKEND:MODE; or the oracle, written numpy."""
 
     backend_name: str
-    mode: str
+    mode: Mode = "eager"
 
     @classmethod
     def parse(cls, text: str) -> "Subject":
-        """Read a subject such as `torch:eager` or `jax:jit`.
+        """Read a subject such as `torch:eager`, `jax:jit` or `numpy`.
 
         Raises:
             RecipeError: there is no such backend or mode; says which there are.
         """
-        backend, _, mode = text.partition(":")
-        if backend not in BACKENDS or mode not in MODES:
-            known = ", ".join(f"{backend}:{mode}" for backend in BACKENDS for mode in MODES)
-            raise RecipeError(f"subject must be one of {known}, got {text!r}")
-        return cls(backend, mode)
+        known = {"numpy": cls("numpy")} | {
+            f"{backend}:{mode}": cls(backend, mode) for backend in BACKENDS for mode in MODES
+        }
+        if text not in known:
+            raise RecipeError(f"subject must be one of {', '.join(known)}, got {text!r}")
+        return known[text]
 
-    def load_backend(self) -> Backend:
-        """Import the backend's module."""
-        return cast(Backend, importlib.import_module(BACKENDS[self.backend_name]))
+    @property
+    def backend(self) -> Backend | None:
+        """The backend's module; None for the oracle."""
+        module = BACKENDS.get(self.backend_name)
+        return cast(Backend, importlib.import_module(module)) if module else None
+
+    def load_dataset(self, recipe: Recipe) -> Dataset:
+        """Load the recipe's data set through the backend's library; in plain NumPy for the oracle.
+
+        Raises:
+            DataError: it is missing, damaged or not the published one.
+        """
+        load = read_dataset if self.backend is None else self.backend.load_dataset
+        return load(recipe.dataset, recipe.data_dir)
+
+    @contextlib.contextmanager
+    def session(self, recipe: Recipe, state: State) -> Iterator[Session]:
+        """Open a training at `state`."""
+        if self.backend is None:
+            yield OracleSession(recipe, state)
+        else:
+            with self.backend.session(dataclasses.replace(recipe, mode=self.mode), state) as it:
+                yield it
 
     def __str__(self) -> str:
-        return f"{self.backend_name}:{self.mode}"
+        return self.backend_name if self.backend is None else f"{self.backend_name}:{self.mode}"
+
+
+class OracleSession:
+    """A training by `parity.reference`, in float64 whatever the recipe says."""
+
+    def __init__(self, recipe: Recipe, state: State) -> None:
+        self._lr = recipe.lr
+        self._state = state.astype("float64")
+
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """Make one update; return the loss before it."""
+        return float(self.trace(images, labels)["loss"])
+
+    def trace(self, images: np.ndarray, labels: np.ndarray) -> Trace:
+        """Make one update and return every stage of it."""
+        trace = reference.trace(self._state, images, labels, lr=self._lr)
+        self._state = after(trace, self._state.step + 1)
+        return trace
+
+    def export(self) -> State:
+        """Return a copy of the present state."""
+        return self._state.astype("float64")
+
+    def load(self, state: State) -> None:
+        """Go on from another state."""
+        self._state = state.astype("float64")
+
+
+def after(trace: Trace, step: int) -> State:
+    """Return the state that a traced step ends in."""
+    groups = {
+        group: {
+            name.removeprefix(f"{group}."): array
+            for name, array in trace.items()
+            if name.startswith(f"{group}.")
+        }
+        for group in ("params", "adam.m", "adam.v")
+    }
+    return State(
+        params=groups["params"], adam_m=groups["adam.m"], adam_v=groups["adam.v"], step=step
+    )

@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from parity import reference
-from parity.contract.backend import Trace
-from parity.contract.parameters import State
+from parity.contract.backend import STAGES, Trace
+from parity.contract.parameters import PARAMETERS, Arrays, State
+from parity.contract.recipe import ADAM_B1, ADAM_B2
 
 CONFIDENCE = 6.0
 """λ. For one rounding the theorem's chance of a false alarm is 2·exp(−18) = 3e-8, and rounding
@@ -40,39 +41,39 @@ def expectations(
     state: State,
     images: Float[np.ndarray, "B 1 28 28"],
     labels: Int64[np.ndarray, "B"],
+    *,
+    lr: float,
 ) -> dict[str, Expectation]:
     """Return what each stage of a subject's trace should be, given its own earlier stages.
 
     Args:
         trace: what the subject computed, in its own precision.
-        state: the parameters it computed from.
+        state: the state that it started from.
         images: its input.
         labels: likewise.
+        lr: Adam's learning rate.
     """
     t = {name: np.asarray(value, dtype=np.float64) for name, value in trace.items()}
     p = {name: np.asarray(value, dtype=np.float64) for name, value in state.params.items()}
     x = np.asarray(images, dtype=np.float64)
     rounding = _Rounding(trace["logits"].dtype)
-    passed = reference.passed(t["conv1"])
+    return (
+        _forward(t, p, x, rounding)
+        | {
+            "loss": rounding.of_loss(t["logits"], labels),
+            "grad.logits": rounding.of_logits_gradient(t["logits"], labels),
+        }
+        | _gradients(t, p, x, rounding)
+        | _adam(t, p, state, rounding, lr)
+    )
 
-    def conv1_gradients(gradient: Array, weight: Array, images: Array) -> tuple[Array, Array]:
-        return reference.conv1_gradients(gradient, weight, passed, images)
 
+def _forward(t: Trace, p: Arrays, x: Array, rounding: "_Rounding") -> dict[str, Expectation]:
     (conv1,) = rounding.of_sums(
         lambda *args: (reference.conv1(*args),), 10, x, p["conv1.weight"], p["conv1.bias"]
     )
     (logits,) = rounding.of_sums(
         lambda *args: (reference.fc1(*args),), 2705, t["flatten"], p["fc1.weight"], p["fc1.bias"]
-    )
-    gradient, batch = t["grad.logits"], len(labels)
-    fc1_weight, fc1_bias = rounding.of_sums(reference.fc1_gradients, batch, gradient, t["flatten"])
-    conv1_weight, conv1_bias = rounding.of_sums(
-        # ten products to a pooling window, then the windows of the whole batch
-        conv1_gradients,
-        10 + 169 * batch,
-        gradient,
-        p["fc1.weight"],
-        x,
     )
     return {
         "conv1": conv1,
@@ -80,13 +81,40 @@ def expectations(
         "pool": exact(reference.pool(t["relu"])),
         "flatten": exact(reference.flatten(t["pool"])),
         "logits": logits,
-        "loss": rounding.of_loss(t["logits"], labels),
-        "grad.logits": rounding.of_logits_gradient(t["logits"], labels),
-        "grad.fc1.weight": fc1_weight,
-        "grad.fc1.bias": fc1_bias,
-        "grad.conv1.weight": conv1_weight,
-        "grad.conv1.bias": conv1_bias,
     }
+
+
+def _gradients(t: Trace, p: Arrays, x: Array, rounding: "_Rounding") -> dict[str, Expectation]:
+    gradient, batch = t["grad.logits"], len(x)
+    passed = reference.passed(t["conv1"])
+
+    def conv1_gradients(gradient: Array, weight: Array, images: Array) -> tuple[Array, Array]:
+        return reference.conv1_gradients(gradient, weight, passed, images)
+
+    fc1 = rounding.of_sums(reference.fc1_gradients, batch, gradient, t["flatten"])
+    # ten products to a pooling window, then the windows of the whole batch
+    terms = 10 + 169 * batch
+    conv1 = rounding.of_sums(conv1_gradients, terms, gradient, p["fc1.weight"], x)
+    return {
+        "grad.fc1.weight": fc1[0],
+        "grad.fc1.bias": fc1[1],
+        "grad.conv1.weight": conv1[0],
+        "grad.conv1.bias": conv1[1],
+    }
+
+
+def _adam(
+    t: Trace, p: Arrays, state: State, rounding: "_Rounding", lr: float
+) -> dict[str, Expectation]:
+    expected = {}
+    for name in PARAMETERS:
+        m, v = (group[name].astype(np.float64) for group in (state.adam_m, state.adam_v))
+        moments = rounding.of_moments(m, v, t[f"grad.{name}"])
+        expected[f"adam.m.{name}"], expected[f"adam.v.{name}"] = moments
+        expected[f"params.{name}"] = rounding.of_update(
+            p[name], t[f"adam.m.{name}"], t[f"adam.v.{name}"], step=state.step + 1, lr=lr
+        )
+    return {stage: expected[stage] for stage in STAGES if stage in expected}
 
 
 class _Rounding:
@@ -136,6 +164,33 @@ class _Rounding:
         relative = np.abs(log_p) + self._logarithm(logits)[:, None] + _ELEMENTARY
         error = np.exp(log_p) * relative / len(labels) + 2 * np.abs(value)
         return Expectation(value, self._unit * error + self._smallest)
+
+    def of_moments(self, m: Array, v: Array, g: Array) -> tuple[Expectation, Expectation]:
+        """Return what Adam's moments should be.
+
+        Each is two products and a sum, whose constants are rounded too; frameworks also write the
+        first one as m + (1 − b1)·(g − m).
+        """
+        next_m, next_v = reference.adam_moments(m, v, g)
+        size_m = np.abs(m) + 2 * (1 - ADAM_B1) * (np.abs(g) + np.abs(m))
+        smallest = 3 * self._smallest
+        return (
+            Expectation(next_m, 2 * self._unit * size_m + smallest),
+            Expectation(next_v, 4 * self._unit * next_v + smallest),
+        )
+
+    def of_update(self, p: Array, m: Array, v: Array, *, step: int, lr: float) -> Expectation:
+        """Return what the parameters should be after an update with the moments m and v.
+
+        1 − b^t, computed from a rounded b, errs by (t + 2) roundings of b^t and one of its own: at
+        t = 1 that is a relative error of 3/(1 − b). v̂ counts half, under the root. The quotient,
+        the root and the products add eight roundings, the sum with p one.
+        """
+        update = reference.adam_update(m, v, step=step, lr=lr)
+        correction = [1 + (step + 2) * b**step / (1 - b**step) for b in (ADAM_B1, ADAM_B2)]
+        relative = correction[0] + correction[1] / 2 + 8
+        error = np.abs(update) * relative + np.abs(p) + np.abs(update)
+        return Expectation(p + update, self._unit * error + self._smallest)
 
     def _logarithm(self, logits: Array) -> Array:
         """Return the error, in units, of log Σ exp(z − max z)."""

@@ -3,7 +3,7 @@ from .device import computing as computing
 from .device import resolve as resolve
 from .model import CNN as CNN
 from .model import summary as summary
-from .stages import trace as trace
+from .sessions import session as session
 from .state import export_state as export_state
 from .state import import_state as import_state
 from .steps import eval_step as eval_step
@@ -21,7 +21,7 @@ __all__ = [
     "import_state",
     "load_dataset",
     "resolve",
+    "session",
     "summary",
-    "trace",
     "train_step",
 ]

@@ -57,8 +57,8 @@ def eval_step(
 
 def trace_step(
     state: TrainState, images: Float[Tensor, "B 1 28 28"], labels: Int64[Tensor, "B"]
-) -> StageValues:
-    """Compute what `train_step` computes before its update, and return every stage of it.
+) -> tuple[TrainState, StageValues]:
+    """Make the update of `train_step`; return the new state and every stage up to the gradients.
 
     Adding zeros to the logits names the place that their gradient is taken at.
     """
@@ -67,9 +67,11 @@ def trace_step(
     loss = cross_entropy(activations.logits + zeros, labels)
     parameters = dict(state.model.named_parameters())
     logits_gradient, *gradients = torch.autograd.grad(loss, [zeros, *parameters.values()])
-    return StageValues(
-        activations, loss, logits_gradient, dict(zip(parameters, gradients, strict=True))
-    )
+    for parameter, gradient in zip(parameters.values(), gradients, strict=True):
+        parameter.grad = gradient
+    state.optimizer.step()
+    named = dict(zip(parameters, gradients, strict=True))
+    return state, StageValues(activations, loss, logits_gradient, named)
 
 
 def cross_entropy(logits: Float[Tensor, "B 10"], labels: Int64[Tensor, "B"]) -> Float[Tensor, ""]:

@@ -6,20 +6,20 @@ module with these names, and the harness needs no change.
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int64
 
 from parity.contract.datasets import Dataset
 from parity.contract.history import Evaluation, History, Observer
-from parity.contract.parameters import State
+from parity.contract.parameters import PARAMETERS, State
 from parity.contract.recipe import DatasetName, Recipe
 
 Trace = dict[str, np.ndarray]
 """One array for each of STAGES, in canonical layout."""
 
-STAGES = (
+FORWARD_AND_GRADIENTS = (
     "conv1",
     "relu",
     "pool",
@@ -32,7 +32,13 @@ STAGES = (
     "grad.conv1.weight",
     "grad.conv1.bias",
 )
-"""The stages of a step that every backend traces, in the order of the computation."""
+
+STAGES = (
+    *FORWARD_AND_GRADIENTS,
+    *(f"{group}.{name}" for group in ("adam.m", "adam.v", "params") for name in PARAMETERS),
+)
+"""The stages of a step that every backend traces, in the order of the computation; those of `adam`
+and `params` are the values after the update."""
 
 
 class Layer(NamedTuple):
@@ -43,6 +49,30 @@ class Layer(NamedTuple):
     """In the backend's own layout, without the batch axis."""
     parameters: tuple[int, ...]
     """Sizes of weight and bias; empty for a layer without any."""
+
+
+class Session(Protocol):
+    """A training that goes on one step at a time, in NumPy and canonical layout."""
+
+    def step(
+        self, images: Float[np.ndarray, "batch 1 28 28"], labels: Int64[np.ndarray, "batch"]
+    ) -> float:
+        """Make one update by the step that training uses; return the loss before it."""
+        ...
+
+    def trace(
+        self, images: Float[np.ndarray, "batch 1 28 28"], labels: Int64[np.ndarray, "batch"]
+    ) -> Trace:
+        """Make one update with every stage in the open, and return them."""
+        ...
+
+    def export(self) -> State:
+        """Return a copy of the present state."""
+        ...
+
+    def load(self, state: State) -> None:
+        """Go on from another state."""
+        ...
 
 
 class Backend(Protocol):
@@ -58,26 +88,11 @@ class Backend(Protocol):
         """Replace device and mode `auto`; raise DeviceError for what is not on this machine."""
         ...
 
-    def computing(self, recipe: Recipe) -> AbstractContextManager[None]:
-        """Set device, precision and determinism for a block, and restore them after it."""
-        ...
+    def session(self, recipe: Recipe, state: State) -> AbstractContextManager["Session"]:
+        """Open a training at `state`, to be driven step by step from outside.
 
-    def import_state(self, state: State, recipe: Recipe) -> Any:
-        """Translate a canonical state to the framework's own."""
-        ...
-
-    def export_state(self, state: Any) -> State:
-        """Translate the framework's own state to a canonical one, by copy."""
-        ...
-
-    def trace(
-        self,
-        recipe: Recipe,
-        state: State,
-        images: Float[np.ndarray, "batch 1 28 28"],
-        labels: Int64[np.ndarray, "batch"],
-    ) -> Trace:
-        """Compute one step's forward and backward pass, and return every stage of it."""
+        Sessions of one dtype may be open at once, closed in the reverse order.
+        """
         ...
 
     def fit(self, recipe: Recipe, *, observer: Observer = ...) -> History:

@@ -31,3 +31,9 @@ class DivergenceError(CnnParityError):
     """The loss is no longer a finite number."""
 
     exit_code = 1
+
+
+class NondeterminismError(CnnParityError):
+    """The same computation gave two results, so that nothing can be said about it."""
+
+    exit_code = 3

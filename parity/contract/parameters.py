@@ -56,6 +56,14 @@ class State:
         if self.step < 0:
             raise StateError(f"step must be at least 0, got {self.step}")
 
+    def astype(self, dtype: DType) -> "State":
+        """Return a copy with every array in another precision."""
+        params, adam_m, adam_v = (
+            {name: array.astype(dtype) for name, array in group.items()}
+            for group in (self.params, self.adam_m, self.adam_v)
+        )
+        return State(params=params, adam_m=adam_m, adam_v=adam_v, step=self.step)
+
     @property
     def dtype(self) -> np.dtype:
         """The floating-point type that all arrays share."""

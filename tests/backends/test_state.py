@@ -22,9 +22,8 @@ def random_state(seed: int, dtype: DType, step: int = 3) -> State:
 
 
 def round_trip(backend: Backend, state: State, recipe: Recipe) -> State:
-    recipe = backend.resolve(recipe)
-    with backend.computing(recipe):
-        return backend.export_state(backend.import_state(state, recipe))
+    with backend.session(recipe, state) as session:
+        return session.export()
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["float32", "float64"]), st.integers(0, 2**24))
@@ -47,13 +46,10 @@ def test_a_state_survives_the_round_trip_to_the_bit(
 def test_neither_side_aliases_the_others_memory(backend: Backend) -> None:
     state = random_state(0, "float32")
     kept = {name: value.copy() for name, value in state.params.items()}
-    recipe = backend.resolve(Recipe())
-    with backend.computing(recipe):
-        native = backend.import_state(state, recipe)
+    with backend.session(Recipe(), state) as session:
         for value in state.params.values():
             value[...] = 0
-        exported = backend.export_state(native)
-        again = backend.export_state(native)
+        exported, again = session.export(), session.export()
     for name, value in exported.params.items():
         np.testing.assert_array_equal(value, kept[name])
         value[...] = 0

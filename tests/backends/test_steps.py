@@ -5,8 +5,10 @@ import pytest
 
 from parity import reference
 from parity.contract.backend import STAGES, Backend
+from parity.contract.datasets import digits, pixels
 from parity.contract.parameters import State, initial_state
 from parity.contract.recipe import DType, Mode, Recipe
+from parity.subjects import OracleSession
 
 LABELS = np.array([3], dtype=np.int64)
 
@@ -21,7 +23,8 @@ def trace(
 ) -> dict[str, np.ndarray]:
     recipe = Recipe(mode=mode, dtype="float64", device="cpu")
     labels = np.arange(len(images), dtype=np.int64) % 10
-    return backend.trace(recipe, state, images, labels)
+    with backend.session(recipe, state) as session:
+        return session.trace(images, labels)
 
 
 @pytest.mark.parametrize("mode", ["eager", "jit"])
@@ -60,71 +63,61 @@ def test_a_trace_has_every_stage_in_order_and_in_the_recipes_dtype(
 ) -> None:
     recipe = Recipe(mode=mode, dtype=dtype, device="cpu")
     images = np.random.RandomState(1).uniform(size=(3, 1, 28, 28)).astype(dtype)
-    got = backend.trace(recipe, initial_state(0, dtype), images, np.arange(3))
+    with backend.session(recipe, initial_state(0, dtype)) as session:
+        got = session.trace(images, np.arange(3))
     assert tuple(got) == STAGES
     assert {array.dtype for array in got.values()} == {np.dtype(dtype)}
     assert all(array.flags.c_contiguous for array in got.values())
 
 
 @pytest.mark.parametrize("mode", ["eager", "jit"])
-def test_a_training_step_is_adam_on_the_traced_gradients(backend: Backend, mode: Mode) -> None:
-    """From Kingma & Ba's formulas, in float64: relative errors stay near 2^-53 times a few."""
-    from importlib import import_module
-
-    steps = import_module(f"{backend.__name__}.steps")
-    device = import_module(f"{backend.__name__}.device")
-    state = initial_state(0, "float64")
+def test_three_training_steps_are_the_oracles(backend: Backend, mode: Mode) -> None:
+    """In float64 each step errs by little more than 2^-53, and three drift hardly further."""
     images = np.random.RandomState(2).uniform(size=(5, 1, 28, 28))
     labels = np.arange(5)
-    recipe = backend.resolve(Recipe(mode=mode, dtype="float64", device="cpu"))
-    expected = State(
-        params={**state.params}, adam_m={**state.adam_m}, adam_v={**state.adam_v}, step=3
-    )
-    with backend.computing(recipe):
-        native = backend.import_state(state, recipe)
-        step = steps.in_mode(steps.train_step, mode)
-        for t in (1, 2, 3):
-            before = backend.export_state(native)
-            values = backend.trace(recipe, before, images, labels)
-            for name in state.params:
-                g = values[f"grad.{name}"]
-                m = 0.9 * expected.adam_m[name] + 0.1 * g
-                v = 0.999 * expected.adam_v[name] + 0.001 * g**2
-                expected.adam_m[name], expected.adam_v[name] = m, v
-                update = 1e-3 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
-                expected.params[name] = expected.params[name] - update
-            native, loss = step(native, *device.to_device(images, labels, recipe))
-            np.testing.assert_allclose(float(loss), values["loss"], rtol=1e-12)
-        after = backend.export_state(native)
-    assert after.step == 3
+    state = initial_state(0, "float64")
+    recipe = Recipe(mode=mode, dtype="float64", device="cpu")
+    oracle = OracleSession(recipe, state)
+    with backend.session(recipe, state) as session:
+        for _ in range(3):
+            loss = session.step(images, labels)
+            assert loss == pytest.approx(oracle.step(images, labels), rel=1e-12)
+        got, expected = session.export(), oracle.export()
+    assert got.step == expected.step == 3
     for group in ("params", "adam_m", "adam_v"):
         for name, value in getattr(expected, group).items():
-            np.testing.assert_allclose(getattr(after, group)[name], value, rtol=1e-9, atol=1e-15)
+            np.testing.assert_allclose(getattr(got, group)[name], value, rtol=1e-9, atol=1e-15)
 
 
 @pytest.mark.parametrize("mode", ["eager", "jit"])
-def test_an_evaluation_step_sums_losses_and_counts_right_answers(
-    backend: Backend, mode: Mode
-) -> None:
-    from importlib import import_module
-
-    steps = import_module(f"{backend.__name__}.steps")
-    device = import_module(f"{backend.__name__}.device")
-    recipe = backend.resolve(Recipe(mode=mode, dtype="float64", device="cpu"))
+def test_the_traced_step_is_the_one_that_trains(backend: Backend, mode: Mode) -> None:
+    stream = np.random.RandomState(4)
+    images, labels = stream.uniform(size=(6, 1, 28, 28)), stream.randint(0, 10, 6)
+    recipe = Recipe(mode=mode, dtype="float64", device="cpu")
     state = initial_state(0, "float64")
-    images = np.random.RandomState(3).uniform(size=(7, 1, 28, 28))
-    p = state.params
-    maps = reference.relu(reference.conv1(images, p["conv1.weight"], p["conv1.bias"]))
+    with backend.session(recipe, state) as session:
+        trained_loss = session.step(images, labels)
+        trained = session.export()
+        session.load(state)
+        trace = session.trace(images, labels)
+        traced = session.export()
+    assert trained_loss == pytest.approx(float(trace["loss"]), rel=1e-13)
+    for name, value in trained.params.items():
+        np.testing.assert_allclose(traced.params[name], value, rtol=0, atol=1e-13)
+        np.testing.assert_array_equal(trace[f"params.{name}"], traced.params[name])
+
+
+@pytest.mark.parametrize("mode", ["eager", "jit"])
+def test_an_evaluation_is_the_oracles(backend: Backend, mode: Mode) -> None:
+    test = digits().test
+    p = initial_state(5, "float64").params
+    maps = reference.relu(
+        reference.conv1(pixels(test.images, "float64"), p["conv1.weight"], p["conv1.bias"])
+    )
     flat = reference.flatten(reference.pool(maps))
     logits = reference.fc1(flat, p["fc1.weight"], p["fc1.bias"])
-    labels = logits.argmax(axis=1)
-    labels[:2] = (labels[:2] + 1) % 10
-    with backend.computing(recipe):
-        native = backend.import_state(state, recipe)
-        metrics = steps.in_mode(steps.eval_step, mode)(
-            native, *device.to_device(images, labels, recipe)
-        )
-        np.testing.assert_allclose(
-            float(metrics.loss_sum), 7 * reference.loss(logits, labels), rtol=1e-12
-        )
-        assert int(metrics.correct) == 5
+    recipe = Recipe(dataset="digits", seed=5, mode=mode, dtype="float64", device="cpu")
+    got = backend.evaluate(recipe)
+    assert got.loss == pytest.approx(reference.loss(logits, test.labels), rel=1e-12)
+    assert got.accuracy == (logits.argmax(axis=1) == test.labels).mean()
+    assert got.examples == 360

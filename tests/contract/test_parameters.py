@@ -40,6 +40,16 @@ def test_float64_starts_from_the_same_numbers_as_float32() -> None:
         np.testing.assert_array_equal(double.params[name], value)
 
 
+def test_another_precision_is_a_copy() -> None:
+    state = initial_state(0)
+    double = state.astype("float64")
+    assert double.dtype == np.float64
+    np.testing.assert_array_equal(double.params["fc1.bias"], state.params["fc1.bias"])
+    assert not np.shares_memory(
+        state.astype("float32").params["fc1.bias"], state.params["fc1.bias"]
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [

@@ -1,6 +1,7 @@
 """The verdict: right code agrees, and a planted mistake is found at its stage."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -16,10 +17,10 @@ import jaxcnn.steps
 import parity
 import torchcnn.data
 import torchcnn.model
-import torchcnn.stages
+import torchcnn.sessions
 import torchcnn.steps
 from parity.contract.datasets import Split
-from parity.contract.errors import RecipeError
+from parity.contract.errors import NondeterminismError, RecipeError
 from parity.contract.recipe import DType
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -33,6 +34,7 @@ Plant = Callable[[pytest.MonkeyPatch], None]
         ("torch:jit", "jax:eager", "float32", 7),
         ("torch:jit", "jax:eager", "float64", 1),
         ("jax:jit", "jax:eager", "float32", 32),
+        ("numpy", "torch:eager", "float32", 3),
     ],
 )
 def test_the_backends_agree(a: str, b: str, dtype: DType, batch_size: int) -> None:
@@ -92,13 +94,13 @@ def smooth_the_labels(patch: pytest.MonkeyPatch) -> None:
 
 def scaled(stage: str) -> Plant:
     def plant(patch: pytest.MonkeyPatch) -> None:
-        right = torchcnn.stages.trace
+        right = torchcnn.sessions.Session.trace
 
         def wrong(*args: Any) -> dict[str, np.ndarray]:
             values = right(*args)
             return {**values, stage: (values[stage] * np.float32(1.001)).astype(np.float32)}
 
-        patch.setattr(torchcnn, "trace", wrong)
+        patch.setattr(torchcnn.sessions.Session, "trace", wrong)
 
     return plant
 
@@ -129,6 +131,24 @@ def test_a_planted_mistake_is_found_at_its_stage(
     assert f"{subject} is different from stage {stage}" in str(verdict)
     report = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
     assert report["first_disagreement"] == {"subject": subject, "stage": stage}
+
+
+def test_a_subject_that_differs_from_itself_gets_no_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = itertools.count()
+    right = torchcnn.sessions.Session.trace
+
+    def wrong(*args: Any) -> dict[str, np.ndarray]:
+        values = right(*args)
+        if next(calls) == 1:
+            values["logits"][0, 0] = np.nextafter(values["logits"][0, 0], np.float32(9))
+        return values
+
+    monkeypatch.setattr(torchcnn.sessions.Session, "trace", wrong)
+    with pytest.raises(NondeterminismError, match=r"torch:eager.*from stage logits on") as caught:
+        parity.check(dataset="digits", device="cpu")
+    assert caught.value.exit_code == 3
 
 
 @pytest.mark.parametrize("subject", ["torch", "torch:", "keras:jit", "torch:fast", "jax:jit:x", ""])

@@ -12,22 +12,29 @@ from parity.contract.parameters import State, initial_state
 from parity.contract.recipe import DType
 from parity.tolerances import expectations
 
+LR = 1e-3
+
 
 def numpy_trace(state: State, images: np.ndarray, labels: np.ndarray) -> Trace:
-    """Compute every stage in the state's own precision."""
+    """Compute every stage in the state's own precision, from its own earlier stages."""
     p, dtype = state.params, state.dtype
-    conv1 = reference.conv1(images, p["conv1.weight"], p["conv1.bias"])
-    relu = reference.relu(conv1)
-    pool = reference.pool(relu)
-    flatten = reference.flatten(pool)
-    logits = reference.fc1(flatten, p["fc1.weight"], p["fc1.bias"])
-    gradient = reference.logits_gradient(logits, labels).astype(dtype)
-    fc1 = reference.fc1_gradients(gradient, flatten)
-    passed = reference.passed(conv1)
-    conv = reference.conv1_gradients(gradient, p["fc1.weight"], passed, images)
-    loss = np.asarray(reference.loss(logits, labels))
-    values = (conv1, relu, pool, flatten, logits, loss, gradient, *fc1, *conv)
-    return {stage: value.astype(dtype) for stage, value in zip(STAGES, values, strict=True)}
+    t: Trace = {"conv1": reference.conv1(images, p["conv1.weight"], p["conv1.bias"])}
+    t["relu"] = reference.relu(t["conv1"])
+    t["pool"] = reference.pool(t["relu"])
+    t["flatten"] = reference.flatten(t["pool"])
+    t["logits"] = reference.fc1(t["flatten"], p["fc1.weight"], p["fc1.bias"])
+    t["loss"] = np.asarray(reference.loss(t["logits"], labels))
+    g = t["grad.logits"] = reference.logits_gradient(t["logits"], labels).astype(dtype)
+    t["grad.fc1.weight"], t["grad.fc1.bias"] = reference.fc1_gradients(g, t["flatten"])
+    t["grad.conv1.weight"], t["grad.conv1.bias"] = reference.conv1_gradients(
+        g, p["fc1.weight"], reference.passed(t["conv1"]), images
+    )
+    for name, parameter in p.items():
+        m, v = reference.adam_moments(state.adam_m[name], state.adam_v[name], t[f"grad.{name}"])
+        update = reference.adam_update(m, v, step=state.step + 1, lr=LR)
+        t[f"adam.m.{name}"], t[f"adam.v.{name}"] = m, v
+        t[f"params.{name}"] = parameter + update
+    return {stage: t[stage].astype(dtype) for stage in STAGES}
 
 
 def case(seed: int, batch: int, dtype: DType) -> tuple[State, np.ndarray, np.ndarray]:
@@ -43,7 +50,7 @@ def case(seed: int, batch: int, dtype: DType) -> tuple[State, np.ndarray, np.nda
 def test_a_correct_computation_is_within_every_bound(seed: int, batch: int, dtype: DType) -> None:
     state, images, labels = case(seed, batch, dtype)
     trace = numpy_trace(state, images, labels)
-    expected = expectations(trace, state, images, labels)
+    expected = expectations(trace, state, images, labels, lr=LR)
     outside = [s for s in STAGES if not compare(s, trace[s], expected[s]).agrees]
     assert outside == []
 
@@ -63,7 +70,7 @@ def test_one_element_that_is_wrong_is_found_at_its_stage(stage: str, dtype: DTyp
     where = wrong.size // 2
     wrong.flat[where] += units * np.finfo(dtype).eps * np.abs(wrong).max()
     trace[stage] = wrong
-    expected = expectations(trace, state, images, labels)
+    expected = expectations(trace, state, images, labels, lr=LR)
     comparisons = [compare(name, trace[name], expected[name]) for name in STAGES]
     first = next(c for c in comparisons if not c.agrees)
     assert first.stage == stage
@@ -77,5 +84,5 @@ def test_exact_stages_allow_not_even_the_last_bit() -> None:
         trace = numpy_trace(state, images, labels)
         place = int(trace[stage].argmax())
         trace[stage].flat[place] = np.nextafter(trace[stage].flat[place], np.float32(9))
-        expected = expectations(trace, state, images, labels)
+        expected = expectations(trace, state, images, labels, lr=LR)
         assert not compare(stage, trace[stage], expected[stage]).agrees
