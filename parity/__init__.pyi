@@ -1,4 +1,6 @@
 from .checks import Verdict as Verdict
 from .checks import check as check
+from .trajectory import Trajectory as Trajectory
+from .trajectory import train as train
 
-__all__ = ["Verdict", "check"]
+__all__ = ["Trajectory", "Verdict", "check", "train"]

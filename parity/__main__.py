@@ -4,21 +4,27 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from parity.contract import command
+from parity.contract.console import ProgressBar
 from parity.contract.errors import OutputError
-from parity.contract.recipe import DatasetName, Device, DType
+from parity.contract.recipe import DatasetName, Device, DType, Recipe
+
+if TYPE_CHECKING:
+    from parity.checks import Verdict
+    from parity.trajectory import Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Compare one training step of two subjects, stage by stage, against float64 by hand.
+    """Compare a training step of two subjects, stage by stage, against float64 by hand.
 
-    Exit status: 0 they agree, 1 they do not.
+    Exit status: 0 they agree, 1 they do not, 3 one of them is not deterministic.
     """
 
     a: str = "torch:eager"
-    """A subject: torch:eager, torch:jit, jax:eager or jax:jit."""
+    """A subject: numpy, torch:eager, torch:jit, jax:eager or jax:jit."""
     b: str = "jax:jit"
     """Another."""
     dataset: DatasetName = "mnist"
@@ -39,10 +45,49 @@ class Check:
     """Show the traceback of an error."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Compare two subjects over a whole training: in float64, and in float32 step by step.
+
+    Exit status: 0 they are the same algorithm, 1 they are not.
+    """
+
+    a: str = "torch:eager"
+    """A subject: numpy, torch:eager, torch:jit, jax:eager or jax:jit."""
+    b: str = "jax:jit"
+    """Another."""
+    dataset: DatasetName = "mnist"
+    """Data set. digits ships with scikit-learn and needs no network."""
+    data_dir: Path | None = None
+    """Folder of the data set's IDX files. Default: $CNN_DATA_DIR, else ./data."""
+    epochs: int = 1
+    """Passes over the training images."""
+    steps: int | None = None
+    """Number of steps, instead of whole epochs."""
+    batch_size: int = 64
+    """Images in a step; the last batch of an epoch may be smaller."""
+    seed: int = 0
+    """Seed of the initial weights and of the batch order."""
+    limit: int | None = None
+    """Train on the first LIMIT training images only."""
+    device: Device = "auto"
+    """Where to compute. auto: the accelerator that a framework finds, else the CPU."""
+    dtype: DType = "float32"
+    """float32 looks at the float64 training first; float64 looks at nothing else."""
+    json: Path | None = None
+    """File to write everything that the screen shows to."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
 def main() -> int:
     """Run the command line and return its exit status."""
     description = "Prove that PyTorch and JAX compute the same training step, or say where not."
-    return command.run("parity", description, {"check": Check}, _check)
+    commands = {"check": Check, "train": Train}
+    execute = {Check: _check, Train: _train}
+    return command.run(
+        "parity", description, commands, lambda options: execute[type(options)](options)
+    )
 
 
 def _check(options: Check) -> int:
@@ -58,15 +103,43 @@ def _check(options: Check) -> int:
         device=options.device,
         dtype=options.dtype,
     )
+    return _report(verdict, options.json)
+
+
+def _train(options: Train) -> int:
+    from parity.trajectory import train
+
+    with ProgressBar() as bar:
+        trajectory = train(
+            a=options.a,
+            b=options.b,
+            recipe=Recipe(
+                dataset=options.dataset,
+                data_dir=options.data_dir,
+                epochs=options.epochs,
+                batch_size=options.batch_size,
+                seed=options.seed,
+                limit=options.limit,
+                device=options.device,
+                dtype=options.dtype,
+            ),
+            steps=options.steps,
+            progress=bar.update,
+        )
+    return _report(trajectory, options.json)
+
+
+def _report(verdict: "Verdict | Trajectory", file: Path | None) -> int:
+    """Show a verdict, write it to `file`, and return the exit status."""
     print(verdict.table())
     print(verdict)
-    if options.json is not None:
+    if file is not None:
         text = json.dumps(verdict.to_json(), indent=2, allow_nan=False)
         try:
-            options.json.write_text(text + "\n", encoding="utf-8")
+            file.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise OutputError(
-                f"cannot write {options.json}: {error.strerror}; give --json another path"
+                f"cannot write {file}: {error.strerror}; give --json another path"
             ) from None
     return 0 if verdict.agrees else 1
 

@@ -24,8 +24,8 @@ def conv1(
     bias: Float[np.ndarray, "16"],
 ) -> Maps:
     """y[b,o,h,w] = bias[o] + Σ_ij weight[o,0,i,j] · x[b,0,h+i,w+j]: no padding, no flipping."""
-    y = np.einsum("bhwij,oij->bohw", _patches(images), weight[:, 0], optimize=True)
-    return y + bias[:, None, None]
+    y = _patches(images) @ weight.reshape(16, 9).T + bias  # (B·26·26, 16)
+    return y.reshape(-1, 26, 26, 16).transpose(0, 3, 1, 2)
 
 
 def relu(x: Maps) -> Maps:
@@ -88,8 +88,8 @@ def conv1_gradients(
     """
     pooled = (gradient @ fc1_weight).reshape(-1, 16, 13, 13)
     d = pooled.repeat(2, axis=2).repeat(2, axis=3) * passed
-    weight = np.einsum("bohw,bhwij->oij", d, _patches(images), optimize=True)
-    return weight[:, None], d.sum(axis=(0, 2, 3))
+    weight = d.transpose(1, 0, 2, 3).reshape(16, -1) @ _patches(images)
+    return weight.reshape(16, 1, 3, 3), d.sum(axis=(0, 2, 3))
 
 
 def passed(x: Maps) -> Bool[np.ndarray, "B 16 26 26"]:
@@ -109,8 +109,10 @@ def one_hot(labels: Int64[np.ndarray, "B"]) -> Logits:
     return np.eye(10)[labels]
 
 
-def _patches(images: Images) -> Float[np.ndarray, "B 26 26 3 3"]:
-    return np.lib.stride_tricks.sliding_window_view(images[:, 0], (3, 3), axis=(1, 2))
+def _patches(images: Images) -> Float[np.ndarray, "B*26*26 9"]:
+    """Return the nine pixels x[b,0,h+i,w+j] under the filters at each position, a row each."""
+    windows = np.lib.stride_tricks.sliding_window_view(images[:, 0], (3, 3), axis=(1, 2))
+    return windows.reshape(-1, 9)
 
 
 def _windows(x: Maps) -> Float[np.ndarray, "B 16 13 13 4"]:

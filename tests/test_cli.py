@@ -157,6 +157,18 @@ def test_parity_check_exits_1_where_subjects_disagree(
     assert "torch:eager is different from stage loss" in capsys.readouterr().out
 
 
+def test_parity_train_prints_both_trainings_and_exits_0(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    options = ["--dataset", "digits", "--steps", "2", "--device", "cpu", "--json", str(report)]
+    assert run_parity(monkeypatch, "train", *options) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].split() == ["torch:eager", "jax:jit"]
+    assert shown[-1] == "same algorithm; float32 drift is rounding"
+    assert json.loads(report.read_text())["verdict"] == shown[-1]
+
+
 @pytest.mark.parametrize(
     ("options", "mend"),
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from parity.contract import command
 from parity.contract.backend import Backend
-from parity.contract.console import ConsoleObserver, describe, summary_lines
+from parity.contract.console import ConsoleObserver, ProgressBar, describe, summary_lines
 from parity.contract.history import Observer, Observers, RunFolder
 from parity.contract.recipe import DatasetName, Device, DType, Mode, Recipe
 
@@ -76,7 +76,8 @@ def _train(backend: Backend, options: Train) -> None:
         if options.out is not None:
             observers.append(RunFolder(options.out))
         if not options.quiet:
-            observers.append(stack.enter_context(ConsoleObserver(options.recipe)))
+            bar = stack.enter_context(ProgressBar())
+            observers.append(ConsoleObserver(bar, options.recipe))
         backend.fit(options.recipe, observer=Observers(*observers))
 
 

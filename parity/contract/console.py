@@ -20,22 +20,25 @@ def describe(backend: str, recipe: Recipe) -> str:
     )
 
 
-class ConsoleObserver(Observer):
-    """Prints a line an epoch, above a progress bar where standard output is a terminal."""
+class ProgressBar:
+    """A progress bar where standard output is a terminal, nothing in a pipe."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._console = Console(highlight=False, markup=False, soft_wrap=True)
-        self._epochs = recipe.epochs
+    def __init__(self) -> None:
+        self.console = Console(highlight=False, markup=False, soft_wrap=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
+            console=self.console,
+            disable=not self.console.is_terminal,
             transient=True,
         )
         self._task = self._bar.add_task("", total=None)
+
+    def update(self, what: str, step: int, steps: int) -> None:
+        """Show that `step` of `steps` is done."""
+        self._bar.update(self._task, description=what, completed=step, total=steps)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -49,16 +52,23 @@ class ConsoleObserver(Observer):
     ) -> None:
         self._bar.stop()
 
+
+class ConsoleObserver(Observer):
+    """Prints a line an epoch, above a progress bar."""
+
+    def __init__(self, bar: ProgressBar, recipe: Recipe) -> None:
+        self._bar = bar
+        self._epochs = recipe.epochs
+
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
         images = f"{len(dataset.train)} + {len(dataset.test)} images"
-        self._console.print(f"{describe(backend, recipe)}, {images}")
+        self._bar.console.print(f"{describe(backend, recipe)}, {images}")
 
     def step(self, epoch: int, step: int, steps: int) -> None:
-        label = f"epoch {epoch}/{self._epochs}"
-        self._bar.update(self._task, description=label, completed=step, total=steps)
+        self._bar.update(f"epoch {epoch}/{self._epochs}", step, steps)
 
     def epoch(self, record: Epoch) -> None:
-        self._console.print(str(record))
+        self._bar.console.print(str(record))
 
 
 def summary_lines(layers: list[Layer]) -> list[str]:
