@@ -87,6 +87,8 @@ def _prepare(read: Dataset, prepared: Path) -> None:
             _IdxFiles(read, data_dir=folder / prepared.name).download_and_prepare()
             (folder / prepared.name).rename(prepared)
     except OSError as error:
+        if prepared.exists():
+            return  # another process has just prepared the same
         raise DataError(
             f"cannot prepare {read.name} for TFDS in {prepared}: {error.strerror or error};"
             " name a folder for it with XDG_CACHE_HOME"

@@ -1,7 +1,8 @@
-"""Where and how JAX computes: device, precision, determinism, waiting for it."""
+"""Where and how JAX computes: device, precision, waiting for it."""
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 
 import jax
@@ -21,27 +22,29 @@ def resolve(recipe: Recipe) -> Recipe:
     """
     device, mode = recipe.device, recipe.mode
     if device == "auto":
-        backend = jax.default_backend()
-        device = "cuda" if backend == "gpu" else backend
+        platform = jax_device(None).platform
+        device = "cuda" if platform == "gpu" else platform
     if mode == "auto":
         mode = "jit"
     jax_device(device)
     return dataclasses.replace(recipe, device=device, mode=mode)
 
 
-def jax_device(device: str) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm] - untyped
-    """Return JAX's first device of that platform: cpu, cuda or tpu.
+def jax_device(device: str | None) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm] - untyped
+    """Return JAX's first device of that platform, cpu, cuda or tpu; its default one for None.
 
     Raises:
         DeviceError: it is not on this machine.
     """
     try:
         return jax.devices(device)[0]
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error) or "it finds no device").splitlines()[0]
+        if platforms := os.environ.get("JAX_PLATFORMS"):
+            reason += f"; JAX_PLATFORMS={platforms}"
         raise DeviceError(
-            f"device {device}: JAX {jax.__version__} does not have it ({reason});"
-            f" install cnn-parity[{device}] on a machine that has one, or use --device cpu"
+            f"device {device or 'auto'}: JAX {jax.__version__} does not have it ({reason}); install"
+            " cnn-parity[cuda] or cnn-parity[tpu] on a machine that has one, or use --device cpu"
         ) from None
 
 
@@ -51,6 +54,8 @@ def computing(recipe: Recipe) -> Iterator[None]:
 
     Matrix products and convolutions are exact to the dtype: no TF32 on a GPU, no bfloat16 passes on
     a TPU. 64-bit types are on for float64 only: with them, Optax would correct its bias in float64.
+    XLA's switch for determinism on a GPU, --xla_gpu_deterministic_ops in $XLA_FLAGS, has to be set
+    before Python starts.
     """
     with (
         jax.enable_x64(recipe.dtype == "float64"),

@@ -1,5 +1,6 @@
 """Adam (Kingma & Ba 2015), with every hyperparameter passed explicitly."""
 
+import functools
 from typing import cast
 
 import optax
@@ -15,13 +16,13 @@ def adam(params: optax.Params, *, lr: float) -> tuple[optax.GradientTransformati
 
     m̂ and v̂ are the bias-corrected moments.
     """
-    transform = optax.adam(
-        learning_rate=lr,
-        b1=ADAM_B1,
-        b2=ADAM_B2,
-        eps=ADAM_EPS,
-        eps_root=0.0,
-        mu_dtype=None,
-        nesterov=False,
-    )
+    transform = _transform(lr, ADAM_B1, ADAM_B2, ADAM_EPS)
     return transform, cast(OptState, transform.init(params))
+
+
+@functools.cache
+def _transform(lr: float, b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Return the one transformation of these hyperparameters: a compiled step is bound to it."""
+    return optax.adam(
+        learning_rate=lr, b1=b1, b2=b2, eps=eps, eps_root=0.0, mu_dtype=None, nesterov=False
+    )

@@ -45,9 +45,11 @@ def fit(recipe: Recipe, *, observer: Observer = SILENT) -> History:
                 observer.step(epoch, len(losses), steps)
             loss = float(to_host(losses).sum())
             seconds = time.perf_counter() - started
-            if not math.isfinite(loss):
-                raise DivergenceError(f"the loss of epoch {epoch} is {loss}; try a lower --lr")
             test = evaluate_split(state, dataset.test, recipe)
+            if not (math.isfinite(loss) and math.isfinite(test.loss)):
+                raise DivergenceError(
+                    f"the loss of epoch {epoch} is {loss}, of its test {test.loss}; lower --lr"
+                )
             records.append(
                 Epoch(
                     epoch=epoch,

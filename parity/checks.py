@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from parity.compare import Comparison, compare
+from parity.compare import Comparison, compare, misfit
 from parity.contract.backend import STAGES, Session
 from parity.contract.datasets import Split, pixels, read_dataset
 from parity.contract.errors import NondeterminismError, StateError
@@ -18,7 +18,7 @@ from parity.contract.parameters import PARAMETERS, State, initial_state
 from parity.contract.randomness import batches
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
 from parity.subjects import Subject
-from parity.tolerances import exact, expectations
+from parity.tolerances import exact, expectations, stage_shapes
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,20 @@ class Verdict:
     a: str
     b: str
     recipe: Recipe
-    stages: dict[str, tuple[Comparison, Comparison]]
-    """By stage, in the order of the computation: `a` and `b` against the oracle."""
+    stages: dict[str, tuple[Comparison | None, Comparison | None]]
+    """By stage, in the order of the computation: `a` and `b` against the oracle.
+
+    None after a stage of the wrong shape or dtype, from which no later one can be judged.
+    """
+    ran: tuple[Recipe, Recipe]
+    """The recipe of each with device and mode as they were used."""
 
     @property
     def first_disagreement(self) -> tuple[str, Comparison] | None:
         """The first stage that is outside its bound, and whose."""
         for pair in self.stages.values():
             for subject, comparison in zip((self.a, self.b), pair, strict=True):
-                if not comparison.agrees:
+                if comparison is not None and not comparison.agrees:
                     return subject, comparison
         return None
 
@@ -74,6 +79,10 @@ class Verdict:
             "a": self.a,
             "b": self.b,
             "recipe": self.recipe.to_json(),
+            "ran": {
+                key: {"device": recipe.device, "mode": recipe.mode}
+                for key, recipe in zip("ab", self.ran, strict=True)
+            },
             "stages": {
                 stage: {"a": _evidence(pair[0]), "b": _evidence(pair[1])}
                 for stage, pair in self.stages.items()
@@ -112,8 +121,20 @@ def check(
         dtype=dtype,
     )
     examined = [_examine(subject, recipe) for subject in subjects]
-    stages = {stage: (examined[0][stage], examined[1][stage]) for stage in examined[0]}
-    return Verdict(str(subjects[0]), str(subjects[1]), recipe, stages)
+    stages = {
+        stage: (examined[0].get(stage), examined[1].get(stage))
+        for stage in ("data", "init", *STAGES)
+    }
+    ran = subjects[0].resolve(recipe), subjects[1].resolve(recipe)
+    return Verdict(a, b, recipe, stages, ran)
+
+
+def _cell(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return "-"
+    if comparison.agrees:
+        return "exact" if comparison.error == 0 else f"{comparison.ratio:.3f}"
+    return "wrong" if comparison.mismatch else f"{comparison.ratio:.3g} !"
 
 
 def judge_step(
@@ -122,9 +143,13 @@ def judge_step(
     images: Float[np.ndarray, "B 1 28 28"],
     labels: Int64[np.ndarray, "B"],
     *,
+    dtype: DType,
     lr: float,
 ) -> dict[str, Comparison]:
     """Make a traced step of a session that stands at `state`, and judge every stage of it.
+
+    Structure comes before values: where a stage has another shape or dtype than it should, the
+    stages before it are judged, and those after it are not.
 
     Raises:
         StateError: the session traces other stages than it should.
@@ -132,8 +157,19 @@ def judge_step(
     trace = session.trace(images, labels)
     if tuple(trace) != STAGES:
         raise StateError(f"expected the stages {STAGES}, got {tuple(trace)}")
-    expected = expectations(trace, state, images, labels, lr=lr)
-    return {stage: compare(stage, trace[stage], expected[stage]) for stage in STAGES}
+    shapes, sound = stage_shapes(len(labels)), {}
+    broken = None
+    for stage, got in trace.items():
+        if broken is None and (got.shape != shapes[stage] or got.dtype != dtype):
+            broken = misfit(stage, f"is {got.dtype} {got.shape}, should be {dtype} {shapes[stage]}")
+        sound[stage] = got if broken is None else np.zeros(shapes[stage])
+    expected = expectations(sound, state.astype(dtype), images, labels, lr=lr)
+    judged = {}
+    for stage in STAGES:
+        if broken is not None and broken.stage == stage:
+            return judged | {stage: broken}
+        judged[stage] = compare(stage, trace[stage], expected[stage])
+    return judged
 
 
 def worse(a: Comparison, b: Comparison) -> Comparison:
@@ -147,17 +183,18 @@ def _examine(subject: Subject, recipe: Recipe) -> dict[str, Comparison]:
     truth = read_dataset(recipe.dataset, recipe.data_dir).train
     order = batches(seed=recipe.seed, epoch=1, examples=len(truth), batch_size=recipe.batch_size)
     chosen = list(itertools.islice(order, 2))
-    state, probe = initial_state(recipe.seed, recipe.dtype), _probe(recipe)
+    dtype = subject.dtype(recipe)
+    state, probe = initial_state(recipe.seed, recipe.dtype), _probe(recipe.seed, dtype)
     stages = {"data": compare("data", _rows(loaded, chosen), exact(_rows(truth, chosen)))}
     with subject.session(recipe, probe) as session:
-        stages["init"] = compare("init", _numbers(session.export()), exact(_numbers(probe)))
+        stages["init"] = _round_trip(session.export(), probe)
         first = pixels(truth.images[chosen[0]], recipe.dtype), truth.labels[chosen[0]]
         _require_determinism(subject, session, state, *first)
         session.load(state)
         for batch in chosen:
             before = session.export()
             images, labels = pixels(truth.images[batch], recipe.dtype), truth.labels[batch]
-            judged = judge_step(session, before, images, labels, lr=recipe.lr)
+            judged = judge_step(session, before, images, labels, dtype=dtype, lr=recipe.lr)
             for stage, comparison in judged.items():
                 stages[stage] = worse(stages.get(stage, comparison), comparison)
     return stages
@@ -185,23 +222,21 @@ def _rows(split: Split, chosen: list[np.ndarray]) -> np.ndarray:
     return np.column_stack([split.images[indices].reshape(len(indices), -1), split.labels[indices]])
 
 
-def _probe(recipe: Recipe) -> State:
-    """Return a state whose every number is different."""
-    numbers = iter(np.random.RandomState(recipe.seed).permutation(3 * 27_210).astype(recipe.dtype))
-
-    def fill(shape: tuple[int, ...]) -> np.ndarray:
-        return np.fromiter(numbers, dtype=recipe.dtype, count=math.prod(shape)).reshape(shape)
-
+def _probe(seed: int, dtype: DType) -> State:
+    """Return a state of random numbers that use every bit of the precision."""
+    stream = np.random.RandomState(seed % 2**32)
     params, adam_m, adam_v = (
-        {name: fill(shape) for name, (shape, _) in PARAMETERS.items()} for _ in range(3)
+        {name: stream.standard_normal(p.shape).astype(dtype) for name, p in PARAMETERS.items()}
+        for _ in range(3)
     )
     return State(params=params, adam_m=adam_m, adam_v=adam_v, step=7)
 
 
-def _cell(comparison: Comparison) -> str:
-    if comparison.agrees:
-        return "exact" if comparison.error == 0 else f"{comparison.ratio:.3f}"
-    return f"{comparison.ratio:.3g} !"
+def _round_trip(returned: State, sent: State) -> Comparison:
+    """Compare a state with what came back of it: dtype, then every bit."""
+    if returned.dtype != sent.dtype:
+        return misfit("init", f"came back as {returned.dtype}, was sent as {sent.dtype}")
+    return compare("init", _numbers(returned), exact(_numbers(sent)))
 
 
 def _numbers(state: State) -> np.ndarray:
@@ -211,8 +246,10 @@ def _numbers(state: State) -> np.ndarray:
     return np.concatenate([*arrays, [state.step]])
 
 
-def _evidence(comparison: Comparison) -> dict[str, Any]:
+def _evidence(comparison: Comparison | None) -> dict[str, Any] | None:
     """Return a comparison as JSON values; a number that is not finite becomes null."""
+    if comparison is None:
+        return None
     fields = dataclasses.asdict(comparison) | {"ratio": comparison.ratio}
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value

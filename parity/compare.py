@@ -23,20 +23,26 @@ class Comparison:
     bound: float
     scale: float
     """Largest absolute value that the stage should have."""
+    mismatch: str = ""
+    """What is wrong with shape or dtype; the values are not compared then."""
 
     @property
     def agrees(self) -> bool:
         """Whether something was compared, and every element lies within its bound."""
-        return self.elements > 0 and self.outside == 0
+        return self.elements > 0 and self.outside == 0 and not self.mismatch
 
     @property
     def ratio(self) -> float:
         """Error over bound of the worst element; 0 for no error, infinity for a meaningless one."""
+        if self.mismatch:
+            return np.inf
         if self.error == 0:
             return 0.0
         return self.error / self.bound if self.bound > 0 and np.isfinite(self.error) else np.inf
 
     def __str__(self) -> str:
+        if self.mismatch:
+            return f"{self.stage}: {self.mismatch}"
         place = ", ".join(map(str, self.index))
         return (
             f"{self.stage}[{place}] is {self.got:.9g}, should be {self.expected:.9g}:"
@@ -46,16 +52,13 @@ class Comparison:
 
 
 def compare(stage: str, got: np.ndarray, expected: Expectation) -> Comparison:
-    """Compare a stage, element by element, with what it should be.
+    """Compare a stage with what it should be: shape, then every element.
 
     A value that is not finite is outside any bound.
-
-    Raises:
-        ValueError: the shapes differ.
     """
     value, bound = np.asarray(expected.value), np.asarray(expected.bound)
     if got.shape != value.shape:
-        raise ValueError(f"{stage}: expected shape {value.shape}, got {got.shape}")
+        return misfit(stage, f"shape is {got.shape}, should be {value.shape}")
     error = np.abs(got.astype(np.float64) - value)
     outside = ~(error <= bound)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -73,4 +76,21 @@ def compare(stage: str, got: np.ndarray, expected: Expectation) -> Comparison:
         error=worst[2],
         bound=worst[3],
         scale=float(np.abs(value).max(initial=0)),
+    )
+
+
+def misfit(stage: str, mismatch: str) -> Comparison:
+    """Return the comparison of arrays that cannot be compared."""
+    nan = float("nan")
+    return Comparison(
+        stage=stage,
+        elements=0,
+        outside=0,
+        index=(),
+        got=nan,
+        expected=nan,
+        error=nan,
+        bound=nan,
+        scale=nan,
+        mismatch=mismatch,
     )

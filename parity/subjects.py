@@ -14,7 +14,7 @@ from parity.contract.backend import Backend, Session, Trace
 from parity.contract.datasets import Dataset, read_dataset
 from parity.contract.errors import RecipeError
 from parity.contract.parameters import State
-from parity.contract.recipe import Mode, Recipe
+from parity.contract.recipe import DType, Mode, Recipe
 
 BACKENDS = {"torch": "torchcnn", "jax": "jaxcnn"}
 """Module of each backend; a further one is one more row."""
@@ -49,6 +49,20 @@ class Subject:
         module = BACKENDS.get(self.backend_name)
         return cast(Backend, importlib.import_module(module)) if module else None
 
+    def resolve(self, recipe: Recipe) -> Recipe:
+        """Return the recipe with device and mode as this subject uses them.
+
+        Raises:
+            DeviceError: the device, or the compiler that the mode needs, is not on this machine.
+        """
+        if self.backend is None:
+            return dataclasses.replace(recipe, device="cpu", mode="eager")
+        return self.backend.resolve(dataclasses.replace(recipe, mode=self.mode))
+
+    def dtype(self, recipe: Recipe) -> DType:
+        """The precision that it promises to compute in: the recipe's, the oracle's is float64."""
+        return "float64" if self.backend is None else recipe.dtype
+
     def load_dataset(self, recipe: Recipe) -> Dataset:
         """Load the recipe's data set through the backend's library; in plain NumPy for the oracle.
 
@@ -64,8 +78,8 @@ class Subject:
         if self.backend is None:
             yield OracleSession(recipe, state)
         else:
-            with self.backend.session(dataclasses.replace(recipe, mode=self.mode), state) as it:
-                yield it
+            with self.backend.session(self.resolve(recipe), state) as session:
+                yield session
 
     def __str__(self) -> str:
         return self.backend_name if self.backend is None else f"{self.backend_name}:{self.mode}"

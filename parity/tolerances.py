@@ -47,8 +47,8 @@ def expectations(
     """Return what each stage of a subject's trace should be, given its own earlier stages.
 
     Args:
-        trace: what the subject computed, in its own precision.
-        state: the state that it started from.
+        trace: what the subject computed, each stage of its proper shape.
+        state: the state that it started from, in the precision that it promises to compute in.
         images: its input.
         labels: likewise.
         lr: Adam's learning rate.
@@ -56,7 +56,7 @@ def expectations(
     t = {name: np.asarray(value, dtype=np.float64) for name, value in trace.items()}
     p = {name: np.asarray(value, dtype=np.float64) for name, value in state.params.items()}
     x = np.asarray(images, dtype=np.float64)
-    rounding = _Rounding(trace["logits"].dtype)
+    rounding = _Rounding(state.dtype)
     return (
         _forward(t, p, x, rounding)
         | {
@@ -117,6 +117,22 @@ def _adam(
     return {stage: expected[stage] for stage in STAGES if stage in expected}
 
 
+def stage_shapes(batch: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each stage of a step on `batch` images."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "conv1": (batch, 16, 26, 26),
+        "relu": (batch, 16, 26, 26),
+        "pool": (batch, 16, 13, 13),
+        "flatten": (batch, 2704),
+        "logits": (batch, 10),
+        "loss": (),
+        "grad.logits": (batch, 10),
+    }
+    for name, (shape, _) in PARAMETERS.items():
+        shapes |= {f"{group}.{name}": shape for group in ("grad", "adam.m", "adam.v", "params")}
+    return {stage: shapes[stage] for stage in STAGES}
+
+
 class _Rounding:
     """Bounds at one precision.
 
@@ -132,10 +148,14 @@ class _Rounding:
     def of_sums(
         self, stage: Callable[..., tuple[Array, ...]], terms: int, *inputs: Array
     ) -> list[Expectation]:
-        """Return what a stage of sums of `terms` products should be: error ≤ λ·√n·u·Σ|aᵢbᵢ|."""
+        """Return what a stage of sums of `terms` products should be.
+
+        The error is at most λ·√n·u·Σ|aᵢbᵢ|, and never above n·u·Σ|aᵢbᵢ|.
+        """
+        growth = min(terms / CONFIDENCE, np.sqrt(terms))
         values, sizes = stage(*inputs), stage(*(np.abs(array) for array in inputs))
         return [
-            Expectation(value, np.sqrt(terms) * self._unit * size + terms * self._smallest)
+            Expectation(value, growth * self._unit * size + terms * self._smallest)
             for value, size in zip(values, sizes, strict=True)
         ]
 

@@ -241,7 +241,14 @@ class _Run:
             for step, (images, labels) in enumerate(self._batches(dtype), start=1):
                 for subject, session in zip(self.subjects, sessions, strict=True):
                     before = session.export()
-                    judged = judge_step(session, before, images, labels, lr=recipe.lr)
+                    judged = judge_step(
+                        session,
+                        before,
+                        images,
+                        labels,
+                        dtype=subject.dtype(recipe),
+                        lr=recipe.lr,
+                    )
                     for comparison in judged.values():
                         if not comparison.agrees:
                             failure = Failure(

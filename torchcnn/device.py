@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 
@@ -29,7 +30,8 @@ def resolve(recipe: Recipe) -> Recipe:
         mode = "eager"
     torch_device(device)
     if mode == "jit" and device == "cpu":
-        compilers = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "cl"]
+        named = shlex.split(os.environ.get("CXX", ""))[:1]
+        compilers = named or ["g++", "clang++", "cl"]
         if not any(shutil.which(compiler) for compiler in compilers):
             raise DeviceError(
                 f"mode jit: torch.compile needs a C++ compiler ({', '.join(compilers)} not found);"

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
 from parity.contract.errors import DataError
-from parity.contract.idx import read_idx
+from parity.contract.idx import is_gzipped, read_idx
 from parity.contract.recipe import DatasetName, DType
 
 FILES = (
@@ -125,8 +125,10 @@ def find_files(source: Source, directory: Path) -> dict[str, Path] | None:
     A gzipped file goes before an unpacked one.
 
     Raises:
-        DataError: some of the files are there and others are not.
+        DataError: some of the files are there and others are not, or it is not a folder.
     """
+    if directory.exists() and not directory.is_dir():
+        raise DataError(f"{directory} is not a folder; name the folder of the IDX files")
     for base in (directory, directory / source.folder / "raw"):
         found = {}
         for file in FILES:
@@ -148,7 +150,7 @@ def read_files(source: Source, files: dict[str, Path]) -> Dataset:
     """Read and verify the four files in plain NumPy.
 
     Checks format, size, that labels are 0 to 9, and the SHA-256: of the arrays where it is known,
-    else of each file that is gzipped. (Nobody publishes one for unpacked Fashion-MNIST or KMNIST.)
+    else of the gzipped file: nobody publishes one for unpacked Fashion-MNIST or KMNIST.
 
     Raises:
         DataError: a file is damaged or not the published one; names it.
@@ -165,8 +167,13 @@ def read_files(source: Source, files: dict[str, Path]) -> Dataset:
         if source.array_sha256:
             original = hashlib.sha256(array.data).hexdigest() == source.array_sha256[file]
         else:
+            if not is_gzipped(path):
+                raise DataError(
+                    f"{path} cannot be verified: of {source.name} only the gzipped files have a"
+                    f" published SHA-256; put the original {file}.gz there"
+                )
             sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-            original = path.suffix != ".gz" or sha256 == source.gzip_sha256[file]
+            original = sha256 == source.gzip_sha256[file]
         if not original:
             raise DataError(
                 f"{path} is not {source.name}'s original: its SHA-256 differs; replace the file,"

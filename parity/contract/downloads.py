@@ -24,17 +24,27 @@ def download_files(
 
     Raises:
         DataError: there is no network, the server does not have the files, or they are not the
-            published ones.
+            published ones; says what to do instead.
     """
     try:
         with staging(directory) as folder, quiet_in_a_pipe():
             files = fetch(folder)
-            read_files(source, files)
+            _require_original(source, files)
             raw = directory / source.folder / "raw"
             raw.mkdir(parents=True, exist_ok=True)
             return {file: files[file].replace(raw / f"{file}.gz") for file in FILES}
     except OSError as error:
-        raise _unavailable(source, directory, error) from None
+        raise DataError(
+            f"{source.name} is not in {directory}: put its four IDX files there, or use --dataset"
+            f" digits, which needs no network (the download failed: {error})"
+        ) from None
+
+
+def _require_original(source: Source, files: dict[str, Path]) -> None:
+    try:
+        read_files(source, files)
+    except DataError as error:
+        raise ConnectionError(f"the server sent something else: {error}") from None
 
 
 @contextlib.contextmanager
@@ -60,10 +70,3 @@ def quiet_in_a_pipe() -> Iterator[None]:
             stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield
-
-
-def _unavailable(source: Source, directory: Path, error: OSError) -> DataError:
-    return DataError(
-        f"{source.name} is not in {directory} and could not be downloaded ({error});"
-        " put its four IDX files there, or use --dataset digits, which needs no network"
-    )

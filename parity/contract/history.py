@@ -99,9 +99,8 @@ class RunFolder(Observer):
     def __init__(self, folder: Path) -> None:
         self._recipe = folder / "recipe.json"
         self._history = folder / "history.jsonl"
-        for path in (self._recipe, self._history):
-            if path.exists():
-                raise OutputError(f"{path} exists already; give --out another folder or remove it")
+        if self._history.exists():
+            raise OutputError(f"{self._history} exists already; give --out another folder")
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
         text = json.dumps({"schema": 1, "backend": backend, **recipe.to_json()}, indent=2)
@@ -114,7 +113,7 @@ class RunFolder(Observer):
     def epoch(self, record: Epoch) -> None:
         try:
             with self._history.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(dataclasses.asdict(record)) + "\n")
+                file.write(json.dumps(dataclasses.asdict(record), allow_nan=False) + "\n")
         except OSError as error:
             raise _cannot_write(self._history, error) from None
 

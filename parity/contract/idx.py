@@ -27,11 +27,8 @@ def read_idx(path: Path, *, shape: tuple[int, ...]) -> np.ndarray:
         DataError: the file cannot be read, is damaged, or holds something else; names the file.
     """
     try:
-        with path.open("rb") as raw:
-            zipped = raw.read(2) == _GZIP_MAGIC
-            raw.seek(0)
-            with gzip.GzipFile(fileobj=raw) if zipped else raw as file:
-                return _read(file, shape)
+        with gzip.open(path) if is_gzipped(path) else path.open("rb") as file:
+            return _read(file, shape)
     except _MalformedError as error:
         raise DataError(f"{path} {error}; replace it with the original file") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -72,7 +69,13 @@ def _times(shape: tuple[int, ...]) -> str:
     return "×".join(str(n) for n in shape)
 
 
+def is_gzipped(path: Path) -> bool:
+    """Return whether a file begins as gzip files do, whatever its name says."""
+    with path.open("rb") as file:
+        return file.read(2) == _GZIP_MAGIC
+
+
 def unpacked(path: Path) -> bytes:
     """Return the content of an IDX file that `read_idx` has accepted, unzipped if it is gzipped."""
     content = path.read_bytes()
-    return gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content
+    return gzip.decompress(content) if is_gzipped(path) else content

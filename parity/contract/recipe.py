@@ -1,7 +1,6 @@
 """What to train, and how: one frozen dataclass behind the command lines, the API and the files."""
 
 import dataclasses
-import math
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,9 @@ ADAM_B2 = 0.999
 """Decay of Adam's second moment."""
 ADAM_EPS = 1e-8
 """Added to the root of the second moment, outside the root."""
+
+
+_LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class Recipe:
     limit: int | None = None
     """Train on the first LIMIT training images only."""
     device: Device = "auto"
-    """Where to compute. auto: the accelerator that the framework finds, else the CPU."""
+    """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
     mode: Mode = "auto"
     """Compiled or op by op. auto: what is usual, jit for JAX and eager for PyTorch."""
     dtype: DType = "float32"
@@ -63,7 +65,7 @@ class Recipe:
         if self.limit is not None:
             _require_integer("limit", self.limit, at_least=1)
         number = isinstance(self.lr, int | float) and not isinstance(self.lr, bool)
-        if not number or not (math.isfinite(self.lr) and self.lr > 0):
+        if not number or not 0 < self.lr <= _LARGEST_FLOAT32:
             raise RecipeError(f"lr must be a finite number above 0, got {self.lr!r}")
 
     def to_json(self) -> dict[str, Any]:
