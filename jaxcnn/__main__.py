@@ -2,12 +2,15 @@
 
 import sys
 
-import jaxcnn
-from parity.contract import cli
+from parity.contract.interrupts import exit_on_interrupt
 
 
 def main() -> int:
     """Run the command line and return its exit status."""
+    exit_on_interrupt()
+    import jaxcnn  # after it, so that Ctrl-C works from here on
+    from parity.contract import cli
+
     return cli.main(jaxcnn, "Train a small convolutional network in JAX.")
 
 

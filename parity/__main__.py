@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parity.contract import command
-from parity.contract.console import ProgressBar
 from parity.contract.errors import OutputError
+from parity.contract.interrupts import exit_on_interrupt
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Check:
     """Compare a training step of two subjects, stage by stage, against float64 by hand.
 
-    Exit status: 0 they agree, 1 they do not, 3 one of them is not deterministic.
+    Exit status: 0 they agree, 1 they do not, 2 usage, data or environment error,
+    3 one of them is not deterministic.
     """
 
     a: str = "torch:eager"
@@ -36,7 +37,7 @@ class Check:
     batch_size: int = 64
     """Images in the step."""
     device: Device = "auto"
-    """Where to compute. auto: the accelerator that a framework finds, else the CPU."""
+    """Where to compute. auto: the GPU (JAX: or TPU) that a framework finds, else the CPU."""
     dtype: DType = "float32"
     """Precision of weights and activations."""
     json: Path | None = None
@@ -49,7 +50,7 @@ class Check:
 class Train:
     """Compare two subjects over a whole training: in float64, and in float32 step by step.
 
-    Exit status: 0 they are the same algorithm, 1 they are not.
+    Exit status: 0 they are the same algorithm, 1 they are not, 2 usage, data or environment error.
     """
 
     a: str = "torch:eager"
@@ -71,7 +72,7 @@ class Train:
     limit: int | None = None
     """Train on the first LIMIT training images only."""
     device: Device = "auto"
-    """Where to compute. auto: the accelerator that a framework finds, else the CPU."""
+    """Where to compute. auto: the GPU (JAX: or TPU) that a framework finds, else the CPU."""
     dtype: DType = "float32"
     """float32 looks at the float64 training first; float64 looks at nothing else."""
     json: Path | None = None
@@ -82,6 +83,7 @@ class Train:
 
 def main() -> int:
     """Run the command line and return its exit status."""
+    exit_on_interrupt()
     description = "Prove that PyTorch and JAX compute the same training step, or say where not."
     commands = {"check": Check, "train": Train}
     execute = {Check: _check, Train: _train}
@@ -93,6 +95,7 @@ def main() -> int:
 def _check(options: Check) -> int:
     from parity.checks import check
 
+    _require_writable(options.json)
     verdict = check(
         a=options.a,
         b=options.b,
@@ -107,8 +110,10 @@ def _check(options: Check) -> int:
 
 
 def _train(options: Train) -> int:
+    from parity.contract.console import ProgressBar
     from parity.trajectory import train
 
+    _require_writable(options.json)
     with ProgressBar() as bar:
         trajectory = train(
             a=options.a,
@@ -129,6 +134,13 @@ def _train(options: Train) -> int:
     return _report(trajectory, options.json)
 
 
+def _require_writable(file: Path | None) -> None:
+    """Raise OutputError before anything is computed if `file` cannot be written."""
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+        reason = "it is a folder" if file.is_dir() else "there is no such folder"
+        raise OutputError(f"cannot write {file}: {reason}; give --json another file")
+
+
 def _report(verdict: "Verdict | Trajectory", file: Path | None) -> int:
     """Show a verdict, write it to `file`, and return the exit status."""
     print(verdict.table())
@@ -139,7 +151,7 @@ def _report(verdict: "Verdict | Trajectory", file: Path | None) -> int:
             file.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise OutputError(
-                f"cannot write {file}: {error.strerror}; give --json another path"
+                f"cannot write {file}: {error.strerror}; give --json another file"
             ) from None
     return 0 if verdict.agrees else 1
 

@@ -4,13 +4,15 @@ import gzip
 import hashlib
 import importlib
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+import jax
 import numpy as np
 import pytest
 
@@ -32,6 +34,35 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """Keep what TFDS prepares out of the user's cache; one folder serves the whole run."""
     cache = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+
+
+@pytest.fixture(autouse=True)
+def _skip_without_compiler(request: pytest.FixtureRequest) -> None:
+    """Skip what PyTorch would compile where there is nothing to compile with, and say so."""
+    call = getattr(request.node, "callspec", None)
+    values = {str(value) for value in call.params.values()} if call else set()
+    compiles = "torch:jit" in values or {"torchcnn", "jit"} <= values
+    compiles |= any("jit" in value and value.startswith("(") for value in values)
+    if compiles and not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
+        pytest.skip("torch.compile needs a C++ compiler, and there is none")
+
+
+@pytest.fixture
+def planting() -> Iterator[None]:
+    """Let a mistake be planted into JAX's code: forget what was compiled before it and with it."""
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make both libraries ask a port of this machine where nothing answers."""
+    mnist = importlib.import_module("torchcnn.data").torchvision_datasets().MNIST
+    nowhere = "http://127.0.0.1:9/"
+    monkeypatch.setattr(mnist, "mirrors", [nowhere])
+    tfds = importlib.import_module("tensorflow_datasets.image_classification.mnist")
+    monkeypatch.setattr(tfds.MNIST, "URL", nowhere)
 
 
 @pytest.fixture

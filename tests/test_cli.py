@@ -1,21 +1,27 @@
 """The command lines: what they print, write and exit with."""
 
+import gzip
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import jaxcnn
 import torchcnn
 from parity import __main__ as parity_main
 from parity.contract import cli
 from parity.contract.backend import Backend
+from parity.contract.datasets import FILES
 from parity.contract.recipe import Recipe
+from tests.conftest import Write
 
 EPOCH = re.compile(r"Epoch (\d+), Loss: (\d+\.\d{3}), test \d+\.\d{2}%, \d+\.\d s")
 TRAIN = ["train", "--dataset", "digits", "--limit", "128", "--epochs", "2", "--device", "cpu"]
@@ -27,6 +33,7 @@ def run(backend: Backend, *argv: str) -> int:
 
 def run_parity(monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
     monkeypatch.setattr(sys, "argv", ["parity", *argv])
+    monkeypatch.setattr(parity_main, "exit_on_interrupt", lambda: None)
     return parity_main.main()
 
 
@@ -89,7 +96,9 @@ def test_bad_input_is_one_line_that_names_the_mend_and_exit_2(
     mend: str,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     out = [] if "--out" in options else ["--out", str(tmp_path / "run")]
     assert run(backend, "train", "--dataset", "digits", *options, "--quiet", *out) == 2
     captured = capsys.readouterr()
@@ -115,7 +124,7 @@ def test_debug_shows_where_an_error_was_raised(
 def test_an_internal_error_does_not_look_like_a_verdict(
     backend: Backend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "summary_lines", lambda layers: 1 / 0)
+    monkeypatch.setattr("parity.contract.console.summary_lines", lambda layers: 1 / 0)
     assert run(backend, "summary") == 70
     assert "ZeroDivisionError" in capsys.readouterr().err
 
@@ -173,7 +182,8 @@ def test_parity_train_prints_both_trainings_and_exits_0(
     ("options", "mend"),
     [
         (["--a", "tensorflow:jit"], "torch:eager, torch:jit, jax:eager, jax:jit"),
-        (["--json", "pyproject.toml/report.json"], "give --json another path"),
+        (["--json", "pyproject.toml/report.json"], "give --json another file"),
+        (["--json", "tests"], "give --json another file"),
         (["--seed", "-1"], "seed must be an integer of at least 0"),
     ],
 )
@@ -189,8 +199,8 @@ def test_parity_exits_2_on_bad_input(
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("package", ["torchcnn", "jaxcnn"])
-def test_ctrl_c_ends_a_training_with_130_and_no_traceback(package: str) -> None:
+def interrupted(package: str, until: str) -> tuple[int, str]:
+    """Send Ctrl-C to a training once it has printed a line that begins so; nothing for at once."""
     command = [sys.executable, "-m", package, "train", "--dataset", "digits", "--epochs", "9999"]
     with subprocess.Popen(
         command,
@@ -200,9 +210,88 @@ def test_ctrl_c_ends_a_training_with_130_and_no_traceback(package: str) -> None:
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     ) as process:
         assert process.stdout is not None
-        while not process.stdout.readline().startswith("Epoch 2"):
-            assert process.poll() is None
+        if until:
+            while not process.stdout.readline().startswith(until):
+                assert process.poll() is None
+        else:
+            time.sleep(1)  # the framework is being imported
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert error == f"{package}: interrupted\n"
+    return process.returncode, error
+
+
+@pytest.mark.parametrize("until", ["", "torchcnn", "Epoch 2"])
+def test_ctrl_c_ends_torchcnn_with_130_and_one_line(until: str) -> None:
+    assert interrupted("torchcnn", until) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("until", ["", "jaxcnn", "Epoch 2"])
+def test_ctrl_c_ends_jaxcnn_with_130_and_one_line(until: str) -> None:
+    assert interrupted("jaxcnn", until) == (130, "interrupted\n")
+
+
+def test_a_reader_that_leaves_is_not_a_verdict() -> None:
+    command = f"{sys.executable} -m torchcnn train --dataset digits --epochs 50 | head -1"
+    script = f"{command}; exit ${{PIPESTATUS[0]}}"
+    run = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (141, "")
+
+
+def damage_nothing(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+def truncate(folder: Path) -> None:
+    path = folder / f"{FILES[0]}.gz"
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def rewrite(file: str, change: Callable[[bytearray], None]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = folder / f"{file}.gz"
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        change(content)
+        path.write_bytes(gzip.compress(bytes(content)))
+
+    return damage
+
+
+def set_byte(place: int, value: int) -> Callable[[bytearray], None]:
+    def change(content: bytearray) -> None:
+        content[place] = value
+
+    return change
+
+
+DAMAGE = {
+    "empty folder": (damage_nothing, "--dataset digits, which needs no network"),
+    "truncated gzip": (truncate, "truncated or damaged gzip file"),
+    "wrong magic number": (rewrite(FILES[2], set_byte(3, 9)), "magic number"),
+    "sizes that disagree": (rewrite(FILES[1], set_byte(7, 39)), "announces 39 values, expected 40"),
+    "label 10": (rewrite(FILES[3], set_byte(8, 10)), "label 10 at position 0"),
+    "flipped byte": (rewrite(FILES[0], lambda c: c.__setitem__(99, c[99] ^ 1)), "SHA-256 differs"),
+    "missing file": (lambda folder: (folder / f"{FILES[3]}.gz").unlink(), f"not {FILES[3]}"),
+}
+
+
+@pytest.mark.parametrize(("damage", "mend"), DAMAGE.values(), ids=DAMAGE)
+def test_damaged_data_is_one_line_exit_2_and_nothing_written(
+    backend: Backend,
+    damage: Callable[[Path], None],
+    mend: str,
+    write_tiny: Write,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    no_network: None,
+) -> None:
+    folder = write_tiny(tmp_path / "data")
+    damage(folder)
+    before = sorted(tmp_path.rglob("*"))
+    options = ["--data-dir", str(folder), "--out", str(tmp_path / "run"), "--quiet"]
+    assert run(backend, "train", *options) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert mend in captured.err
+    assert sorted(tmp_path.rglob("*")) == before

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +53,13 @@ def test_the_contract_and_the_oracle_load_no_framework() -> None:
     statement = "".join(f"import parity.contract.{module}\n" for module in modules)
     statement += "import parity.reference, parity.tolerances, parity.compare"
     assert imported_by(statement) & FRAMEWORKS == set()
+
+
+def test_import_linter_knows_every_module_of_the_harness() -> None:
+    root = Path(__file__).parent.parent
+    harness = {f"parity.{path.stem}" for path in (root / "parity").glob("*.py")}
+    harness.remove("parity.__init__")
+    config = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]
+    contracts = {contract["name"]: contract for contract in config["contracts"]}
+    only = contracts["The backends use parity.contract and nothing else of parity"]
+    assert set(only["forbidden_modules"]) == harness

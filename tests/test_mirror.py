@@ -2,12 +2,21 @@
 
 import ast
 import inspect
+from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-MODULES = sorted(path.stem for path in Path("torchcnn").glob("*.py") if path.stem != "__init__")
+ROOT = Path(__file__).parent.parent
+
+
+def modules(package: str) -> list[str]:
+    return sorted(p.stem for p in (ROOT / package).glob("*.py") if p.stem != "__init__")
+
+
+MODULES = modules("torchcnn")
 
 EXCEPTIONS = {
     # PyTorch's name for a device differs from JAX's; each is called by its framework's
@@ -23,13 +32,13 @@ EXCEPTIONS = {
 
 def public_names(package: str, module: str) -> list[str]:
     """Return what a module defines at its top level without a leading underscore, in order."""
-    tree = ast.parse(Path(package, f"{module}.py").read_text())
+    tree = ast.parse((ROOT / package / f"{module}.py").read_text())
     names = []
     for node in tree.body:
         match node:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
                 names.append(name)
-            case ast.Assign(targets=[ast.Name(id=name)]):
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
                 names.append(name)
     return [name for name in names if not name.startswith("_")]
 
@@ -47,9 +56,11 @@ def mirrored(module: str) -> list[tuple[str, str]]:
     return expected
 
 
-def test_both_have_the_same_modules() -> None:
-    assert sorted(p.stem for p in Path("jaxcnn").glob("*.py") if p.stem != "__init__") == MODULES
-    assert Path("jaxcnn/__init__.pyi").read_text() == Path("torchcnn/__init__.pyi").read_text()
+def test_both_have_the_same_modules_and_exports() -> None:
+    assert MODULES
+    assert modules("jaxcnn") == MODULES
+    stubs = [(ROOT / package / "__init__.pyi").read_text() for package in ("torchcnn", "jaxcnn")]
+    assert stubs[0] == stubs[1]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -63,14 +74,21 @@ def test_twin_modules_have_the_same_public_names_and_signatures(module: str) -> 
             assert methods(a) == methods(b)
         elif callable(a):
             assert parameters(a) == parameters(b), names
+        elif not isinstance(a, TypeVar):
+            assert a == b, names
 
 
 def methods(cls: type) -> dict[str, list[object]]:
-    """Return the public methods; PyTorch's `forward` is Flax's `__call__`."""
+    """Return constructor and public methods; PyTorch's `forward` is Flax's `__call__`.
+
+    A dataclass's constructor is its fields, which are what the frameworks differ in.
+    """
     return {
         name: parameters(value)
         for name, value in vars(cls).items()
-        if inspect.isfunction(value) and not name.startswith("_") and name != "forward"
+        if inspect.isfunction(value)
+        and (not name.startswith("_") or (name == "__init__" and not is_dataclass(cls)))
+        and name != "forward"
     }
 
 

@@ -2,12 +2,15 @@
 
 import sys
 
-import torchcnn
-from parity.contract import cli
+from parity.contract.interrupts import exit_on_interrupt
 
 
 def main() -> int:
     """Run the command line and return its exit status."""
+    exit_on_interrupt()
+    import torchcnn  # after it, so that Ctrl-C works from here on
+    from parity.contract import cli
+
     return cli.main(torchcnn, "Train a small convolutional network in PyTorch.")
 
 

@@ -23,6 +23,7 @@ from parity.contract.datasets import (
 )
 from parity.contract.downloads import download_files
 from parity.contract.idx import unpacked
+from parity.contract.interrupts import cleaning_up
 from parity.contract.recipe import DatasetName
 
 
@@ -60,7 +61,7 @@ def _download(source: Source, directory: Path) -> dict[str, Path]:
 def _decode(source: Source, files: dict[str, Path]) -> Dataset:
     """Decode the files with torchvision, which wants them unpacked and in a folder of its own."""
     library = getattr(torchvision_datasets(), source.folder)
-    with tempfile.TemporaryDirectory() as root:
+    with cleaning_up(), tempfile.TemporaryDirectory() as root:
         raw = Path(root) / source.folder / "raw"
         raw.mkdir(parents=True)
         for file, path in files.items():

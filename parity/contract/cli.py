@@ -4,12 +4,13 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from parity.contract import command
-from parity.contract.backend import Backend
-from parity.contract.console import ConsoleObserver, ProgressBar, describe, summary_lines
-from parity.contract.history import Observer, Observers, RunFolder
 from parity.contract.recipe import DatasetName, Device, DType, Mode, Recipe
+
+if TYPE_CHECKING:
+    from parity.contract.backend import Backend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class Evaluate:
     seed: int = 0
     """Seed of the initial weights."""
     device: Device = "auto"
-    """Where to compute. auto: the accelerator that the framework finds, else the CPU."""
+    """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
     mode: Mode = "auto"
     """Compiled or op by op. auto: what is usual, jit for JAX and eager for PyTorch."""
     dtype: DType = "float32"
@@ -53,7 +54,7 @@ class Summary:
     """Show the traceback of an error."""
 
 
-def main(backend: Backend, description: str, argv: Sequence[str] | None = None) -> int:
+def main(backend: "Backend", description: str, argv: Sequence[str] | None = None) -> int:
     """Run a backend's command line and return its exit status."""
     commands = {"train": Train, "evaluate": Evaluate, "summary": Summary}
 
@@ -64,13 +65,19 @@ def main(backend: Backend, description: str, argv: Sequence[str] | None = None) 
             case Evaluate():
                 _evaluate(backend, options)
             case Summary():
-                print("\n".join(summary_lines(backend.summary())))
+                _summarise(backend)
         return 0
 
     return command.run(backend.__name__, description, commands, execute, argv)
 
 
-def _train(backend: Backend, options: Train) -> None:
+# Each command imports what it needs: `--help` waits for neither NumPy nor rich.
+
+
+def _train(backend: "Backend", options: Train) -> None:
+    from parity.contract.console import ConsoleObserver, ProgressBar
+    from parity.contract.history import Observer, Observers, RunFolder
+
     with contextlib.ExitStack() as stack:
         observers: list[Observer] = []
         if options.out is not None:
@@ -81,7 +88,15 @@ def _train(backend: Backend, options: Train) -> None:
         backend.fit(options.recipe, observer=Observers(*observers))
 
 
-def _evaluate(backend: Backend, options: Evaluate) -> None:
+def _summarise(backend: "Backend") -> None:
+    from parity.contract.console import summary_lines
+
+    print("\n".join(summary_lines(backend.summary())))
+
+
+def _evaluate(backend: "Backend", options: Evaluate) -> None:
+    from parity.contract.console import describe
+
     recipe = backend.resolve(
         Recipe(
             dataset=options.dataset,

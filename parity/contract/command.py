@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import os
 import re
 import sys
 import traceback
@@ -13,12 +14,12 @@ import tyro
 
 from parity.contract.errors import CnnParityError
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C: 128 + SIGINT."""
-
 USAGE = 2
 """Exit status of a usage, data or environment error."""
 
+
+PIPE_CLOSED = 141
+"""Exit status where nobody reads the output any more: 128 + SIGPIPE."""
 
 INTERNAL_ERROR = 70
 """Exit status of a bug in this project (EX_SOFTWARE); its traceback is shown."""
@@ -47,9 +48,9 @@ def run(
     try:
         command = _parse(prog, description, commands, args)
         return execute(command)
-    except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     except (CnnParityError, OSError) as error:
         if "--debug" in args:
             traceback.print_exc()

@@ -20,11 +20,18 @@ def describe(backend: str, recipe: Recipe) -> str:
     )
 
 
+class _Console(Console):
+    """Leaves it to the command line what a closed pipe means; rich would exit with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class ProgressBar:
     """A progress bar where standard output is a terminal, nothing in a pipe."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False, markup=False, soft_wrap=True)
+        self.console = _Console(highlight=False, markup=False, soft_wrap=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from parity.contract.datasets import FILES, Source, read_files
 from parity.contract.errors import DataError
+from parity.contract.interrupts import cleaning_up
 
 
 def download_files(
@@ -52,14 +53,15 @@ def staging(directory: Path) -> Iterator[Path]:
     """Give a temporary folder inside `directory`; if the block fails, nothing of either is left."""
     created = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=directory) as folder:
-            yield Path(folder)
-    except BaseException:
-        for path in created:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        raise
+    with cleaning_up():
+        try:
+            with tempfile.TemporaryDirectory(prefix=".incoming-", dir=directory) as folder:
+                yield Path(folder)
+        except BaseException:
+            for path in created:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+            raise
 
 
 @contextlib.contextmanager

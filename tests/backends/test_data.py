@@ -106,13 +106,39 @@ def test_a_failed_download_leaves_nothing_behind(
         gc.collect()
 
 
-def test_without_a_network_the_error_names_digits(
+def test_a_server_that_sends_something_else_is_named_as_the_cause(
     backend: Backend, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    point_to("http://127.0.0.1:9/", mirror, monkeypatch)  # the discard port: nothing answers
+    """A captive portal answers every request with a page; torchvision notices by its MD5."""
+    for file in FILES:
+        (mirror / f"{file}.gz").write_text("<html>please sign in</html>")
+    point_to(tfds_mnist.MNIST.URL, mirror, monkeypatch)
+    with pytest.raises(DataError, match="put its four IDX files there"):
+        backend.load_dataset("mnist", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_without_a_network_the_error_names_digits(
+    backend: Backend, no_network: None, tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match="--dataset digits, which needs no network"):
         backend.load_dataset("mnist", tmp_path / "empty")
     assert not (tmp_path / "empty").exists()
+
+
+def test_a_copy_that_another_process_prepared_meanwhile_is_used(
+    tmp_path: Path, tiny: Dataset, write_tiny: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = write_tiny(tmp_path / "files")
+    jaxcnn.load_dataset("mnist", folder)
+    [prepared] = (tmp_path / "cache/cnn-parity").iterdir()
+    seen = iter([False])
+    exists = Path.exists
+    monkeypatch.setattr(
+        Path, "exists", lambda self: next(seen, True) if self == prepared else exists(self)
+    )
+    assert_same(jaxcnn.load_dataset("mnist", folder), tiny)
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied"])

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,20 @@ def test_without_digests_of_arrays_the_gzipped_files_own_digest_counts(
     monkeypatch.setitem(datasets.SOURCES, "mnist", unknown)
     with pytest.raises(DataError, match="not mnist's original"):
         read_dataset("mnist", tmp_path)
+    original = {
+        file: hashlib.sha256((tmp_path / f"{file}.gz").read_bytes()).hexdigest() for file in FILES
+    }
+    monkeypatch.setitem(datasets.SOURCES, "mnist", replace(unknown, gzip_sha256=original))
+    assert len(read_dataset("mnist", tmp_path).train) == 40
+    write_tiny(tmp_path / "unpacked", zipped=False)
+    with pytest.raises(DataError, match=r"put the original train-images-idx3-ubyte\.gz there"):
+        read_dataset("mnist", tmp_path / "unpacked")
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is not a folder"):
+        read_dataset("mnist", tmp_path / "file")
 
 
 @pytest.mark.parametrize("name", SOURCES)

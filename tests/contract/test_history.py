@@ -32,7 +32,10 @@ def test_nothing_is_written_before_the_start(tmp_path: Path) -> None:
 
 
 def test_an_earlier_run_is_not_overwritten(tmp_path: Path, tiny: Dataset) -> None:
-    RunFolder(tmp_path).start("torchcnn", Recipe(), tiny)
+    run = RunFolder(tmp_path)
+    run.start("torchcnn", Recipe(), tiny)
+    RunFolder(tmp_path)  # no epoch of it has ended yet
+    run.epoch(EPOCH)
     with pytest.raises(OutputError, match="exists already"):
         RunFolder(tmp_path)
 

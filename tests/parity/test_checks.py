@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import jaxcnn.sessions
 import jaxcnn.state
 import jaxcnn.steps
 import parity
@@ -21,7 +22,10 @@ import torchcnn.sessions
 import torchcnn.steps
 from parity.contract.datasets import Split
 from parity.contract.errors import NondeterminismError, RecipeError
-from parity.contract.recipe import DType
+from parity.contract.parameters import State
+from parity.contract.recipe import DType, Recipe
+
+pytestmark = pytest.mark.usefixtures("planting")
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -92,6 +96,24 @@ def smooth_the_labels(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(jaxcnn.steps, "cross_entropy", wrong)
 
 
+def round_to_float16(patch: pytest.MonkeyPatch) -> None:
+    right = jaxcnn.state._to_native
+
+    def wrong(arrays: dict[str, np.ndarray], *args: Any) -> object:
+        return right({n: a.astype(np.float16).astype(a.dtype) for n, a in arrays.items()}, *args)
+
+    patch.setattr(jaxcnn.state, "_to_native", wrong)
+
+
+def trace_in_another_layout(patch: pytest.MonkeyPatch) -> None:
+    right = jaxcnn.sessions._canonical
+
+    def wrong(activations: Any) -> dict[str, np.ndarray]:
+        return {**right(activations), "conv1": np.asarray(activations.conv1)}
+
+    patch.setattr(jaxcnn.sessions, "_canonical", wrong)
+
+
 def scaled(stage: str) -> Plant:
     def plant(patch: pytest.MonkeyPatch) -> None:
         right = torchcnn.sessions.Session.trace
@@ -108,6 +130,8 @@ def scaled(stage: str) -> Plant:
 FAULTS: dict[str, tuple[Plant, str, str]] = {
     "labels shifted": (shift_labels, "torch:eager", "data"),
     "layout not inverted": (do_not_invert_the_layout, "jax:jit", "init"),
+    "state rounded": (round_to_float16, "jax:jit", "init"),
+    "another layout": (trace_in_another_layout, "jax:jit", "conv1"),
     "flattened in native order": (flatten_in_native_order, "jax:jit", "logits"),
     "leaky ReLU": (leak_in_relu, "torch:eager", "relu"),
     "mean pooling": (pool_the_mean, "torch:eager", "pool"),
@@ -131,6 +155,25 @@ def test_a_planted_mistake_is_found_at_its_stage(
     assert f"{subject} is different from stage {stage}" in str(verdict)
     report = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
     assert report["first_disagreement"] == {"subject": subject, "stage": stage}
+
+
+def test_float32_under_the_name_of_float64_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = torchcnn.sessions.import_state
+
+    def wrong(state: State, recipe: Recipe) -> object:
+        return right(state.astype("float32"), dataclasses.replace(recipe, dtype="float32"))
+
+    monkeypatch.setattr(torchcnn.sessions, "import_state", wrong)
+    monkeypatch.setattr(
+        torchcnn.sessions,
+        "to_device",
+        lambda images, labels, recipe: (
+            torch.from_numpy(images.astype(np.float32)),
+            torch.from_numpy(labels),
+        ),
+    )
+    verdict = parity.check(dataset="digits", dtype="float64", device="cpu")
+    assert "stage init: came back as float32, was sent as float64" in str(verdict)
 
 
 def test_a_subject_that_differs_from_itself_gets_no_verdict(

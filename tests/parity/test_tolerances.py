@@ -86,3 +86,13 @@ def test_exact_stages_allow_not_even_the_last_bit() -> None:
         trace[stage].flat[place] = np.nextafter(trace[stage].flat[place], np.float32(9))
         expected = expectations(trace, state, images, labels, lr=LR)
         assert not compare(stage, trace[stage], expected[stage]).agrees
+
+
+def test_products_that_are_flushed_to_zero_are_no_error() -> None:
+    """XLA flushes subnormal results on a CPU; PyTorch and NumPy keep them."""
+    state, images, labels = case(3, 2, "float32")
+    trace = numpy_trace(state, images, labels)
+    trace["grad.conv1.bias"][:] = np.float32(1e-20)  # its square is subnormal
+    trace["adam.v.conv1.bias"][:] = 0
+    expected = expectations(trace, state, images, labels, lr=LR)["adam.v.conv1.bias"]
+    assert compare("adam.v.conv1.bias", trace["adam.v.conv1.bias"], expected).agrees

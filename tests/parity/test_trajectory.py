@@ -14,6 +14,8 @@ import torchcnn.steps
 from parity.contract.errors import RecipeError
 from parity.contract.recipe import Recipe
 
+pytestmark = pytest.mark.usefixtures("planting")
+
 DIGITS = Recipe(dataset="digits", device="cpu", epochs=1, limit=200)
 
 
