@@ -46,7 +46,14 @@ def train_step(
         return cross_entropy(nnx.merge(state.graphdef, params)(images), labels)
 
     loss, gradients = jax.value_and_grad(loss_of)(state.params)
-    return _updated(state, gradients), loss
+    return _apply_gradients(state, gradients), loss
+
+
+def _apply_gradients(state: TrainState, gradients: nnx.State) -> TrainState:
+    """Return the state after Adam's update."""
+    updates, opt_state = state.transform.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return dataclasses.replace(state, params=params, opt_state=opt_state)
 
 
 def eval_step(
@@ -75,7 +82,7 @@ def trace_step(
         loss_of, argnums=(0, 1), has_aux=True
     )(state.params, zeros)
     values = StageValues(activations, loss, logits_gradient, gradients)
-    return _updated(state, gradients), values
+    return _apply_gradients(state, gradients), values
 
 
 def cross_entropy(logits: Float[Array, "B 10"], labels: Int[Array, "B"]) -> Float[Array, ""]:
@@ -86,10 +93,3 @@ def cross_entropy(logits: Float[Array, "B 10"], labels: Int[Array, "B"]) -> Floa
 def in_mode(step: Step, mode: Mode) -> Step:
     """Return a step compiled by `jax.jit`, once for each batch size, or as it is: op by op."""
     return cast(Step, jax.jit(step)) if mode == "jit" else step
-
-
-def _updated(state: TrainState, gradients: nnx.State) -> TrainState:
-    """Return the state after Adam's update."""
-    updates, opt_state = state.transform.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return dataclasses.replace(state, params=params, opt_state=opt_state)
