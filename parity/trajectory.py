@@ -28,9 +28,9 @@ from parity.subjects import Subject
 FREE_RUN_LIMIT = 1e-10
 """Largest difference of a parameter between two float64 trainings that are called the same.
 
-Rounding starts at 1e-16 and grows with the training's own sensitivity; ten epochs of MNIST leave it
-below 1e-11. A mistake of the size of any hyperparameter, or of one lost batch, moves parameters by
-a fraction of the learning rate: 1e-4 and more."""
+Rounding starts at 1e-16 and grows with the training's own sensitivity; ten epochs of MNIST end at
+4e-14. A mistake that matters, one lost batch say, moves parameters by a part of the learning rate:
+1e-4 and more."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, the step and the number of steps."""
