@@ -44,7 +44,8 @@ def load_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
     source, directory = SOURCES[name], data_directory(data_dir)
     files = find_files(source, directory) or _download(source, directory)
     read = read_files(source, files)
-    return require_same(_decode(read), read, hint=f"remove {_prepared(read)}")
+    prepared = _prepared(read)
+    return require_same(_decode(read, prepared), read, hint=f"remove {prepared}")
 
 
 def _download(source: Source, directory: Path) -> dict[str, Path]:
@@ -67,9 +68,8 @@ def _download(source: Source, directory: Path) -> dict[str, Path]:
 _TFDS_ERRORS = (download_utils.DownloadError, download_manager.NonMatchingChecksumError)
 
 
-def _decode(read: Dataset) -> Dataset:
+def _decode(read: Dataset, prepared: Path) -> Dataset:
     """Decode a data set with TFDS, which prepares its own copy of it first."""
-    prepared = _prepared(read)
     if not prepared.exists():
         _prepare(read, prepared)
     try:

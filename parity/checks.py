@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from parity.compare import Comparison, compare, misfit
+from parity.compare import Comparison, compare, json_values, misfit
 from parity.contract.backend import STAGES, Session
 from parity.contract.datasets import Split, pixels, read_dataset
 from parity.contract.errors import NondeterminismError, StateError
@@ -120,12 +119,17 @@ def check(
         device=device,
         dtype=dtype,
     )
-    examined = [_examine(subject, recipe) for subject in subjects]
+    ran = subjects[0].resolve(recipe), subjects[1].resolve(recipe)
+    loaded = [subject.load_dataset(recipe).train for subject in subjects]
+    truth = read_dataset(recipe.dataset, recipe.data_dir).train
+    examined = [
+        _examine(subject, recipe, split, truth)
+        for subject, split in zip(subjects, loaded, strict=True)
+    ]
     stages = {
         stage: (examined[0].get(stage), examined[1].get(stage))
         for stage in ("data", "init", *STAGES)
     }
-    ran = subjects[0].resolve(recipe), subjects[1].resolve(recipe)
     return Verdict(a, b, recipe, stages, ran)
 
 
@@ -177,10 +181,10 @@ def worse(a: Comparison, b: Comparison) -> Comparison:
     return max(a, b, key=lambda comparison: (not comparison.agrees, comparison.ratio))
 
 
-def _examine(subject: Subject, recipe: Recipe) -> dict[str, Comparison]:
+def _examine(
+    subject: Subject, recipe: Recipe, loaded: Split, truth: Split
+) -> dict[str, Comparison]:
     """Judge one subject: its data, its translation of states, and the stages of two steps."""
-    loaded = subject.load_dataset(recipe).train
-    truth = read_dataset(recipe.dataset, recipe.data_dir).train
     order = batches(seed=recipe.seed, epoch=1, examples=len(truth), batch_size=recipe.batch_size)
     chosen = list(itertools.islice(order, 2))
     dtype = subject.dtype(recipe)
@@ -247,11 +251,6 @@ def _numbers(state: State) -> np.ndarray:
 
 
 def _evidence(comparison: Comparison | None) -> dict[str, Any] | None:
-    """Return a comparison as JSON values; a number that is not finite becomes null."""
     if comparison is None:
         return None
-    fields = dataclasses.asdict(comparison) | {"ratio": comparison.ratio}
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in fields.items()
-    }
+    return json_values(dataclasses.asdict(comparison) | {"ratio": comparison.ratio})

@@ -1,6 +1,8 @@
 """Comparison of two arrays: evidence, from which pass or fail is derived."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -94,3 +96,15 @@ def misfit(stage: str, mismatch: str) -> Comparison:
         scale=nan,
         mismatch=mismatch,
     )
+
+
+def json_values(value: Any) -> Any:
+    """Return evidence as JSON values: a number that is not finite becomes null."""
+    match value:
+        case dict():
+            return {key: json_values(item) for key, item in value.items()}
+        case list() | tuple():
+            return [json_values(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value

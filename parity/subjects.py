@@ -78,7 +78,9 @@ class Subject:
         if self.backend is None:
             yield OracleSession(recipe, state)
         else:
-            with self.backend.session(self.resolve(recipe), state) as session:
+            with self.backend.session(
+                dataclasses.replace(recipe, mode=self.mode), state
+            ) as session:
                 yield session
 
     def __str__(self) -> str:

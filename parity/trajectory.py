@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from parity.checks import judge_step
-from parity.compare import Comparison
+from parity.compare import Comparison, json_values
 from parity.contract.datasets import Split, pixels, read_dataset
 from parity.contract.errors import RecipeError
 from parity.contract.parameters import State, initial_state
@@ -26,7 +26,7 @@ from parity.contract.recipe import DType, Recipe
 from parity.subjects import Subject
 
 FREE_RUN_LIMIT = 1e-10
-"""Largest difference of a parameter between two float64 trainings that are called the same.
+"""Largest difference of a parameter or loss between two float64 trainings that are the same.
 
 Rounding starts at 1e-16 and grows with the training's own sensitivity; ten epochs of MNIST end at
 4e-14. A mistake that matters, one lost batch say, moves parameters by a part of the learning rate:
@@ -47,6 +47,15 @@ class Drift:
     """Largest difference of a parameter between the two, at each of `steps`."""
     from_truth: tuple[list[float], list[float]] | None
     """By subject, the root mean square distance of the parameters from the float64 training."""
+
+    @property
+    def parted(self) -> int | None:
+        """The first step at which a parameter or a loss differs by more than FREE_RUN_LIMIT."""
+        differences = [
+            *zip(self.steps, self.apart, strict=True),
+            *((step, abs(a - b)) for step, (a, b) in enumerate(zip(*self.losses, strict=True), 1)),
+        ]
+        return min((step for step, d in differences if not d <= FREE_RUN_LIMIT), default=None)
 
     @property
     def ratio(self) -> float | None:
@@ -84,17 +93,15 @@ class Trajectory:
     @property
     def agrees(self) -> bool:
         """Whether they are the same algorithm."""
-        return self.failure is None and self.double.apart[-1] <= FREE_RUN_LIMIT
+        return self.failure is None and self.double.parted is None
 
     def __str__(self) -> str:
         if self.failure is not None:
             where = f"step {self.failure.step} of {self.failure.subject}"
             return f"different from stage {self.failure.comparison} in {where}"
         if not self.agrees:
-            pairs = zip(self.double.steps, self.double.apart, strict=True)
-            parted = next(step for step, apart in pairs if not apart <= FREE_RUN_LIMIT)
             return (
-                f"different: in float64 the trainings have parted by step {parted}, though every"
+                f"different: in float64 the trainings have parted by step {self.double.parted}, though every"
                 " stage of the traced steps is within its bound"
             )
         return "same algorithm" + ("; float32 drift is rounding" if self.single else "")
@@ -182,7 +189,7 @@ def train(
     single, failure, judged = None, None, 0
     if recipe.dtype == "float32":
         single = run.free("float32", truth, keep=False)
-    if recipe.dtype == "float32" or not double.apart[-1] <= FREE_RUN_LIMIT:
+    if recipe.dtype == "float32" or double.parted is not None:
         failure, judged = run.judge(recipe.dtype)
     return Trajectory(
         a=a,
@@ -291,4 +298,4 @@ def _chunks(values: list[float], size: int) -> Iterator[list[float]]:
 
 
 def _drift_json(drift: Drift) -> dict[str, Any]:
-    return dataclasses.asdict(drift) | {"ratio": drift.ratio}
+    return json_values(dataclasses.asdict(drift) | {"ratio": drift.ratio})

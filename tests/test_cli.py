@@ -237,7 +237,7 @@ def test_a_reader_that_leaves_is_not_a_verdict() -> None:
     assert (run.returncode, run.stderr) == (141, "")
 
 
-def damage_nothing(folder: Path) -> None:
+def remove_all(folder: Path) -> None:
     for file in folder.iterdir():
         file.unlink()
 
@@ -265,7 +265,7 @@ def set_byte(place: int, value: int) -> Callable[[bytearray], None]:
 
 
 DAMAGE = {
-    "empty folder": (damage_nothing, "--dataset digits, which needs no network"),
+    "empty folder": (remove_all, "--dataset digits, which needs no network"),
     "truncated gzip": (truncate, "truncated or damaged gzip file"),
     "wrong magic number": (rewrite(FILES[2], set_byte(3, 9)), "magic number"),
     "sizes that disagree": (rewrite(FILES[1], set_byte(7, 39)), "announces 39 values, expected 40"),

@@ -19,7 +19,7 @@ from parity.contract.recipe import DatasetName, Recipe
 Trace = dict[str, np.ndarray]
 """One array for each of STAGES, in canonical layout."""
 
-FORWARD_AND_GRADIENTS = (
+STAGES = (
     "conv1",
     "relu",
     "pool",
@@ -31,10 +31,6 @@ FORWARD_AND_GRADIENTS = (
     "grad.fc1.bias",
     "grad.conv1.weight",
     "grad.conv1.bias",
-)
-
-STAGES = (
-    *FORWARD_AND_GRADIENTS,
     *(f"{group}.{name}" for group in ("adam.m", "adam.v", "params") for name in PARAMETERS),
 )
 """The stages of a step that every backend traces, in the order of the computation; those of `adam`

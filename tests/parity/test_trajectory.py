@@ -104,3 +104,19 @@ def test_an_untraced_step_that_differs_from_the_traced_one_is_found(
 def test_steps_must_be_positive() -> None:
     with pytest.raises(RecipeError, match="steps must be at least 1"):
         parity.train(recipe=DIGITS, steps=0)
+
+
+def test_a_loss_that_is_not_a_number_is_different_and_still_json(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = torchcnn.sessions.Session.step
+    monkeypatch.setattr(
+        torchcnn.sessions.Session, "step", lambda *args: right(*args) * float("nan")
+    )
+    result = parity.train(recipe=DIGITS, steps=2)
+    assert not result.agrees
+    assert "parted by step 1" in str(result)
+    assert json.loads(json.dumps(result.to_json(), allow_nan=False))["float64"]["losses"][0] == [
+        None,
+        None,
+    ]
