@@ -101,8 +101,8 @@ class Trajectory:
             return f"different from stage {self.failure.comparison} in {where}"
         if not self.agrees:
             return (
-                f"different: in float64 the trainings have parted by step {self.double.parted}, though every"
-                " stage of the traced steps is within its bound"
+                f"different: in float64 the trainings have parted by step {self.double.parted},"
+                " though every stage of the traced steps is within its bound"
             )
         return "same algorithm" + ("; float32 drift is rounding" if self.single else "")
 
