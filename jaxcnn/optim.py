@@ -3,6 +3,7 @@
 import functools
 from typing import cast
 
+import jax
 import optax
 
 from parity.contract.recipe import ADAM_B1, ADAM_B2, ADAM_EPS
@@ -12,12 +13,12 @@ OptState = tuple[optax.ScaleByAdamState, optax.EmptyState]
 
 
 def adam(params: optax.Params, *, lr: float) -> tuple[optax.GradientTransformation, OptState]:
-    """Return Adam and its state over `params`: p ← p − lr · m̂ / (√v̂ + eps).
+    """Return Adam over `params`: p ← p − lr · m̂ / (√v̂ + eps), m̂ and v̂ bias-corrected moments.
 
-    m̂ and v̂ are the bias-corrected moments.
+    Of its state there are the shapes only; the values come from outside, as the parameters' do.
     """
     transform = _transform(lr, ADAM_B1, ADAM_B2, ADAM_EPS)
-    return transform, cast(OptState, transform.init(params))
+    return transform, cast(OptState, jax.eval_shape(transform.init, params))
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from jaxcnn.data import load_dataset
 from jaxcnn.device import computing, resolve, to_device, to_host
 from jaxcnn.state import TrainState, export_state, import_state
 from jaxcnn.steps import eval_step, in_mode, train_step
-from parity.contract.datasets import Split, pixels
+from parity.contract.datasets import Dataset, Split, pixels
 from parity.contract.errors import DivergenceError
 from parity.contract.history import SILENT, Epoch, Evaluation, History, Observer
 from parity.contract.parameters import State, initial_state
@@ -18,15 +18,21 @@ EVAL_BATCH = 1000
 """Test images in an evaluation step."""
 
 
-def fit(recipe: Recipe, *, observer: Observer = SILENT) -> History:
+def fit(recipe: Recipe, *, dataset: Dataset | None = None, observer: Observer = SILENT) -> History:
     """Train from the recipe's initial state, and evaluate after each epoch.
+
+    Args:
+        recipe: what to train, and how.
+        dataset: images and labels in memory, instead of the recipe's data set.
+        observer: told how it goes.
 
     Raises:
         DataError, DeviceError: data set or device is not there.
         DivergenceError: an epoch's loss is not finite.
     """
     recipe = resolve(recipe)
-    dataset = load_dataset(recipe.dataset, recipe.data_dir).first(recipe.limit)
+    dataset = dataset or load_dataset(recipe.dataset, recipe.data_dir)
+    dataset = dataset.first(recipe.limit)
     images, labels = pixels(dataset.train.images, recipe.dtype), dataset.train.labels
     steps = batch_count(len(labels), recipe.batch_size)
     records = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.tolerances import Expectation
+from parity.rounding import Expectation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ def conv1(
     bias: Float[np.ndarray, "16"],
 ) -> Maps:
     """y[b,o,h,w] = bias[o] + Σ_ij weight[o,0,i,j] · x[b,0,h+i,w+j]: no padding, no flipping."""
-    y = _patches(images) @ weight.reshape(16, 9).T + bias  # (B·26·26, 16)
+    y = patches(images) @ weight.reshape(16, 9).T + bias  # (B·26·26, 16)
     return y.reshape(-1, 26, 26, 16).transpose(0, 3, 1, 2)
 
 
@@ -35,7 +35,7 @@ def relu(x: Maps) -> Maps:
 
 def pool(x: Maps) -> Pooled:
     """y[b,o,h,w] is the largest of x[b,o,2h:2h+2,2w:2w+2]."""
-    return _windows(x).max(axis=-1)
+    return windows(x).max(axis=-1)
 
 
 def flatten(x: Pooled) -> Float[np.ndarray, "B 2704"]:
@@ -75,20 +75,20 @@ def fc1_gradients(
     return gradient.T @ x, gradient.sum(axis=0)
 
 
+def pooled_gradient(gradient: Logits, fc1_weight: Float[np.ndarray, "10 2704"]) -> Pooled:
+    """∂L/∂pool[b,o,h,w] = Σ_k g[b,k] · weight[k,169o+13h+w], with g = ∂L/∂z."""
+    return (gradient @ fc1_weight).reshape(-1, 16, 13, 13)
+
+
 def conv1_gradients(
-    gradient: Logits,
-    fc1_weight: Float[np.ndarray, "10 2704"],
-    passed: Bool[np.ndarray, "B 16 26 26"],
-    images: Images,
+    pooled: Pooled, passed: Bool[np.ndarray, "B 16 26 26"], images: Images
 ) -> tuple[Float[np.ndarray, "16 1 3 3"], Float[np.ndarray, "16"]]:
     """∂L/∂weight[o,0,i,j] = Σ_bhw d[b,o,h,w] · x[b,0,h+i,w+j] and ∂L/∂bias[o] = Σ_bhw d[b,o,h,w].
 
-    d is ∂L/∂conv1: Σ_k g[b,k] · fc1_weight[k,n] where `passed`, n the pooling window that (h, w)
-    lies in, and 0 elsewhere.
+    d is ∂L/∂conv1: ∂L/∂pool of the window that (h, w) lies in where `passed`, and 0 elsewhere.
     """
-    pooled = (gradient @ fc1_weight).reshape(-1, 16, 13, 13)
     d = pooled.repeat(2, axis=2).repeat(2, axis=3) * passed
-    weight = d.transpose(1, 0, 2, 3).reshape(16, -1) @ _patches(images)
+    weight = d.transpose(1, 0, 2, 3).reshape(16, -1) @ patches(images)
     return weight.reshape(16, 1, 3, 3), d.sum(axis=(0, 2, 3))
 
 
@@ -98,8 +98,7 @@ def passed(x: Maps) -> Bool[np.ndarray, "B 16 26 26"]:
     ReLU's derivative at 0 is 0; of equal values in a pooling window, the first in the order
     (0,0), (0,1), (1,0), (1,1) is the one that is passed on.
     """
-    windows = _windows(relu(x))
-    first = windows.argmax(axis=-1)[..., None] == np.arange(4)
+    first = windows(relu(x)).argmax(axis=-1)[..., None] == np.arange(4)
     position = first.reshape(*first.shape[:-1], 2, 2).transpose(0, 1, 2, 4, 3, 5)
     return position.reshape(x.shape) & (x > 0)
 
@@ -109,13 +108,13 @@ def one_hot(labels: Int64[np.ndarray, "B"]) -> Logits:
     return np.eye(10)[labels]
 
 
-def _patches(images: Images) -> Float[np.ndarray, "B*26*26 9"]:
+def patches(images: Images) -> Float[np.ndarray, "B*26*26 9"]:
     """Return the nine pixels x[b,0,h+i,w+j] under the filters at each position, a row each."""
-    windows = np.lib.stride_tricks.sliding_window_view(images[:, 0], (3, 3), axis=(1, 2))
-    return windows.reshape(-1, 9)
+    under = np.lib.stride_tricks.sliding_window_view(images[:, 0], (3, 3), axis=(1, 2))
+    return under.reshape(-1, 9)
 
 
-def _windows(x: Maps) -> Float[np.ndarray, "B 16 13 13 4"]:
+def windows(x: Maps) -> Float[np.ndarray, "B 16 13 13 4"]:
     """Return the four values of each pooling window, row by row."""
     split = x.reshape(len(x), 16, 13, 2, 13, 2).transpose(0, 1, 2, 4, 3, 5)
     return split.reshape(len(x), 16, 13, 13, 4)
@@ -148,7 +147,7 @@ def trace(state: State, images: Images, labels: Int64[np.ndarray, "B"], *, lr: f
     g = t["grad.logits"] = logits_gradient(t["logits"], labels)
     t["grad.fc1.weight"], t["grad.fc1.bias"] = fc1_gradients(g, t["flatten"])
     t["grad.conv1.weight"], t["grad.conv1.bias"] = conv1_gradients(
-        g, p["fc1.weight"], passed(t["conv1"]), images
+        pooled_gradient(g, p["fc1.weight"]), passed(t["conv1"]), images
     )
     for name, parameter in p.items():
         m, v = adam_moments(

@@ -11,8 +11,9 @@ import numpy as np
 
 from parity import reference
 from parity.contract.backend import Backend, Session, Trace
-from parity.contract.datasets import Dataset, read_dataset
+from parity.contract.datasets import Dataset, Split, pixels, read_dataset
 from parity.contract.errors import RecipeError
+from parity.contract.history import History
 from parity.contract.parameters import State
 from parity.contract.recipe import DType, Mode, Recipe
 
@@ -83,6 +84,16 @@ class Subject:
             ) as session:
                 yield session
 
+    def fit(self, recipe: Recipe, dataset: Dataset) -> History:
+        """Train by the backend's own loop.
+
+        Raises:
+            RecipeError: the oracle has none.
+        """
+        if self.backend is None:
+            raise RecipeError(f"{self} has no training loop")
+        return self.backend.fit(dataclasses.replace(recipe, mode=self.mode), dataset=dataset)
+
     def __str__(self) -> str:
         return self.backend_name if self.backend is None else f"{self.backend_name}:{self.mode}"
 
@@ -103,6 +114,14 @@ class OracleSession:
         trace = reference.trace(self._state, images, labels, lr=self._lr)
         self._state = after(trace, self._state.step + 1)
         return trace
+
+    def evaluate(self, split: Split) -> tuple[float, float]:
+        """Return mean loss and accuracy of the present parameters over a split."""
+        trace = reference.trace(
+            self._state, pixels(split.images, "float64"), split.labels, lr=self._lr
+        )
+        right = trace["logits"].argmax(axis=1) == split.labels
+        return float(trace["loss"]), float(right.mean())
 
     def export(self) -> State:
         """Return a copy of the present state."""

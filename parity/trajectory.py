@@ -16,21 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from parity.checks import judge_step
 from parity.compare import Comparison, json_values
 from parity.contract.datasets import Split, pixels, read_dataset
 from parity.contract.errors import RecipeError
 from parity.contract.parameters import State, initial_state
 from parity.contract.randomness import batch_count, batches
 from parity.contract.recipe import DType, Recipe
+from parity.judging import judge_step
+from parity.loop import FREE_RUN_LIMIT
 from parity.subjects import Subject
-
-FREE_RUN_LIMIT = 1e-10
-"""Largest difference of a parameter or loss between two float64 trainings that are the same.
-
-Rounding starts at 1e-16 and grows with the training's own sensitivity; ten epochs of MNIST end at
-4e-14. A mistake that matters, one lost batch say, moves parameters by a part of the learning rate:
-1e-4 and more."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, the step and the number of steps."""
@@ -247,14 +241,8 @@ class _Run:
             sessions = [stack.enter_context(s.session(recipe, state)) for s in self.subjects]
             for step, (images, labels) in enumerate(self._batches(dtype), start=1):
                 for subject, session in zip(self.subjects, sessions, strict=True):
-                    before = session.export()
                     judged = judge_step(
-                        session,
-                        before,
-                        images,
-                        labels,
-                        dtype=subject.dtype(recipe),
-                        lr=recipe.lr,
+                        session, images, labels, dtype=subject.dtype(recipe), lr=recipe.lr
                     )
                     for comparison in judged.values():
                         if not comparison.agrees:

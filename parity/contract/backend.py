@@ -91,8 +91,10 @@ class Backend(Protocol):
         """
         ...
 
-    def fit(self, recipe: Recipe, *, observer: Observer = ...) -> History:
-        """Train from the recipe's initial state."""
+    def fit(
+        self, recipe: Recipe, *, dataset: Dataset | None = None, observer: Observer = ...
+    ) -> History:
+        """Train from the recipe's initial state, on its data set or on another one."""
         ...
 
     def evaluate(self, recipe: Recipe, *, state: State | None = None) -> Evaluation:

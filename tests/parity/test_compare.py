@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from parity.compare import compare
-from parity.tolerances import Expectation, exact
+from parity.rounding import Expectation, exact
 
 VALUE = np.array([[1.0, 2.0], [3.0, -4.0]])
 BOUND = np.full((2, 2), 0.1)

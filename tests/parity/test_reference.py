@@ -24,7 +24,8 @@ def gradients() -> dict[str, np.ndarray]:
     g = reference.logits_gradient(values["logits"], LABELS)
     fc1 = reference.fc1_gradients(g, values["flatten"])
     passed = reference.passed(values["conv1"])
-    conv1 = reference.conv1_gradients(g, PARAMS["fc1.weight"], passed, IMAGES)
+    pooled = reference.pooled_gradient(g, PARAMS["fc1.weight"])
+    conv1 = reference.conv1_gradients(pooled, passed, IMAGES)
     return {
         "fc1.weight": fc1[0],
         "fc1.bias": fc1[1],

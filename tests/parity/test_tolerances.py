@@ -27,7 +27,7 @@ def numpy_trace(state: State, images: np.ndarray, labels: np.ndarray) -> Trace:
     g = t["grad.logits"] = reference.logits_gradient(t["logits"], labels).astype(dtype)
     t["grad.fc1.weight"], t["grad.fc1.bias"] = reference.fc1_gradients(g, t["flatten"])
     t["grad.conv1.weight"], t["grad.conv1.bias"] = reference.conv1_gradients(
-        g, p["fc1.weight"], reference.passed(t["conv1"]), images
+        reference.pooled_gradient(g, p["fc1.weight"]), reference.passed(t["conv1"]), images
     )
     for name, parameter in p.items():
         m, v = reference.adam_moments(state.adam_m[name], state.adam_v[name], t[f"grad.{name}"])
