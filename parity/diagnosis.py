@@ -129,8 +129,7 @@ class Diagnosis:
 
     def _findings(self, name: str) -> list[str]:
         """Return what is wrong with a subject, what that means and what helps."""
-        found = self.subjects[name]
-        lines = []
+        found, lines = self.subjects[name], []
         if found.failure is not None:
             lines.append(f"{name}: fails: {found.failure}")
         if found.wrong is not None:
@@ -139,9 +138,16 @@ class Diagnosis:
             lines.append(
                 f"{name}: {found.repetition.distinct} distinct results in {self.runs} runs,"
                 f" {found.repetition.difference}: not deterministic, so parity gives no verdict on"
-                " it; try one thread (taskset -c 0), or --device cpu"
+                f" it; {self._remedy(name)}"
             )
         return lines
+
+    def _remedy(self, name: str) -> str:
+        """Say what may make a subject deterministic on its device."""
+        if self.environment[name.partition(":")[0]]["device"] == "cpu":
+            return "try one thread: taskset -c 0 parity doctor"
+        flag = "XLA_FLAGS=--xla_gpu_deterministic_ops=true"
+        return f"try --device cpu or, for JAX on a GPU, {flag}"
 
     def _meaning(self, name: str) -> str:
         """Say what it means that a subject is wrong, given the backend's other mode."""

@@ -27,10 +27,8 @@ class Difference:
     """Largest difference of a parameter, as a fraction of the largest in its array."""
 
     def __str__(self) -> str:
-        return (
-            f"first in {self.stage} (by {self.largest:.1e} of its scale),"
-            f" parameters by {self.params:.1e} of scale"
-        )
+        params = f"parameters by {self.params:.1e} of scale" if self.params else "no parameter"
+        return f"first in {self.stage} (by {self.largest:.1e} of its scale), {params}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The doctor: a healthy machine is called so, and what is planted is named."""
 
+import dataclasses
 import itertools
 import json
 from typing import Any
@@ -115,6 +116,10 @@ def test_a_step_with_several_results_exits_3_and_says_how_many(
     assert (diagnosis.healthy, diagnosis.exit_code) == (False, 3)
     assert "torch:eager: 2 distinct results in 5 runs, first in loss" in str(diagnosis)
     assert "not deterministic" in str(diagnosis)
+    assert "try one thread" in str(diagnosis)
+    gpu = {**diagnosis.environment, "torch": {"device": "cuda: a GPU"}}
+    on_gpu = dataclasses.replace(diagnosis, environment=gpu)
+    assert "try --device cpu" in str(on_gpu)
     assert "2 distinct results !" in diagnosis.table()
     report = json.loads(json.dumps(diagnosis.to_json(), allow_nan=False))
     assert report["subjects"]["torch:eager"]["repetition"]["distinct"] == 2
