@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import jax
 import numpy as np
@@ -63,6 +64,61 @@ def computing(recipe: Recipe) -> Iterator[None]:
         jax.default_device(jax_device(recipe.device)),
     ):
         yield
+
+
+_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "NPROC",
+    "PJRT_NPROC",
+    "JAX_PLATFORMS",
+    "XLA_FLAGS",
+    "LIBTPU_INIT_ARGS",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_TF32_OVERRIDE",
+)
+"""Environment variables that change what is computed, or by how many threads."""
+
+
+def environment(recipe: Recipe) -> dict[str, str | int | bool]:
+    """Return what a step of the recipe is computed with: versions, device, threads and flags.
+
+    The flags are those inside `computing`; environment variables are listed where they are set.
+
+    Raises:
+        DeviceError: the device is not on this machine.
+    """
+    recipe = resolve(recipe)
+    with computing(recipe):
+        packages = ("jax", "jaxlib", "flax", "optax", "tensorflow-datasets")
+        flags = jax.config.values
+        return {
+            **{package: version(package) for package in packages},
+            **_describe(jax_device(recipe.device)),
+            "float32 matmul precision": flags["jax_default_matmul_precision"] or "default",
+            "64-bit types": flags["jax_enable_x64"],
+            "persistent compilation cache": _compilation_cache() or "none",
+            **{name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        }
+
+
+def _describe(device: jax.Device) -> dict[str, str | int | bool]:  # pyright: ignore[reportInvalidTypeForm] - untyped
+    """Return the device's kind and, of a GPU or TPU, what it is and which library drives it."""
+    devices = jax.device_count(device.platform)
+    if device.platform == "cpu":
+        return {"device": "cpu", "devices": devices}
+    capability = getattr(device, "compute_capability", None)  # a GPU's only
+    return {
+        "device": f"{device.platform}: {device.device_kind}",
+        **({"compute capability": str(capability)} if capability else {}),
+        "devices": devices,
+        "driven by": " ".join(device.client.platform_version.split()),
+    }
+
+
+def _compilation_cache() -> str | None:
+    """Return the folder of programs compiled by earlier processes; None where none is kept."""
+    flags = jax.config.values
+    return flags["jax_compilation_cache_dir"] if flags["jax_enable_compilation_cache"] else None
 
 
 def to_device(

@@ -13,6 +13,7 @@ from parity.contract.recipe import DatasetName, Device, DType, Recipe
 
 if TYPE_CHECKING:
     from parity.checks import Verdict
+    from parity.diagnosis import Diagnosis
     from parity.trajectory import Trajectory
 
 
@@ -81,12 +82,37 @@ class Train:
     """Show the traceback of an error."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Say what this machine computes: versions, devices, flags, and whether a step is right.
+
+    Each subject makes the same step of a training on the bundled digits: stage by stage against
+    float64 by hand, and again and again against itself.
+
+    Exit status: 0 every available subject is right and deterministic, 1 one computes something
+    else, 2 usage, data or environment error, 3 one is not deterministic.
+    """
+
+    seed: int = 0
+    """Seed of the weights and of the batch."""
+    runs: int = 100
+    """How often each subject makes the step, to see whether it repeats itself bit for bit."""
+    device: Device = "auto"
+    """Where to compute. auto: the GPU (JAX: or TPU) that a framework finds, else the CPU."""
+    dtype: DType = "float32"
+    """Precision of weights and activations."""
+    json: Path | None = None
+    """File to write everything that the screen shows to."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
 def main() -> int:
     """Run the command line and return its exit status."""
     exit_on_interrupt()
     description = "Prove that PyTorch and JAX compute the same training step, or say where not."
-    commands = {"check": Check, "train": Train}
-    execute = {Check: _check, Train: _train}
+    commands = {"check": Check, "train": Train, "doctor": Doctor}
+    execute = {Check: _check, Train: _train, Doctor: _doctor}
     return command.run(
         "parity", description, commands, lambda options: execute[type(options)](options)
     )
@@ -106,7 +132,8 @@ def _check(options: Check) -> int:
         device=options.device,
         dtype=options.dtype,
     )
-    return _report(verdict, options.json)
+    _report(verdict, options.json)
+    return 0 if verdict.agrees else 1
 
 
 def _train(options: Train) -> int:
@@ -131,7 +158,25 @@ def _train(options: Train) -> int:
             steps=options.steps,
             progress=bar.update,
         )
-    return _report(trajectory, options.json)
+    _report(trajectory, options.json)
+    return 0 if trajectory.agrees else 1
+
+
+def _doctor(options: Doctor) -> int:
+    from parity.contract.console import ProgressBar
+    from parity.diagnosis import diagnose
+
+    _require_writable(options.json)
+    with ProgressBar() as bar:
+        diagnosis = diagnose(
+            device=options.device,
+            dtype=options.dtype,
+            seed=options.seed,
+            runs=options.runs,
+            progress=bar.update,
+        )
+    _report(diagnosis, options.json)
+    return diagnosis.exit_code
 
 
 def _require_writable(file: Path | None) -> None:
@@ -141,8 +186,8 @@ def _require_writable(file: Path | None) -> None:
         raise OutputError(f"cannot write {file}: {reason}; give --json another file")
 
 
-def _report(verdict: "Verdict | Trajectory", file: Path | None) -> int:
-    """Show a verdict, write it to `file`, and return the exit status."""
+def _report(verdict: "Verdict | Trajectory | Diagnosis", file: Path | None) -> None:
+    """Show a verdict, and write it to `file`."""
     print(verdict.table())
     print(verdict)
     if file is not None:
@@ -153,7 +198,6 @@ def _report(verdict: "Verdict | Trajectory", file: Path | None) -> int:
             raise OutputError(
                 f"cannot write {file}: {error.strerror}; give --json another file"
             ) from None
-    return 0 if verdict.agrees else 1
 
 
 if __name__ == "__main__":

@@ -178,6 +178,29 @@ def test_parity_train_prints_both_trainings_and_exits_0(
     assert json.loads(report.read_text())["verdict"] == shown[-1]
 
 
+def test_parity_doctor_exits_0_and_writes_what_it_shows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("torchcnn.device._compiler", lambda: None)
+    report = tmp_path / "report.json"
+    options = ["--runs", "2", "--device", "cpu", "--json", str(report)]
+    assert run_parity(monkeypatch, "doctor", *options) == 0
+    shown = capsys.readouterr().out
+    written = json.loads(report.read_text())
+    assert (written["schema"], written["healthy"]) == (1, True)
+    assert shown.endswith(written["verdict"] + "\n")
+    assert all(f"\n{name} " in shown for name in written["subjects"])
+    assert all(f"\n  {name} " in shown for name in written["environment"]["jax"])
+
+
+def test_parity_doctor_exits_2_where_there_is_nothing_to_repeat(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_parity(monkeypatch, "doctor", "--runs", "1") == 2
+    error = capsys.readouterr().err
+    assert error == "parity: error: runs must be an integer of at least 2, got 1\n"
+
+
 @pytest.mark.parametrize(
     ("options", "mend"),
     [

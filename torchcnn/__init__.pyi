@@ -1,5 +1,6 @@
 from .data import load_dataset as load_dataset
 from .device import computing as computing
+from .device import environment as environment
 from .device import resolve as resolve
 from .model import CNN as CNN
 from .model import summary as summary
@@ -14,6 +15,7 @@ from .train import fit as fit
 __all__ = [
     "CNN",
     "computing",
+    "environment",
     "eval_step",
     "evaluate",
     "export_state",

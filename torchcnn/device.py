@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -29,15 +30,22 @@ def resolve(recipe: Recipe) -> Recipe:
     if mode == "auto":
         mode = "eager"
     torch_device(device)
-    if mode == "jit" and device == "cpu":
-        named = shlex.split(os.environ.get("CXX", ""))[:1]
-        compilers = named or ["g++", "clang++", "cl"]
-        if not any(shutil.which(compiler) for compiler in compilers):
-            raise DeviceError(
-                f"mode jit: torch.compile needs a C++ compiler ({', '.join(compilers)} not found);"
-                " install one, or use --mode eager"
-            )
+    if mode == "jit" and device == "cpu" and _compiler() is None:
+        raise DeviceError(
+            f"mode jit: torch.compile needs a C++ compiler ({', '.join(_compilers())} not found);"
+            " install one, or use --mode eager"
+        )
     return dataclasses.replace(recipe, device=device, mode=mode)
+
+
+def _compilers() -> list[str]:
+    """Return the C++ compilers to look for: the one that $CXX names, else the usual ones."""
+    return shlex.split(os.environ.get("CXX", ""))[:1] or ["g++", "clang++", "cl"]
+
+
+def _compiler() -> str | None:
+    """Return the path of the C++ compiler of jit mode; None where there is none."""
+    return next(filter(None, map(shutil.which, _compilers())), None)
 
 
 def torch_device(device: str) -> torch.device:
@@ -99,6 +107,61 @@ def _compiling() -> Iterator[None]:
     finally:
         torch.compiler.reset()
         logger.setLevel(level)
+
+
+_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "MKL_CBWR",
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "CUDA_VISIBLE_DEVICES",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+"""Environment variables that change what is computed, or by how many threads."""
+
+
+def environment(recipe: Recipe) -> dict[str, str | int | bool]:
+    """Return what a step of the recipe is computed with: versions, device, threads and flags.
+
+    The flags are those inside `computing`; environment variables are listed where they are set.
+
+    Raises:
+        DeviceError: the device is not on this machine.
+    """
+    recipe = resolve(recipe)
+    with computing(recipe):
+        return {
+            **{package: version(package) for package in ("torch", "torchvision")},
+            **_describe(torch_device(recipe.device)),
+            "CPU instructions": torch.backends.cpu.get_cpu_capability(),
+            "threads within an operation": torch.get_num_threads(),
+            "threads between operations": torch.get_num_interop_threads(),
+            "float32 matmul precision": torch.get_float32_matmul_precision(),
+            "TF32 in matrix products": torch.backends.cuda.matmul.allow_tf32,
+            "TF32 in cuDNN": torch.backends.cudnn.allow_tf32,
+            "cuDNN deterministic": torch.backends.cudnn.deterministic,
+            "cuDNN benchmark": torch.backends.cudnn.benchmark,
+            "oneDNN": torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled),
+            "C++ compiler": _compiler() or "none",
+            **{name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        }
+
+
+def _describe(device: torch.device) -> dict[str, str | int | bool]:
+    """Return the device's name and, of a GPU, what it is and which libraries drive it."""
+    if device.type != "cuda":
+        return {"device": device.type}
+    return {
+        "device": f"cuda: {torch.cuda.get_device_name(device)}",
+        "compute capability": ".".join(map(str, torch.cuda.get_device_capability(device))),
+        "devices": torch.cuda.device_count(),
+        "CUDA": torch.version.cuda or "none",
+        "cuDNN": torch.backends.cudnn.version() or "none",
+    }
 
 
 def to_device(

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64
 
 from parity.contract.backend import STAGES, Trace
@@ -11,7 +12,13 @@ from parity.contract.parameters import State
 from parity.contract.recipe import Recipe
 from torchcnn.device import computing, resolve, to_device
 from torchcnn.model import Activations
-from torchcnn.state import export_array, export_arrays, export_state, import_state
+from torchcnn.state import (
+    TrainState,
+    export_array,
+    export_arrays,
+    export_state,
+    import_state,
+)
 from torchcnn.steps import in_mode, trace_step, train_step
 
 
@@ -57,8 +64,8 @@ class Session:
         return export_state(self._state)
 
     def load(self, state: State) -> None:
-        """Go on from another state."""
-        self._state = import_state(state, self._recipe)
+        """Go on from another state; in place, since a compiled step is bound to its tensors."""
+        _overwrite(self._state, import_state(state, self._recipe))
 
 
 @contextlib.contextmanager
@@ -74,6 +81,17 @@ def session(recipe: Recipe, state: State) -> Iterator[Session]:
     recipe = resolve(recipe)
     with computing(recipe):
         yield Session(recipe, state)
+
+
+def _overwrite(state: TrainState, source: TrainState) -> None:
+    """Copy parameters and moments of `source` into `state`, and forget its gradients."""
+    pairs = zip(state.model.parameters(), source.model.parameters(), strict=True)
+    with torch.no_grad():
+        for parameter, value in pairs:
+            parameter.copy_(value)
+            parameter.grad = None
+            for name, moment in source.optimizer.state[value].items():
+                state.optimizer.state[parameter][name].copy_(moment)
 
 
 def _canonical(activations: Activations) -> dict[str, np.ndarray]:

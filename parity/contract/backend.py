@@ -84,6 +84,13 @@ class Backend(Protocol):
         """Replace device and mode `auto`; raise DeviceError for what is not on this machine."""
         ...
 
+    def environment(self, recipe: Recipe) -> dict[str, str | int | bool]:
+        """Return what a step of the recipe is computed with: versions, device, threads and flags.
+
+        Raises DeviceError for a device that is not on this machine.
+        """
+        ...
+
     def session(self, recipe: Recipe, state: State) -> AbstractContextManager["Session"]:
         """Open a training at `state`, to be driven step by step from outside.
 

@@ -1,13 +1,17 @@
-"""Precision is set inside `computing`, and nothing of it is left after."""
+"""Precision is set inside `computing`, nothing of it is left after, and it can be read."""
 
+import contextlib
 import dataclasses
+import json
 
 import jax
 import pytest
 import torch
 
 import jaxcnn
+import jaxcnn.device
 import torchcnn
+import torchcnn.device
 from parity.contract.backend import Backend
 from parity.contract.errors import DeviceError
 from parity.contract.recipe import DType, Recipe
@@ -65,3 +69,64 @@ def test_platforms_that_jax_cannot_have_are_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     with pytest.raises(DeviceError, match="JAX_PLATFORMS=cuda"):
         jaxcnn.resolve(Recipe())
+
+
+def test_the_environment_has_versions_device_and_flags_as_json(backend: Backend) -> None:
+    facts = backend.environment(Recipe(device="cpu"))
+    versions = {
+        "torchcnn": {"torch": torch.__version__},
+        "jaxcnn": {"jax": jax.__version__},
+    }
+    assert versions[backend.__name__].items() <= facts.items()
+    assert facts["device"] == "cpu"
+    assert facts["float32 matmul precision"] == "highest"
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_pytorchs_environment_has_the_flags_of_a_step() -> None:
+    facts = torchcnn.environment(Recipe(device="cpu"))
+    assert not torch_flags()[2]
+    assert {
+        "threads within an operation": torch.get_num_threads(),
+        "TF32 in matrix products": False,
+        "TF32 in cuDNN": False,
+        "cuDNN deterministic": True,
+        "cuDNN benchmark": False,
+    }.items() <= facts.items()
+
+
+def test_jaxs_environment_has_the_flags_of_a_step() -> None:
+    assert jaxcnn.environment(Recipe(device="cpu", dtype="float32"))["64-bit types"] is False
+    assert jaxcnn.environment(Recipe(device="cpu", dtype="float64"))["64-bit types"] is True
+
+
+def test_a_flag_that_is_on_during_a_step_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torchcnn.device, "computing", lambda recipe: contextlib.nullcontext())
+    assert torchcnn.environment(Recipe(device="cpu"))["TF32 in cuDNN"] is True
+    monkeypatch.setattr(jaxcnn.device, "computing", lambda recipe: jax.enable_x64(True))
+    assert jaxcnn.environment(Recipe(device="cpu"))["64-bit types"] is True
+
+
+def test_a_variable_that_changes_the_computation_is_listed_where_it_is_set(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert "OMP_NUM_THREADS" not in backend.environment(Recipe(device="cpu"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert backend.environment(Recipe(device="cpu"))["OMP_NUM_THREADS"] == "1"
+
+
+def test_the_compiler_of_jit_mode_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "sh -c")
+    assert str(torchcnn.environment(Recipe(device="cpu"))["C++ compiler"]).endswith("/sh")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert torchcnn.environment(Recipe(device="cpu"))["C++ compiler"] == "none"
+
+
+def test_there_is_no_environment_of_a_device_that_is_not_there(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="device cuda"):
+        backend.environment(Recipe(device="cuda"))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from parity import reference
 from parity.contract.backend import STAGES, Backend
@@ -105,6 +106,27 @@ def test_the_traced_step_is_the_one_that_trains(backend: Backend, mode: Mode) ->
     for name, value in trained.params.items():
         np.testing.assert_allclose(traced.params[name], value, rtol=0, atol=1e-13)
         np.testing.assert_array_equal(trace[f"params.{name}"], traced.params[name])
+
+
+def test_a_loaded_state_leaves_nothing_of_the_one_before(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even gradients, which a step that forgot to clear them would add up."""
+    monkeypatch.setattr(torch.optim.Adam, "zero_grad", lambda self: None)
+    recipe = Recipe(mode="eager", device="cpu")
+    images = np.random.RandomState(0).uniform(size=(5, 1, 28, 28)).astype(np.float32)
+    labels = np.arange(5)
+    with backend.session(recipe, initial_state(1)) as session:
+        expected = session.step(images, labels), session.export()
+    with backend.session(recipe, initial_state(0)) as session:
+        session.trace(images, labels)
+        session.load(initial_state(1))
+        got = session.step(images, labels), session.export()
+    assert got[0] == expected[0]
+    assert got[1].step == expected[1].step
+    for group in ("params", "adam_m", "adam_v"):
+        for name, array in getattr(got[1], group).items():
+            np.testing.assert_array_equal(array, getattr(expected[1], group)[name])
 
 
 @pytest.mark.parametrize("mode", ["eager", "jit"])
