@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from parity.contract import command
 from parity.contract.errors import OutputError
@@ -14,6 +14,7 @@ from parity.contract.recipe import DatasetName, Device, DType, Recipe
 if TYPE_CHECKING:
     from parity.checks import Verdict
     from parity.diagnosis import Diagnosis
+    from parity.selftest import SelfTest
     from parity.trajectory import Trajectory
 
 
@@ -107,12 +108,40 @@ class Doctor:
     """Show the traceback of an error."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Selftest:
+    """Plant a catalogue of porting mistakes into both subjects: each must be found at its stage.
+
+    Correct code, from many states, must not be called wrong. Exit status: 0 both hold, 1 not,
+    2 usage, data or environment error, 3 a subject is not deterministic.
+    """
+
+    a: str = "torch:eager"
+    """A subject: torch:eager, torch:jit, jax:eager or jax:jit."""
+    b: str = "jax:jit"
+    """Another."""
+    dataset: DatasetName = "digits"
+    """Data set of the correct cases. digits ships with scikit-learn and needs no network."""
+    data_dir: Path | None = None
+    """Folder of the data set's IDX files. Default: $CNN_DATA_DIR, else ./data."""
+    cases: int = 40
+    """Correct cases of each subject."""
+    only: Literal["mistakes", "correct"] | None = None
+    """Only one of the two parts."""
+    device: Device = "auto"
+    """Where to compute. auto: the GPU (JAX: or TPU) that a framework finds, else the CPU."""
+    json: Path | None = None
+    """File to write everything that the screen shows to."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
 def main() -> int:
     """Run the command line and return its exit status."""
     exit_on_interrupt()
     description = "Prove that PyTorch and JAX compute the same training step, or say where not."
-    commands = {"check": Check, "train": Train, "doctor": Doctor}
-    execute = {Check: _check, Train: _train, Doctor: _doctor}
+    commands = {"check": Check, "train": Train, "doctor": Doctor, "selftest": Selftest}
+    execute = {Check: _check, Train: _train, Doctor: _doctor, Selftest: _selftest}
     return command.run(
         "parity", description, commands, lambda options: execute[type(options)](options)
     )
@@ -179,6 +208,26 @@ def _doctor(options: Doctor) -> int:
     return diagnosis.exit_code
 
 
+def _selftest(options: Selftest) -> int:
+    from parity.contract.console import ProgressBar
+    from parity.selftest import selftest
+
+    _require_writable(options.json)
+    with ProgressBar() as bar:
+        result = selftest(
+            a=options.a,
+            b=options.b,
+            dataset=options.dataset,
+            data_dir=options.data_dir,
+            cases=options.cases,
+            only=options.only,
+            device=options.device,
+            progress=bar.update,
+        )
+    _report(result, options.json)
+    return 0 if result.passed else 1
+
+
 def _require_writable(file: Path | None) -> None:
     """Raise OutputError before anything is computed if `file` cannot be written."""
     if file is not None and (file.is_dir() or not file.parent.is_dir()):
@@ -186,7 +235,7 @@ def _require_writable(file: Path | None) -> None:
         raise OutputError(f"cannot write {file}: {reason}; give --json another file")
 
 
-def _report(verdict: "Verdict | Trajectory | Diagnosis", file: Path | None) -> None:
+def _report(verdict: "Verdict | Trajectory | Diagnosis | SelfTest", file: Path | None) -> None:
     """Show a verdict, and write it to `file`."""
     print(verdict.table())
     print(verdict)

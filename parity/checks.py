@@ -7,7 +7,7 @@ from typing import Any
 
 from parity.compare import Comparison, json_values
 from parity.contract.backend import STAGES
-from parity.contract.datasets import read_dataset
+from parity.contract.datasets import Dataset, read_dataset
 from parity.contract.parameters import State, initial_state
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
 from parity.judging import Judged, examine, judge_data
@@ -136,14 +136,34 @@ def check(
     loaded = [subject.load_dataset(recipe) for subject in subjects]
     truth = read_dataset(recipe.dataset, recipe.data_dir)
     start = state or initial_state(recipe.seed, recipe.dtype)
-    judged: list[Judged] = []
-    for subject, own in zip(subjects, loaded, strict=True):
-        found = {"data": judge_data(own, truth)} | examine(subject, recipe, truth.train, start)
-        if subject.backend is not None and all(c.agrees for c in found.values()):
-            found |= judge_fit(subject, recipe, truth)
-        judged.append(found)
+    judged = [
+        judge(subject, recipe, own, truth, start)
+        for subject, own in zip(subjects, loaded, strict=True)
+    ]
     stages = {stage: (judged[0].get(stage), judged[1].get(stage)) for stage in ALL_STAGES}
     return Verdict(a, b, recipe, stages, ran)
+
+
+def judge(
+    subject: Subject, recipe: Recipe, loaded: Dataset, truth: Dataset, state: State
+) -> Judged:
+    """Judge a subject's data, its steps from `state` and, if all that agrees, its training loop.
+
+    Args:
+        subject: whose computations.
+        recipe: what to compute.
+        loaded: the recipe's data set as the subject loads it.
+        truth: as its files hold it.
+        state: where the steps start.
+
+    Raises:
+        NondeterminismError: the subject differs from itself.
+        DeviceError: the device is not there.
+    """
+    judged = {"data": judge_data(loaded, truth)} | examine(subject, recipe, truth.train, state)
+    if subject.backend is not None and all(comparison.agrees for comparison in judged.values()):
+        judged |= judge_fit(subject, recipe, truth)
+    return judged
 
 
 def _cell(comparison: Comparison | None) -> str:

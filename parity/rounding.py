@@ -82,7 +82,7 @@ class Rounding:
         log_p = reference.log_softmax(logits)
         relative = np.abs(log_p) + self._logarithm(logits)[:, None] + _ELEMENTARY
         error = np.exp(log_p) * relative / len(labels) + 2 * np.abs(value)
-        return Expectation(value, self._unit * error + self._smallest)
+        return Expectation(value, self._unit * error + 2 * self._smallest)
 
     def of_moments(self, m: Array, v: Array, g: Array) -> tuple[Expectation, Expectation]:
         """Return what Adam's moments should be.
