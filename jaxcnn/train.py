@@ -3,6 +3,8 @@
 import math
 import time
 
+import numpy as np
+
 from jaxcnn.data import load_dataset
 from jaxcnn.device import computing, resolve, to_device, to_host
 from jaxcnn.state import TrainState, export_state, import_state
@@ -78,17 +80,16 @@ def evaluate(recipe: Recipe, *, state: State | None = None) -> Evaluation:
 
 
 def evaluate_split(state: TrainState, split: Split, recipe: Recipe) -> Evaluation:
-    """Return mean loss and accuracy over a split; to be called within `computing`."""
+    """Return mean loss and confusion matrix over a split; to be called within `computing`."""
     step = in_mode(eval_step, recipe.mode)
     images = pixels(split.images, recipe.dtype)
-    sums, counts = [], []
+    sums, confusions = [], []
     for start in range(0, len(split), EVAL_BATCH):
         batch = slice(start, start + EVAL_BATCH)
         metrics = step(state, *to_device(images[batch], split.labels[batch], recipe))
         sums.append(metrics.loss_sum)
-        counts.append(metrics.correct)
+        confusions.append(metrics.confusion)
     return Evaluation(
         loss=float(to_host(sums).sum()) / len(split),
-        accuracy=float(to_host(counts).sum()) / len(split),
-        examples=len(split),
+        confusion=to_host(confusions).sum(axis=0).astype(np.int64),
     )
