@@ -65,18 +65,26 @@ def fit(recipe: Recipe, *, observer: Observer = SILENT) -> History:
         return History(recipe=recipe, epochs=records, state=export_state(state))
 
 
-def evaluate(recipe: Recipe, *, state: State | None = None) -> Evaluation:
-    """Evaluate a canonical state, by default the recipe's initial one, on the test images.
+def evaluate(
+    recipe: Recipe, *, state: State | None = None, split: Split | None = None
+) -> Evaluation:
+    """Evaluate a canonical state, by default the recipe's initial one.
+
+    Args:
+        recipe: data set, device, mode and dtype.
+        state: what to evaluate.
+        split: images to evaluate on; by default the data set's test images are loaded.
 
     Raises:
         DataError, DeviceError: data set or device is not there.
         StateError: the state's dtype is not the recipe's.
     """
     recipe = resolve(recipe)
-    dataset = load_dataset(recipe.dataset, recipe.data_dir)
+    if split is None:
+        split = load_dataset(recipe.dataset, recipe.data_dir).test
     with computing(recipe):
         native = import_state(state or initial_state(recipe.seed, recipe.dtype), recipe)
-        return evaluate_split(native, dataset.test, recipe)
+        return evaluate_split(native, split, recipe)
 
 
 def evaluate_split(state: TrainState, split: Split, recipe: Recipe) -> Evaluation:
