@@ -1,14 +1,16 @@
 """The command line `parity`."""
 
 import json
+import os
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parity.contract import command
 from parity.contract.errors import OutputError
-from parity.contract.interrupts import exit_on_interrupt
+from parity.contract.interrupts import cleaning_up, exit_on_interrupt
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Check:
     """Precision of weights and activations."""
     json: Path | None = None
     """File to write everything that the screen shows to."""
+    report: Path | None = None
+    """File to write an HTML page with tables and plots to."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -77,6 +81,8 @@ class Train:
     """float32 looks at the float64 training first; float64 looks at nothing else."""
     json: Path | None = None
     """File to write everything that the screen shows to."""
+    report: Path | None = None
+    """File to write an HTML page with tables and plots to."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -95,7 +101,7 @@ def main() -> int:
 def _check(options: Check) -> int:
     from parity.checks import check
 
-    _require_writable(options.json)
+    _require_writable(options)
     verdict = check(
         a=options.a,
         b=options.b,
@@ -106,14 +112,14 @@ def _check(options: Check) -> int:
         device=options.device,
         dtype=options.dtype,
     )
-    return _report(verdict, options.json)
+    return _finish(verdict, options)
 
 
 def _train(options: Train) -> int:
     from parity.contract.console import ProgressBar
     from parity.trajectory import train
 
-    _require_writable(options.json)
+    _require_writable(options)
     with ProgressBar() as bar:
         trajectory = train(
             a=options.a,
@@ -131,29 +137,56 @@ def _train(options: Train) -> int:
             steps=options.steps,
             progress=bar.update,
         )
-    return _report(trajectory, options.json)
+    return _finish(trajectory, options)
 
 
-def _require_writable(file: Path | None) -> None:
-    """Raise OutputError before anything is computed if `file` cannot be written."""
-    if file is not None and (file.is_dir() or not file.parent.is_dir()):
-        reason = "it is a folder" if file.is_dir() else "there is no such folder"
-        raise OutputError(f"cannot write {file}: {reason}; give --json another file")
+def _require_writable(options: Check | Train) -> None:
+    """Raise OutputError before anything is computed if a file that is asked for cannot be made."""
+    for option, file in (("--json", options.json), ("--report", options.report)):
+        if file is None:
+            continue
+        reason = None
+        if file.is_dir():
+            reason = "it is a folder"
+        elif not file.parent.is_dir():
+            reason = "there is no such folder"
+        elif not os.access(file if file.exists() else file.parent, os.W_OK):
+            reason = "no permission"
+        if reason:
+            raise OutputError(f"cannot write {file}: {reason}; give {option} another file")
 
 
-def _report(verdict: "Verdict | Trajectory", file: Path | None) -> int:
-    """Show a verdict, write it to `file`, and return the exit status."""
-    print(verdict.table())
-    print(verdict)
-    if file is not None:
-        text = json.dumps(verdict.to_json(), indent=2, allow_nan=False)
-        try:
-            file.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {file}: {error.strerror}; give --json another file"
-            ) from None
-    return 0 if verdict.agrees else 1
+def _finish(result: "Verdict | Trajectory", options: Check | Train) -> int:
+    """Show a result, write what is asked for, and return the exit status."""
+    print(result.table())
+    print(result)
+    if options.json is not None:
+        text = json.dumps(result.to_json(), indent=2, allow_nan=False)
+        _write(options.json, text + "\n", option="--json")
+    if options.report is not None:
+        from parity.report import page
+
+        _write(options.report, page(result), option="--report")
+    return 0 if result.agrees else 1
+
+
+def _write(file: Path, text: str, *, option: str) -> None:
+    """Write a file whole or not at all; what is no regular file, as /dev/stdout, is written to.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        if file.exists() and not file.is_file():
+            file.write_text(text, encoding="utf-8")
+            return
+        target = file.resolve()  # where a link leads: the link stays
+        with cleaning_up(), tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
+            (Path(folder) / target.name).write_text(text, encoding="utf-8")
+            (Path(folder) / target.name).replace(target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write {file}: {reason}; give {option} another file") from None
 
 
 if __name__ == "__main__":
