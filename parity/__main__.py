@@ -143,17 +143,26 @@ def _train(options: Train) -> int:
 def _require_writable(options: Check | Train) -> None:
     """Raise OutputError before anything is computed if a file that is asked for cannot be made."""
     for option, file in (("--json", options.json), ("--report", options.report)):
-        if file is None:
-            continue
-        reason = None
-        if file.is_dir():
-            reason = "it is a folder"
-        elif not file.parent.is_dir():
-            reason = "there is no such folder"
-        elif not os.access(file if file.exists() else file.parent, os.W_OK):
-            reason = "no permission"
-        if reason:
-            raise OutputError(f"cannot write {file}: {reason}; give {option} another file")
+        obstacle = file and _obstacle(file)
+        if obstacle:
+            raise OutputError(f"cannot write {file}: {obstacle}; give {option} another file")
+    if options.json is not None and options.json == options.report:
+        raise OutputError(f"--json and --report both name {options.json}; give one another file")
+
+
+def _obstacle(file: Path) -> str | None:
+    if file.is_dir():
+        return "it is a folder"
+    if not file.parent.is_dir():
+        return "there is no such folder"
+    folder = [] if _is_special(file) else [file.resolve().parent]
+    places = [*folder, *([file] if file.exists() else [])]
+    return None if all(os.access(place, os.W_OK) for place in places) else "no permission"
+
+
+def _is_special(file: Path) -> bool:
+    """Whether it is a pipe or a device, as /dev/stdout may be."""
+    return file.exists() and not file.is_file()
 
 
 def _finish(result: "Verdict | Trajectory", options: Check | Train) -> int:
@@ -171,13 +180,13 @@ def _finish(result: "Verdict | Trajectory", options: Check | Train) -> int:
 
 
 def _write(file: Path, text: str, *, option: str) -> None:
-    """Write a file whole or not at all; what is no regular file, as /dev/stdout, is written to.
+    """Write a file whole or not at all.
 
     Raises:
         OutputError: it cannot be written.
     """
     try:
-        if file.exists() and not file.is_file():
+        if _is_special(file):
             file.write_text(text, encoding="utf-8")
             return
         target = file.resolve()  # where a link leads: the link stays

@@ -46,7 +46,7 @@ class Picture(NamedTuple):
     alt: str
 
 
-class Line(NamedTuple):
+class _Line(NamedTuple):
     """A series; of it, what is above 0 can be drawn on a logarithmic axis."""
 
     label: str
@@ -130,12 +130,12 @@ def losses(
         subjects, drift.losses, COLOURS, (4, 1.2), strict=True
     ):
         means = np.convolve(series, np.full(window, 1 / window), mode="valid")
-        lines.append(Line(subject, np.arange(len(means)) + (window + 1) / 2, means, colour, width))
+        lines.append(_Line(subject, np.arange(len(means)) + (window + 1) / 2, means, colour, width))
     if tutorial:
         starts = np.arange(len(tutorial)) * batches_per_epoch
         x = np.column_stack([starts, starts + batches_per_epoch, starts]).ravel()
         y = np.column_stack([tutorial, tutorial, np.full(len(tutorial), np.nan)]).ravel()
-        lines.append(Line("tutorial's mean of an epoch", x, y / batches_per_epoch, _INK, 2))
+        lines.append(_Line("tutorial's mean of an epoch", x, y / batches_per_epoch, _INK, 2))
     what = "loss of a batch" + (f", mean of {window}" if window > 1 else "")
     return _chart(lines, what, log_x=False)
 
@@ -160,7 +160,7 @@ def distances(
 ) -> Picture:
     """Draw how far each subject's float32 training is from the float64 one."""
     lines = [
-        Line(_label(subject, series), steps, series, colour)
+        _Line(_label(subject, series), steps, series, colour)
         for subject, series, colour in zip(subjects, from_truth, COLOURS, strict=True)
     ]
     return _chart(lines, "root mean square distance")
@@ -168,8 +168,8 @@ def distances(
 
 def _gap(
     dtype: str, x: Sequence[float], y: Sequence[float] | np.ndarray, width: float = 1.5
-) -> Line:
-    return Line(_label(dtype, y), x, y, _DTYPE_COLOURS[dtype], width)
+) -> _Line:
+    return _Line(_label(dtype, y), x, y, _DTYPE_COLOURS[dtype], width)
 
 
 def _label(name: str, series: Sequence[float] | np.ndarray) -> str:
@@ -180,20 +180,21 @@ def _label(name: str, series: Sequence[float] | np.ndarray) -> str:
 
 
 def _chart(
-    lines: Sequence[Line], ylabel: str, *, log_x: bool = True, limit: float | None = None
+    lines: Sequence[_Line], ylabel: str, *, log_x: bool = True, limit: float | None = None
 ) -> Picture:
     """Draw lines over the steps, on a logarithmic axis; `limit` is what they may not pass."""
+    nothing = "nothing above 0"
     with matplotlib.style.context(["default", _STYLE]):
         figure = Figure(figsize=(5.4, 3.6), layout="constrained")
         axes = figure.add_subplot(xlabel="step", ylabel=ylabel)
         ends = []
         for label, x, y, colour, width in lines:
             shown = np.where(np.isfinite(y) & np.greater(y, 0), y, np.nan)
-            marker = "o" if len(shown) <= 60 else ""
-            axes.plot(x, shown, marker=marker, ms=3, color=colour, lw=width, label=label)
+            marker = "o" if len(shown) <= 500 else ""  # so that a point between zeros is seen
+            size = min(3, 180 / len(shown))
+            axes.plot(x, shown, marker=marker, ms=size, color=colour, lw=width, label=label)
             if not np.isnan(shown).all():
                 ends.append(f"{label} ends at {shown[~np.isnan(shown)][-1]:.3g}")
-        nothing = "nothing above 0"
         if limit is not None and ends:
             axes.axhline(limit, color=_LIMIT, linestyle="--", linewidth=1, label="float64's limit")
         if log_x:
@@ -202,11 +203,11 @@ def _chart(
             axes.xaxis.set_major_locator(LogLocator())
             axes.xaxis.set_major_formatter("{x:,g}")
             axes.xaxis.set_minor_formatter("")
-        if not ends:
+        if ends:
+            axes.set_yscale("log")
+        else:
             axes.set_yticks([])
             axes.text(0.5, 0.5, nothing, transform=axes.transAxes, ha="center")
-        else:
-            axes.set_yscale("log")
         if ends and not log_x:
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
@@ -246,8 +247,7 @@ def filters(
             axes.set_aspect("equal")
             axes.invert_yaxis()
         figure.colorbar(scale, ax=panels, shrink=0.9, label="weight")
-        apart = np.abs(np.subtract(*weights)).max()
-        alt = f"conv1's 16 filters of both side by side; weights up to {top:.3g}, {apart:.2g} apart"
+        alt = f"conv1's 16 filters of both side by side, with weights up to {top:.3g}"
         return _picture(figure, alt)
 
 

@@ -169,7 +169,7 @@ def _train(run: Trajectory) -> Iterator[Html]:
     weights = run.last.states[0].params["conv1.weight"], run.last.states[1].params["conv1.weight"]
     yield section(
         "What they learned",
-        f"The 16 filters of conv1, on one scale. No weight of them differs by more than"
+        "The 16 filters of conv1, on one scale. No weight of them differs by more than"
         f" {np.abs(weights[0] - weights[1]).max():.2g}.",
         tag("div", figure(plots.filters(weights, subjects), ""), class_="wide"),
     )
@@ -180,9 +180,13 @@ def _losses(run: Trajectory, drifts: dict[str, Drift]) -> Html:
     recipe = run.recipe
     ours = recipe.dataset, recipe.batch_size, recipe.lr, run.batches_per_epoch
     tutorial = TUTORIAL[: run.steps // 938] if ours == ("mnist", 64, 1e-3, 938) else ()
-    printed = [f"{loss:.3f}" for loss in tutorial] + ["–"] * run.steps
-    groups = [tag("th", "", colspan=2), *(tag("th", dtype, colspan=3) for dtype in drifts)]
-    names = ["epoch", "steps", *(run.a, run.b, "apart") * len(drifts)]
+    last = ["tutorial"] if tutorial else []
+    groups = [
+        tag("th", "", colspan=2),
+        *(tag("th", dtype, colspan=3) for dtype in drifts),
+        *(tag("th", "") for _ in last),
+    ]
+    names = ["epoch", "steps", *(run.a, run.b, "apart") * len(drifts), *last]
     rows = []
     epochs = zip(*(run.epoch_losses(drift) for drift in drifts.values()), strict=True)
     for index, pairs_of_losses in enumerate(epochs):
@@ -190,15 +194,14 @@ def _losses(run: Trajectory, drifts: dict[str, Drift]) -> Html:
         cells = [f"{index + 1}", f"{steps:,}"]
         for a, b in pairs_of_losses:
             cells += [f"{a:.3f}", f"{b:.3f}", f"{abs(a - b):.2g}"]
-        rows.append(row(*cells, *([printed[index]] if tutorial else [])))
-    if tutorial:
-        groups.append(tag("th", ""))
-        names.append("tutorial")
+        if tutorial:
+            cells.append(f"{tutorial[index]:.3f}" if index < len(tutorial) else "–")
+        rows.append(row(*cells))
     note = "The sum of an epoch's batch losses."
     if tutorial:
         note += (
-            " The tutorial's training had other weights and another order, so that its losses are"
-            " those of another seed."
+            " The tutorial's training had other weights and another order: its losses are those of"
+            " another seed."
         )
     curves = plots.losses(
         run.last, (run.a, run.b), batches_per_epoch=run.batches_per_epoch, tutorial=tutorial
