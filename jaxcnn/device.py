@@ -130,6 +130,6 @@ def to_device(
     return jax.device_put(native[0], device), jax.device_put(native[1], device)
 
 
-def to_host(scalars: list[Array]) -> Float[np.ndarray, "steps"]:
-    """Wait for the device and return scalars as float64."""
-    return np.array(jax.device_get(scalars), dtype=np.float64)
+def to_host(metrics: list[Array]) -> Float[np.ndarray, "steps ..."]:
+    """Wait for the device and return metrics of one shape, stacked, as float64."""
+    return np.array(jax.device_get(metrics), dtype=np.float64)

@@ -25,7 +25,8 @@ class Metrics(NamedTuple):
     """Sums over a batch of test images, to be divided once."""
 
     loss_sum: Float[Array, ""]
-    correct: Int[Array, ""]
+    confusion: Int[Array, "10 10"]
+    """Counts, by label and by predicted class."""
 
 
 class StageValues(NamedTuple):
@@ -59,10 +60,11 @@ def _apply_gradients(state: TrainState, gradients: nnx.State) -> TrainState:
 def eval_step(
     state: TrainState, images: Float[Array, "B 28 28 1"], labels: Int[Array, "B"]
 ) -> Metrics:
-    """Return the batch's summed cross-entropy and number of right answers."""
+    """Return the batch's summed cross-entropy and what it takes each label for."""
     logits = nnx.merge(state.graphdef, state.params)(images)
     loss_sum = cross_entropy(logits, labels) * len(labels)
-    return Metrics(loss_sum, (logits.argmax(axis=1) == labels).sum())
+    confusion = jnp.zeros((10, 10), labels.dtype).at[labels, logits.argmax(axis=1)].add(1)
+    return Metrics(loss_sum, confusion)
 
 
 def trace_step(

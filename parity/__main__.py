@@ -1,14 +1,16 @@
 """The command line `parity`."""
 
 import json
+import os
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from parity.contract import command
 from parity.contract.errors import OutputError
-from parity.contract.interrupts import exit_on_interrupt
+from parity.contract.interrupts import cleaning_up, exit_on_interrupt
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Check:
     """Precision of weights and activations."""
     json: Path | None = None
     """File to write everything that the screen shows to."""
+    report: Path | None = None
+    """File to write an HTML page with tables and plots to."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -79,6 +83,8 @@ class Train:
     """float32 looks at the float64 training first; float64 looks at nothing else."""
     json: Path | None = None
     """File to write everything that the screen shows to."""
+    report: Path | None = None
+    """File to write an HTML page with tables and plots to."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -150,7 +156,7 @@ def main() -> int:
 def _check(options: Check) -> int:
     from parity.checks import check
 
-    _require_writable(options.json)
+    _require_writable(json=options.json, report=options.report)
     verdict = check(
         a=options.a,
         b=options.b,
@@ -161,7 +167,8 @@ def _check(options: Check) -> int:
         device=options.device,
         dtype=options.dtype,
     )
-    _report(verdict, options.json)
+    _show(verdict, options.json)
+    _report(verdict, options.report)
     return 0 if verdict.agrees else 1
 
 
@@ -169,7 +176,7 @@ def _train(options: Train) -> int:
     from parity.contract.console import ProgressBar
     from parity.trajectory import train
 
-    _require_writable(options.json)
+    _require_writable(json=options.json, report=options.report)
     with ProgressBar() as bar:
         trajectory = train(
             a=options.a,
@@ -187,7 +194,8 @@ def _train(options: Train) -> int:
             steps=options.steps,
             progress=bar.update,
         )
-    _report(trajectory, options.json)
+    _show(trajectory, options.json)
+    _report(trajectory, options.report)
     return 0 if trajectory.agrees else 1
 
 
@@ -195,7 +203,7 @@ def _doctor(options: Doctor) -> int:
     from parity.contract.console import ProgressBar
     from parity.diagnosis import diagnose
 
-    _require_writable(options.json)
+    _require_writable(json=options.json)
     with ProgressBar() as bar:
         diagnosis = diagnose(
             device=options.device,
@@ -204,7 +212,7 @@ def _doctor(options: Doctor) -> int:
             runs=options.runs,
             progress=bar.update,
         )
-    _report(diagnosis, options.json)
+    _show(diagnosis, options.json)
     return diagnosis.exit_code
 
 
@@ -212,7 +220,7 @@ def _selftest(options: Selftest) -> int:
     from parity.contract.console import ProgressBar
     from parity.selftest import selftest
 
-    _require_writable(options.json)
+    _require_writable(json=options.json)
     with ProgressBar() as bar:
         result = selftest(
             a=options.a,
@@ -224,29 +232,70 @@ def _selftest(options: Selftest) -> int:
             device=options.device,
             progress=bar.update,
         )
-    _report(result, options.json)
+    _show(result, options.json)
     return 0 if result.passed else 1
 
 
-def _require_writable(file: Path | None) -> None:
-    """Raise OutputError before anything is computed if `file` cannot be written."""
-    if file is not None and (file.is_dir() or not file.parent.is_dir()):
-        reason = "it is a folder" if file.is_dir() else "there is no such folder"
-        raise OutputError(f"cannot write {file}: {reason}; give --json another file")
+def _require_writable(**files: Path | None) -> None:
+    """Raise OutputError before anything is computed if a file that is asked for cannot be made."""
+    for option, file in files.items():
+        obstacle = file and _obstacle(file)
+        if obstacle:
+            raise OutputError(f"cannot write {file}: {obstacle}; give --{option} another file")
+    given = [file for file in files.values() if file is not None]
+    if len(set(given)) < len(given):
+        options = " and ".join(f"--{option}" for option in files)
+        raise OutputError(f"{options} both name {given[0]}; give one another file")
 
 
-def _report(verdict: "Verdict | Trajectory | Diagnosis | SelfTest", file: Path | None) -> None:
-    """Show a verdict, and write it to `file`."""
-    print(verdict.table())
-    print(verdict)
+def _obstacle(file: Path) -> str | None:
+    if file.is_dir():
+        return "it is a folder"
+    if not file.parent.is_dir():
+        return "there is no such folder"
+    folder = [] if _is_special(file) else [file.resolve().parent]
+    places = [*folder, *([file] if file.exists() else [])]
+    return None if all(os.access(place, os.W_OK) for place in places) else "no permission"
+
+
+def _is_special(file: Path) -> bool:
+    """Whether it is a pipe or a device, as /dev/stdout may be."""
+    return file.exists() and not file.is_file()
+
+
+def _show(result: "Verdict | Trajectory | Diagnosis | SelfTest", file: Path | None) -> None:
+    """Print a result, and write it to `file` as JSON."""
+    print(result.table())
+    print(result)
     if file is not None:
-        text = json.dumps(verdict.to_json(), indent=2, allow_nan=False)
-        try:
-            file.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {file}: {error.strerror}; give --json another file"
-            ) from None
+        text = json.dumps(result.to_json(), indent=2, allow_nan=False)
+        _write(file, text + "\n", option="--json")
+
+
+def _report(result: "Verdict | Trajectory", file: Path | None) -> None:
+    if file is not None:
+        from parity.report import page
+
+        _write(file, page(result), option="--report")
+
+
+def _write(file: Path, text: str, *, option: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        if _is_special(file):
+            file.write_text(text, encoding="utf-8")
+            return
+        target = file.resolve()  # where a link leads: the link stays
+        with cleaning_up(), tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
+            (Path(folder) / target.name).write_text(text, encoding="utf-8")
+            (Path(folder) / target.name).replace(target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write {file}: {reason}; give {option} another file") from None
 
 
 if __name__ == "__main__":

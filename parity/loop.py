@@ -67,6 +67,7 @@ def _first(split: Split, size: int) -> Split:
 def _by_hand(recipe: Recipe, dataset: Dataset) -> dict[str, np.ndarray]:
     """Return what FIT_STAGES should be."""
     data = dataset.first(recipe.limit)
+    oracle = Subject.parse("numpy")
     session = OracleSession(recipe, initial_state(recipe.seed, recipe.dtype))
     losses, tests = [], []
     for epoch in range(1, recipe.epochs + 1):
@@ -81,7 +82,8 @@ def _by_hand(recipe: Recipe, dataset: Dataset) -> dict[str, np.ndarray]:
                 for batch in order
             )
         )
-        tests.append(session.evaluate(data.test))
+        test = oracle.evaluate(recipe, session.export(), data.test)
+        tests.append((test.loss, test.accuracy))
     return {
         "fit.losses": np.array(losses),
         "fit.tests": np.array(tests),

@@ -19,6 +19,7 @@ import numpy as np
 from parity.compare import Comparison, json_values
 from parity.contract.datasets import Split, pixels, read_dataset
 from parity.contract.errors import RecipeError
+from parity.contract.history import Evaluation
 from parity.contract.parameters import State, initial_state
 from parity.contract.randomness import batch_count, batches
 from parity.contract.recipe import DType, Recipe
@@ -41,6 +42,8 @@ class Drift:
     """Largest difference of a parameter between the two, at each of `steps`."""
     from_truth: tuple[list[float], list[float]] | None
     """By subject, the root mean square distance of the parameters from the float64 training."""
+    states: tuple[State, State]
+    """By subject, where the training ended."""
 
     @property
     def parted(self) -> int | None:
@@ -83,6 +86,15 @@ class Trajectory:
     judged: int
     """Steps judged by the local check, of each subject."""
     failure: Failure | None
+    ran: tuple[Recipe, Recipe]
+    """The recipe of each with device and mode as they were used."""
+    tests: tuple[Evaluation, Evaluation]
+    """By subject, its final state of `last` on the test images, evaluated by itself."""
+
+    @property
+    def last(self) -> Drift:
+        """The free run in the recipe's precision."""
+        return self.single or self.double
 
     @property
     def agrees(self) -> bool:
@@ -116,6 +128,11 @@ class Trajectory:
             if drift.from_truth is not None:
                 ends = " and ".join(f"{distances[-1]:.2g}" for distances in drift.from_truth)
                 lines.append(f"{dtype}: {ends} (root mean square) from the float64 training")
+        for what, values in (
+            ("loss", [f"{test.loss:.4f}" for test in self.tests]),
+            ("accuracy", [f"{test.accuracy:.2%}" for test in self.tests]),
+        ):
+            lines.append(f"{f'{self.recipe.dtype}, test {what}':<24}{values[0]:>16}{values[1]:>16}")
         if self.judged:
             lines.append(f"every stage judged in {self.judged:,} steps of each")
         return "\n".join(lines)
@@ -137,6 +154,10 @@ class Trajectory:
             "a": self.a,
             "b": self.b,
             "recipe": self.recipe.to_json(),
+            "ran": {
+                key: {"device": recipe.device, "mode": recipe.mode}
+                for key, recipe in zip("ab", self.ran, strict=True)
+            },
             "steps": self.steps,
             "judged": self.judged,
             "failure": self.failure
@@ -148,6 +169,10 @@ class Trajectory:
             },
             "float64": _drift_json(self.double),
             "float32": self.single and _drift_json(self.single),
+            "test": {
+                key: _evaluation_json(evaluation)
+                for key, evaluation in zip("ab", self.tests, strict=True)
+            },
         }
 
 
@@ -175,9 +200,10 @@ def train(
     if steps is not None and steps < 1:
         raise RecipeError(f"steps must be at least 1, got {steps}")
     subjects = Subject.parse(a), Subject.parse(b)
-    split = read_dataset(recipe.dataset, recipe.data_dir).first(recipe.limit).train
-    per_epoch = batch_count(len(split), recipe.batch_size)
-    run = _Run(subjects, recipe, split, steps or per_epoch * recipe.epochs, progress)
+    ran = subjects[0].resolve(recipe), subjects[1].resolve(recipe)
+    dataset = read_dataset(recipe.dataset, recipe.data_dir).first(recipe.limit)
+    per_epoch = batch_count(len(dataset.train), recipe.batch_size)
+    run = _Run(subjects, recipe, dataset.train, steps or per_epoch * recipe.epochs, progress)
     truth: dict[int, np.ndarray] = {}
     double = run.free("float64", truth, keep=True)
     single, failure, judged = None, None, 0
@@ -185,6 +211,11 @@ def train(
         single = run.free("float32", truth, keep=False)
     if recipe.dtype == "float32" or double.parted is not None:
         failure, judged = run.judge(recipe.dtype)
+    ends = (single or double).states
+    test_a, test_b = (
+        subject.evaluate(recipe, state, dataset.test)
+        for subject, state in zip(subjects, ends, strict=True)
+    )
     return Trajectory(
         a=a,
         b=b,
@@ -195,6 +226,8 @@ def train(
         single=single,
         judged=judged,
         failure=failure,
+        ran=ran,
+        tests=(test_a, test_b),
     )
 
 
@@ -229,8 +262,13 @@ class _Run:
                     truth[step] = vectors[0]
                 for vector, series in zip(vectors, distances, strict=True):
                     series.append(float(np.sqrt(np.mean((vector - truth[step]) ** 2))))
+            states = sessions[0].export(), sessions[1].export()
         return Drift(
-            steps=samples, losses=losses, apart=apart, from_truth=None if keep else distances
+            steps=samples,
+            losses=losses,
+            apart=apart,
+            from_truth=None if keep else distances,
+            states=states,
         )
 
     def judge(self, dtype: DType) -> tuple[Failure | None, int]:
@@ -286,4 +324,16 @@ def _chunks(values: list[float], size: int) -> Iterator[list[float]]:
 
 
 def _drift_json(drift: Drift) -> dict[str, Any]:
-    return json_values(dataclasses.asdict(drift) | {"ratio": drift.ratio})
+    shown = {name: value for name, value in vars(drift).items() if name != "states"}
+    return json_values(shown | {"ratio": drift.ratio})
+
+
+def _evaluation_json(test: Evaluation) -> dict[str, Any]:
+    return json_values(
+        {
+            "loss": test.loss,
+            "accuracy": test.accuracy,
+            "examples": test.examples,
+            "confusion": test.confusion.tolist(),
+        }
+    )

@@ -1,5 +1,6 @@
 """The command lines: what they print, write and exit with."""
 
+import errno
 import gzip
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -207,6 +209,10 @@ def test_parity_doctor_exits_2_where_there_is_nothing_to_repeat(
         (["--a", "tensorflow:jit"], "torch:eager, torch:jit, jax:eager, jax:jit"),
         (["--json", "pyproject.toml/report.json"], "give --json another file"),
         (["--json", "tests"], "give --json another file"),
+        (["--report", "pyproject.toml/report.html"], "give --report another file"),
+        (["--report", "nowhere/report.html"], "there is no such folder; give --report another"),
+        (["--report", "tests"], "it is a folder; give --report another file"),
+        (["--report", "nothing", "--json", "nothing"], "both name nothing"),
         (["--seed", "-1"], "seed must be an integer of at least 0"),
     ],
 )
@@ -220,6 +226,84 @@ def test_parity_exits_2_on_bad_input(
     error = capsys.readouterr().err
     assert mend in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(
+    command: str,
+    option: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    computed = []
+    monkeypatch.setattr("parity.checks.check", lambda **options: computed.append(options))
+    monkeypatch.setattr("parity.trajectory.train", lambda **options: computed.append(options))
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != tmp_path)
+    options = ["--dataset", "digits", option, str(tmp_path / "report")]
+    assert run_parity(monkeypatch, command, *options) == 2
+    assert (computed, list(tmp_path.iterdir())) == ([], [])
+    assert f"no permission; give {option} another file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [["check"], ["check", "--dtype", "float64"], ["train", "--steps", "2"]]
+)
+def test_report_writes_a_page_with_the_verdict(
+    command: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    page = tmp_path / "report.html"
+    options = ["--dataset", "digits", "--a", "numpy", "--b", "torch:eager", "--report", str(page)]
+    assert run_parity(monkeypatch, *command, *options) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>")
+    assert capsys.readouterr().out.splitlines()[-1] in text
+    assert list(tmp_path.iterdir()) == [page]
+
+
+CHECK_NUMPY = ["check", "--dataset", "digits", "--a", "numpy", "--b", "numpy"]
+
+
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_a_file_is_written_whole_or_not_at_all(
+    option: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "report"
+    file.write_text("an earlier one")
+
+    def no_space(*args: object, **options: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", no_space)
+    assert run_parity(monkeypatch, *CHECK_NUMPY, option, str(file)) == 2
+    assert f"No space left on device; give {option} another file" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["an earlier one"]
+
+
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to("file")
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    files = ["--json", str(link), "--report", str(pipe)]
+    assert run_parity(monkeypatch, *CHECK_NUMPY, *files) == 0
+    reader.join()
+    assert link.is_symlink()
+    assert json.loads((tmp_path / "file").read_text())["agrees"] is True
+    assert pipe.is_fifo()
+    assert read[0].startswith("<!doctype html>")
 
 
 def interrupted(package: str, until: str) -> tuple[int, str]:

@@ -172,6 +172,6 @@ def to_device(
     return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
 
 
-def to_host(scalars: list[Tensor]) -> Float[np.ndarray, "steps"]:
-    """Wait for the device and return scalars as float64."""
-    return torch.stack(scalars).cpu().numpy().astype(np.float64)
+def to_host(metrics: list[Tensor]) -> Float[np.ndarray, "steps ..."]:
+    """Wait for the device and return metrics of one shape, stacked, as float64."""
+    return torch.stack(metrics).cpu().numpy().astype(np.float64)

@@ -22,7 +22,8 @@ class Metrics(NamedTuple):
     """Sums over a batch of test images, to be divided once."""
 
     loss_sum: Float[Tensor, ""]
-    correct: Int64[Tensor, ""]
+    confusion: Int64[Tensor, "10 10"]
+    """Counts, by label and by predicted class."""
 
 
 class StageValues(NamedTuple):
@@ -48,11 +49,13 @@ def train_step(
 def eval_step(
     state: TrainState, images: Float[Tensor, "B 1 28 28"], labels: Int64[Tensor, "B"]
 ) -> Metrics:
-    """Return the batch's summed cross-entropy and number of right answers."""
+    """Return the batch's summed cross-entropy and what it takes each label for."""
     with torch.no_grad():
         logits = state.model(images)
         loss_sum = cross_entropy(logits, labels) * len(labels)
-        return Metrics(loss_sum, (logits.argmax(dim=1) == labels).sum())
+        confusion = labels.new_zeros(10, 10)
+        confusion.index_put_((labels, logits.argmax(dim=1)), labels.new_ones(()), accumulate=True)
+        return Metrics(loss_sum, confusion)
 
 
 def trace_step(

@@ -3,6 +3,8 @@
 import math
 import time
 
+import numpy as np
+
 from parity.contract.datasets import Dataset, Split, pixels
 from parity.contract.errors import DivergenceError
 from parity.contract.history import SILENT, Epoch, Evaluation, History, Observer
@@ -69,32 +71,39 @@ def fit(recipe: Recipe, *, dataset: Dataset | None = None, observer: Observer = 
         return History(recipe=recipe, epochs=records, state=export_state(state))
 
 
-def evaluate(recipe: Recipe, *, state: State | None = None) -> Evaluation:
-    """Evaluate a canonical state, by default the recipe's initial one, on the test images.
+def evaluate(
+    recipe: Recipe, *, state: State | None = None, split: Split | None = None
+) -> Evaluation:
+    """Evaluate a canonical state, by default the recipe's initial one.
+
+    Args:
+        recipe: data set, device, mode and dtype.
+        state: what to evaluate.
+        split: images to evaluate on; by default the data set's test images are loaded.
 
     Raises:
         DataError, DeviceError: data set or device is not there.
         StateError: the state's dtype is not the recipe's.
     """
     recipe = resolve(recipe)
-    dataset = load_dataset(recipe.dataset, recipe.data_dir)
+    if split is None:
+        split = load_dataset(recipe.dataset, recipe.data_dir).test
     with computing(recipe):
         native = import_state(state or initial_state(recipe.seed, recipe.dtype), recipe)
-        return evaluate_split(native, dataset.test, recipe)
+        return evaluate_split(native, split, recipe)
 
 
 def evaluate_split(state: TrainState, split: Split, recipe: Recipe) -> Evaluation:
-    """Return mean loss and accuracy over a split; to be called within `computing`."""
+    """Return mean loss and confusion matrix over a split; to be called within `computing`."""
     step = in_mode(eval_step, recipe.mode)
     images = pixels(split.images, recipe.dtype)
-    sums, counts = [], []
+    sums, confusions = [], []
     for start in range(0, len(split), EVAL_BATCH):
         batch = slice(start, start + EVAL_BATCH)
         metrics = step(state, *to_device(images[batch], split.labels[batch], recipe))
         sums.append(metrics.loss_sum)
-        counts.append(metrics.correct)
+        confusions.append(metrics.confusion)
     return Evaluation(
         loss=float(to_host(sums).sum()) / len(split),
-        accuracy=float(to_host(counts).sum()) / len(split),
-        examples=len(split),
+        confusion=to_host(confusions).sum(axis=0).astype(np.int64),
     )

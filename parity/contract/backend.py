@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, Int64
 
-from parity.contract.datasets import Dataset
+from parity.contract.datasets import Dataset, Split
 from parity.contract.history import Evaluation, History, Observer
 from parity.contract.parameters import PARAMETERS, State
 from parity.contract.recipe import DatasetName, Recipe
@@ -104,8 +104,10 @@ class Backend(Protocol):
         """Train from the recipe's initial state, on its data set or on another one."""
         ...
 
-    def evaluate(self, recipe: Recipe, *, state: State | None = None) -> Evaluation:
-        """Evaluate a state, by default the recipe's initial one, on the test images."""
+    def evaluate(
+        self, recipe: Recipe, *, state: State | None = None, split: Split | None = None
+    ) -> Evaluation:
+        """Evaluate a state, by default the recipe's initial one, on the test images or `split`."""
         ...
 
     def summary(self) -> list[Layer]:

@@ -5,6 +5,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Int64
+
 from parity.contract.datasets import Dataset
 from parity.contract.errors import OutputError
 from parity.contract.parameters import State
@@ -17,9 +20,18 @@ class Evaluation:
 
     loss: float
     """Mean cross-entropy, in nats."""
-    accuracy: float
-    """Fraction of the images that are classified right, 0 to 1."""
-    examples: int
+    confusion: Int64[np.ndarray, "10 10"]
+    """Number of images, by label and by predicted class."""
+
+    @property
+    def examples(self) -> int:
+        """Number of images."""
+        return int(self.confusion.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the images that are classified right, 0 to 1."""
+        return int(self.confusion.trace()) / self.examples
 
 
 @dataclass(frozen=True, kw_only=True)

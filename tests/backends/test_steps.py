@@ -143,3 +143,8 @@ def test_an_evaluation_is_the_oracles(backend: Backend, mode: Mode) -> None:
     assert got.loss == pytest.approx(reference.loss(logits, test.labels), rel=1e-12)
     assert got.accuracy == (logits.argmax(axis=1) == test.labels).mean()
     assert got.examples == 360
+    expected = np.zeros((10, 10), dtype=np.int64)
+    for label, predicted in zip(test.labels, logits.argmax(axis=1), strict=True):
+        expected[label, predicted] += 1
+    np.testing.assert_array_equal(got.confusion, expected)
+    assert got.confusion.dtype == np.int64

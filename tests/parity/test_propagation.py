@@ -56,19 +56,17 @@ def test_errors_of_the_convolution_that_change_what_pooling_passes_are_covered(
     g = reference.logits_gradient(logits, labels)
     pooled = reference.pooled_gradient(g, p["fc1.weight"])
     passed = reference.passed(conv1)
-    gradients = dict(
-        zip(
-            ("fc1.weight", "fc1.bias", "conv1.weight", "conv1.bias"),
-            (
-                *reference.fc1_gradients(g, flatten),
-                *reference.conv1_gradients(pooled, passed, images.astype(np.float64)),
-            ),
-            strict=True,
-        )
-    )
+    fc1_weight, fc1_bias = reference.fc1_gradients(g, flatten)
+    conv1_weight, conv1_bias = reference.conv1_gradients(pooled, passed, images.astype(np.float64))
+    gradients = {
+        "conv1.weight": conv1_weight,
+        "conv1.bias": conv1_bias,
+        "fc1.weight": fc1_weight,
+        "fc1.bias": fc1_bias,
+    }
     trace = {**right, "loss": np.asarray(reference.loss(logits, labels))}
-    for name in PARAMETERS:
-        m, v = reference.adam_moments(state.adam_m[name], state.adam_v[name], gradients[name])
+    for name, gradient in gradients.items():
+        m, v = reference.adam_moments(state.adam_m[name], state.adam_v[name], gradient)
         update = reference.adam_update(m, v, step=state.step + 1, lr=LR)
         trace[f"adam.m.{name}"], trace[f"adam.v.{name}"] = m, v
         trace[f"params.{name}"] = p[name] + update

@@ -11,6 +11,8 @@ import parity
 import torchcnn.sessions
 import torchcnn.state
 import torchcnn.steps
+from parity import reference
+from parity.contract.datasets import digits, pixels
 from parity.contract.errors import RecipeError
 from parity.contract.recipe import Recipe
 
@@ -29,6 +31,9 @@ def test_in_float64_two_trainings_stay_together() -> None:
     assert max(result.double.apart) < 1e-12
     [(a, b)] = result.epoch_losses(result.double)
     assert f"{a:.3f}" == f"{b:.3f}"
+    ends = [state.params["fc1.weight"] for state in result.double.states]
+    np.testing.assert_allclose(ends[0], ends[1], rtol=0, atol=result.double.apart[-1])
+    assert [state.step for state in result.double.states] == [4, 4]
 
 
 def test_in_float32_every_step_is_judged_and_the_drift_is_measured_from_the_truth() -> None:
@@ -50,6 +55,29 @@ def test_in_float32_every_step_is_judged_and_the_drift_is_measured_from_the_trut
     assert heard == [(what, step, 6) for what in phases for step in range(1, 7)]
     shown = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert shown["float32"]["ratio"] == result.single.ratio
+    assert "states" not in shown["float32"]
+    assert shown["ran"]["b"] == {"device": "cpu", "mode": "eager"}
+
+
+@pytest.mark.parametrize(("a", "b"), [("torch:eager", "jax:jit"), ("numpy", "torch:eager")])
+def test_the_final_states_are_evaluated_each_by_its_own_subject(a: str, b: str) -> None:
+    result = parity.train(a=a, b=b, recipe=Recipe(**{**vars(DIGITS), "dtype": "float64"}), steps=5)
+    test = digits().test
+    for subject, got, state in zip((a, b), result.tests, result.double.states, strict=True):
+        p = state.params
+        maps = reference.relu(
+            reference.conv1(pixels(test.images, "float64"), p["conv1.weight"], p["conv1.bias"])
+        )
+        flat = reference.flatten(reference.pool(maps))
+        logits = reference.fc1(flat, p["fc1.weight"], p["fc1.bias"])
+        right = (logits.argmax(axis=1) == test.labels).mean()
+        assert got.loss == pytest.approx(reference.loss(logits, test.labels), rel=1e-12), subject
+        assert (got.accuracy, got.examples) == (right, 360)
+        key = "a" if subject == a else "b"
+        shown = result.to_json()["test"][key]
+        assert shown["confusion"] == got.confusion.tolist()
+        assert f"{shown['accuracy']:.2%}" in result.table()
+        assert f"{shown['loss']:.4f}" in result.table()
 
 
 def test_a_wrong_adam_constant_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
