@@ -10,7 +10,8 @@ from parity.contract.backend import STAGES
 from parity.contract.datasets import Dataset, read_dataset
 from parity.contract.parameters import State, initial_state
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
-from parity.judging import Judged, examine, judge_data
+from parity.environment import environment, inputs
+from parity.judging import Judged, examine, first_batches, judge_data
 from parity.loop import FIT_STAGES, judge_fit
 from parity.propagation import STEP_STAGES
 from parity.subjects import Subject
@@ -19,7 +20,7 @@ ALL_STAGES = ("data", "init", *STAGES, *STEP_STAGES, *FIT_STAGES)
 """Everything that a verdict is made of, in the order in which a mistake is looked for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What each subject's stages are worth; the first disagreement is where a bug is."""
 
@@ -34,6 +35,10 @@ class Verdict:
     """
     ran: tuple[Recipe, Recipe]
     """The recipe of each with device and mode as they were used."""
+    environment: dict[str, Any]
+    """What they were computed with."""
+    inputs: dict[str, str]
+    """SHA-256 of data set, initial state and batches."""
 
     @property
     def first_disagreement(self) -> tuple[str, Comparison] | None:
@@ -82,6 +87,8 @@ class Verdict:
                 key: {"device": recipe.device, "mode": recipe.mode}
                 for key, recipe in zip("ab", self.ran, strict=True)
             },
+            "environment": self.environment,
+            "inputs": self.inputs,
             "stages": {
                 stage: {"a": _evidence(pair[0]), "b": _evidence(pair[1])}
                 for stage, pair in self.stages.items()
@@ -141,7 +148,15 @@ def check(
         for subject, own in zip(subjects, loaded, strict=True)
     ]
     stages = {stage: (judged[0].get(stage), judged[1].get(stage)) for stage in ALL_STAGES}
-    return Verdict(a, b, recipe, stages, ran)
+    return Verdict(
+        a=a,
+        b=b,
+        recipe=recipe,
+        stages=stages,
+        ran=ran,
+        environment=environment(subjects, recipe),
+        inputs=inputs(truth, start, first_batches(recipe, len(truth.train))),
+    )
 
 
 def judge(

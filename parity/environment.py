@@ -1,5 +1,6 @@
-"""What a result was computed with: the machine, Python, and each framework as it was set."""
+"""What a result was computed with and from: the machine, each framework as set, the inputs."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from parity.contract.datasets import Dataset
+from parity.contract.parameters import State
 from parity.contract.recipe import DType, Recipe
 from parity.subjects import Subject
 
@@ -35,6 +38,26 @@ def environment(subjects: Iterable[Subject], recipe: Recipe) -> dict[str, Any]:
         "numpy": np.__version__,
         "cnn-parity": _own_version(),
         **{name: backend.environment(recipe) for name, backend in backends.items()},
+    }
+
+
+def inputs(dataset: Dataset, state: State, order: Iterable[np.ndarray]) -> dict[str, str]:
+    """Return the SHA-256 of what is computed from: equal on two machines if the inputs are.
+
+    Args:
+        dataset: images and labels.
+        state: where the first step starts.
+        order: indices of each batch.
+    """
+    splits = dataset.train, dataset.test
+    images_and_labels = (array for split in splits for array in (split.images, split.labels))
+    arrays = (
+        array for group in (state.params, state.adam_m, state.adam_v) for array in group.values()
+    )
+    return {
+        "data set": _sha256(images_and_labels),
+        "initial state": _sha256([*arrays, np.asarray(state.step)]),
+        "batches": _sha256(order),
     }
 
 
@@ -98,6 +121,16 @@ _REPORTED: dict[str, tuple[Callable[[str], bool], str]] = {
     ),
 }
 """Known bad builds: which versions of a package, and what is said of them."""
+
+
+def _sha256(arrays: Iterable[np.ndarray]) -> str:
+    """Return the digest of the arrays' types, shapes and values, whatever the machine's order."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        digest.update(f"{array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def _shown(value: str | int | bool) -> str:

@@ -54,10 +54,9 @@ def examine(subject: Subject, recipe: Recipe, split: Split, state: State) -> Jud
         DeviceError: the device is not there.
     """
     dtype = subject.dtype(recipe)
-    order = batches(seed=recipe.seed, epoch=1, examples=len(split), batch_size=recipe.batch_size)
     steps = [
         (pixels(split.images[batch], recipe.dtype), split.labels[batch])
-        for batch in itertools.islice(order, 2)
+        for batch in first_batches(recipe, len(split))
     ]
     sent = random_state(recipe.seed, dtype)
     judged: Judged = {}
@@ -86,6 +85,12 @@ def examine(subject: Subject, recipe: Recipe, split: Split, state: State) -> Jud
             for batch in steps:
                 _merge(judged, judge_plain_step(session, *batch, dtype=dtype, lr=recipe.lr))
     return {stage: judged[stage] for stage in ("init", *STAGES, *STEP_STAGES) if stage in judged}
+
+
+def first_batches(recipe: Recipe, examples: int) -> list[Int64[np.ndarray, "B"]]:
+    """Return the indices of the images of the two steps that are judged."""
+    order = batches(seed=recipe.seed, epoch=1, examples=examples, batch_size=recipe.batch_size)
+    return list(itertools.islice(order, 2))
 
 
 def judge_step(

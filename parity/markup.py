@@ -1,9 +1,8 @@
 """HTML in small pieces: whatever is not markup already is escaped on its way in."""
 
 import html
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib import resources
-from typing import Any
 
 from parity.plots import Picture
 
@@ -75,15 +74,3 @@ def figure(picture: Picture, caption: str) -> Html:
     """Return a picture under its caption."""
     image = tag("img", src=picture.uri, alt=picture.alt)
     return tag("figure", *([tag("figcaption", caption)] if caption else []), image)
-
-
-def leaves(value: Any, name: str = "") -> Iterator[tuple[str, object]]:
-    """Yield what a JSON value holds, each under its path."""
-    match value:
-        case dict():
-            for key, item in value.items():
-                yield from leaves(item, f"{name}.{key}" if name else key)
-        case list():
-            yield name, ", ".join(map(str, value))
-        case _:
-            yield name, value

@@ -9,7 +9,10 @@ from parity import plots
 from parity.checks import Verdict
 from parity.compare import Comparison
 from parity.contract.recipe import Recipe
-from parity.markup import Html, document, facts, figure, leaves, pairs, row, section, table, tag
+from parity.environment import environment_lines
+from parity.loop import FIT_STAGES
+from parity.markup import Html, document, facts, figure, pairs, row, section, table, tag
+from parity.propagation import STEP_STAGES
 from parity.trajectory import FREE_RUN_LIMIT, Drift, Trajectory
 
 TUTORIAL = (278.862, 108.298, 78.554, 64.227, 55.757, 49.155, 44.339, 39.983, 36.913, 32.992)
@@ -24,7 +27,6 @@ def page(result: Verdict | Trajectory) -> str:
     else:
         command, heading = "train", "Same algorithm" if result.agrees else "Different"
         sections = _train(result)
-    values = result.to_json()
     title = f"parity {command}: {result.a} and {result.b}"
     verdict = tag(
         "header",
@@ -33,17 +35,16 @@ def page(result: Verdict | Trajectory) -> str:
         tag("p", result),
         class_="agree" if result.agrees else "disagree",
     )
-    extra = (
-        section(key.capitalize(), "", pairs(leaves(values[key])))
-        for key in ("environment", "inputs")
-        if key in values
+    origin = (
+        section("Environment", "", tag("pre", "\n".join(environment_lines(result.environment)))),
+        section("Inputs", "The SHA-256 of what was computed from.", pairs(result.inputs.items())),
     )
     details = tag(
         "details",
         tag("summary", "Everything, as --json writes it"),
-        tag("pre", json.dumps(values, indent=2, allow_nan=False)),
+        tag("pre", json.dumps(result.to_json(), indent=2, allow_nan=False)),
     )
-    return document(title, verdict, tag("main", *sections, *extra, details))
+    return document(title, verdict, tag("main", *sections, *origin, details))
 
 
 def _check(verdict: Verdict) -> Iterator[Html]:
@@ -54,7 +55,8 @@ def _check(verdict: Verdict) -> Iterator[Html]:
     yield section(
         "What was compared",
         "Each stage of each subject with the same stage in NumPy float64, computed from what the"
-        " subject itself had before it. The bound is what rounding can do in that one stage.",
+        " subject itself had before it. The bound is what rounding can do in that one stage. Then"
+        " the step that trains, of which only the result shows, and two short epochs of training.",
         facts(_compared(verdict.recipe, subjects, verdict.ran)),
     )
     yield section(
@@ -117,10 +119,18 @@ def _evidence(comparison: Comparison) -> dict[str, str]:
 
 def _parting(subject: str, comparison: Comparison) -> Html:
     wrong = {"mismatch": comparison.mismatch} if comparison.mismatch else _evidence(comparison)
+    if comparison.stage in (*STEP_STAGES, *FIT_STAGES):
+        how = (
+            "Every stage of a traced step is right: the mistake is in what training does otherwise."
+        )
+    else:
+        how = (
+            "It is judged on the subject's own inputs to it, so the mistake is in this stage and"
+            " not before it."
+        )
     return section(
         "Where they part",
-        "The first stage outside its bound. It is judged on the subject's own inputs to it, so the"
-        " mistake is in this stage and not before it.",
+        f"The first stage outside its bound. {how}",
         facts({"stage": comparison.stage, "subject": subject, **wrong}.items()),
     )
 

@@ -105,12 +105,18 @@ class SelfTest:
         return sum(trial.outcome == outcome for trial in self.trials)
 
     def __str__(self) -> str:
-        caught = f"{self.count('caught')} caught elsewhere, {self.count('missed')} missed"
-        return (
-            f"{'passed' if self.passed else 'failed'}: of {len(self.trials)} planted mistakes"
-            f" {self.count('located')} located, {caught}; of {self.cases} correct cases"
-            f" {len(self.alarms)} called wrong ({self.judged:,} elements judged)"
-        )
+        findings = []
+        if self.trials:
+            findings.append(
+                f"of {len(self.trials)} planted mistakes {self.count('located')} located,"
+                f" {self.count('caught')} caught elsewhere, {self.count('missed')} missed"
+            )
+        if self.cases:
+            findings.append(
+                f"of {self.cases} correct cases {len(self.alarms)} called wrong"
+                f" ({self.judged:,} elements judged)"
+            )
+        return f"{'passed' if self.passed else 'failed'}: {'; '.join(findings) or 'nothing tried'}"
 
     def table(self) -> str:
         """Return a line a mistake, then a line a stage, then every false alarm."""

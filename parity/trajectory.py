@@ -23,6 +23,7 @@ from parity.contract.history import Evaluation
 from parity.contract.parameters import State, initial_state
 from parity.contract.randomness import batch_count, batches
 from parity.contract.recipe import DType, Recipe
+from parity.environment import environment, inputs
 from parity.judging import judge_step
 from parity.loop import FREE_RUN_LIMIT
 from parity.subjects import Subject
@@ -88,6 +89,10 @@ class Trajectory:
     failure: Failure | None
     ran: tuple[Recipe, Recipe]
     """The recipe of each with device and mode as they were used."""
+    environment: dict[str, Any]
+    """What they were computed with."""
+    inputs: dict[str, str]
+    """SHA-256 of data set, initial state and batches."""
     tests: tuple[Evaluation, Evaluation]
     """By subject, its final state of `last` on the test images, evaluated by itself."""
 
@@ -158,6 +163,8 @@ class Trajectory:
                 key: {"device": recipe.device, "mode": recipe.mode}
                 for key, recipe in zip("ab", self.ran, strict=True)
             },
+            "environment": self.environment,
+            "inputs": self.inputs,
             "steps": self.steps,
             "judged": self.judged,
             "failure": self.failure
@@ -227,6 +234,8 @@ def train(
         judged=judged,
         failure=failure,
         ran=ran,
+        environment=environment(subjects, recipe),
+        inputs=inputs(dataset, initial_state(recipe.seed, recipe.dtype), run.order()),
         tests=(test_a, test_b),
     )
 
@@ -295,7 +304,8 @@ class _Run:
         if self.progress is not None:
             self.progress(what, step, self.steps)
 
-    def _batches(self, dtype: DType) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def order(self) -> Iterator[np.ndarray]:
+        """Return the indices of each step's images."""
         order = itertools.chain.from_iterable(
             batches(
                 seed=self.recipe.seed,
@@ -305,7 +315,10 @@ class _Run:
             )
             for epoch in itertools.count(1)
         )
-        for batch in itertools.islice(order, self.steps):
+        return itertools.islice(order, self.steps)
+
+    def _batches(self, dtype: DType) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in self.order():
             yield pixels(self.split.images[batch], dtype), self.split.labels[batch]
 
 

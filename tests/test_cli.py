@@ -23,6 +23,7 @@ from parity.contract import cli
 from parity.contract.backend import Backend
 from parity.contract.datasets import FILES
 from parity.contract.recipe import Recipe
+from parity.faults import Edit, Fault
 from tests.conftest import Write
 
 EPOCH = re.compile(r"Epoch (\d+), Loss: (\d+\.\d{3}), test \d+\.\d{2}%, \d+\.\d s")
@@ -201,6 +202,50 @@ def test_parity_doctor_exits_2_where_there_is_nothing_to_repeat(
     assert run_parity(monkeypatch, "doctor", "--runs", "1") == 2
     error = capsys.readouterr().err
     assert error == "parity: error: runs must be an integer of at least 2, got 1\n"
+
+
+def test_parity_selftest_exits_0_and_writes_what_it_shows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    subjects = ["--a", "torch:eager", "--b", "torch:eager", "--device", "cpu"]
+    options = [*subjects, "--only", "correct", "--cases", "1", "--json", str(report)]
+    assert run_parity(monkeypatch, "selftest", *options) == 0
+    written = json.loads(report.read_text())
+    assert (written["cases"], written["alarms"], written["trials"]) == (2, [], [])
+    assert capsys.readouterr().out.splitlines()[-1] == written["verdict"]
+
+
+def test_parity_selftest_exits_1_where_a_mistake_is_missed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = Edit(module="model", old="F.relu(conv1)", new="conv1.relu()")
+    fault = Fault(name="none at all", stage="relu", edits={"torch": (same,)}, only="a test")
+    monkeypatch.setattr("parity.selftest.catalogue", lambda: [fault])
+    options = ["--b", "torch:eager", "--device", "cpu", "--only", "mistakes"]
+    assert run_parity(monkeypatch, "selftest", *options) == 1
+    assert "0 located, 0 caught elsewhere, 2 missed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "mend"),
+    [
+        (["--cases", "0"], "cases must be an integer of at least 1"),
+        (["--a", "numpy"], "mistakes are planted into a backend, not into numpy"),
+        (["--only", "some"], "mistakes"),
+        (["--json", "tests"], "give --json another file"),
+    ],
+)
+def test_parity_selftest_exits_2_on_bad_input(
+    options: list[str],
+    mend: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run_parity(monkeypatch, "selftest", *options) == 2
+    error = capsys.readouterr().err
+    assert mend in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,19 @@ def test_a_wrong_stage_is_named_and_exits_1(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("no_compiler")
+def test_a_step_that_is_right_only_while_it_is_traced_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = torchcnn.sessions.Session.step
+    monkeypatch.setattr(
+        torchcnn.sessions.Session, "step", lambda session, x, y: right(session, x, (y + 1) % 10)
+    )
+    diagnosis = parity.diagnose(device="cpu", runs=2)
+    assert diagnosis.exit_code == 1
+    assert "torch:eager: wrong from stage step.loss" in str(diagnosis)
+
+
+@pytest.mark.usefixtures("no_compiler")
 def test_a_wrong_compiler_is_told_from_a_wrong_build(monkeypatch: pytest.MonkeyPatch) -> None:
     scaled_in_jit(monkeypatch)
     diagnosis = parity.diagnose(device="cpu", runs=2)

@@ -1,13 +1,17 @@
 """What a result was computed with, and what of it stands out."""
 
+import dataclasses
 import json
 import os
 import platform
 
+import numpy as np
 import pytest
 
+from parity.contract.datasets import digits
+from parity.contract.parameters import initial_state
 from parity.contract.recipe import Recipe
-from parity.environment import environment, environment_lines, remarks
+from parity.environment import environment, environment_lines, inputs, remarks
 from parity.subjects import Subject
 
 
@@ -36,6 +40,24 @@ def test_its_lines_are_aligned_and_a_backends_stand_below_its_name() -> None:
         "  threads        2",
         "  oneDNN         on",
     ]
+
+
+def test_inputs_have_the_same_digest_only_if_they_are_the_same() -> None:
+    dataset, state = digits(), initial_state(0)
+    order = [np.array([1, 2]), np.array([3])]
+    right = inputs(dataset, state, order)
+    swapped = [array.astype(array.dtype.newbyteorder()) for array in order]
+    assert inputs(dataset, state, swapped) == right
+    for key, other in (
+        ("data set", (dataset.first(1436), state, order)),
+        ("initial state", (dataset, initial_state(1), order)),
+        ("initial state", (dataset, initial_state(0, "float64"), order)),
+        ("initial state", (dataset, dataclasses.replace(state, step=1), order)),
+        ("batches", (dataset, state, [np.array([1]), np.array([2, 3])])),
+        ("batches", (dataset, state, order[::-1])),
+    ):
+        changed = inputs(*other)
+        assert {name for name in right if changed[name] != right[name]} == {key}
 
 
 @pytest.mark.parametrize(
