@@ -10,8 +10,9 @@ from parity.contract.backend import STAGES
 from parity.contract.datasets import Dataset, read_dataset
 from parity.contract.parameters import State, initial_state
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
+from parity.definitions import judge_initial, judge_order, judge_pixels
 from parity.environment import environment, inputs
-from parity.judging import Judged, examine, first_batches, judge_data
+from parity.judging import Judged, badness, examine, first_batches, judge_data
 from parity.loop import FIT_STAGES, judge_fit
 from parity.propagation import STEP_STAGES
 from parity.subjects import Subject
@@ -176,6 +177,12 @@ def judge(
         DeviceError: the device is not there.
     """
     judged = {"data": judge_data(loaded, truth)} | examine(subject, recipe, truth.train, state)
+    for shared in (
+        judge_pixels(),
+        judge_order(recipe, len(truth.train)),
+        judge_initial(recipe.seed),
+    ):
+        judged[shared.stage] = max(judged[shared.stage], shared, key=badness)
     if subject.backend is not None and all(comparison.agrees for comparison in judged.values()):
         judged |= judge_fit(subject, recipe, truth)
     return judged

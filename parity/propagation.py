@@ -11,7 +11,6 @@ from jaxtyping import Float, Int64
 from parity import reference
 from parity.contract.backend import STAGES
 from parity.contract.parameters import PARAMETERS, State
-from parity.contract.recipe import ADAM_B1, ADAM_B2
 from parity.rounding import Expectation, Rounding
 from parity.tolerances import expectations
 
@@ -72,8 +71,8 @@ def end_to_end(
         error = errors[name] + local[f"grad.{name}"].bound
         squared = (2 * np.abs(t[f"grad.{name}"]) + error) * error
         for stage, grown in (
-            (f"adam.m.{name}", (1 - ADAM_B1) * error),
-            (f"adam.v.{name}", (1 - ADAM_B2) * squared),
+            (f"adam.m.{name}", (1 - reference.B1) * error),
+            (f"adam.v.{name}", (1 - reference.B2) * squared),
         ):
             expected[f"step.{stage}"] = Expectation(t[stage], local[stage].bound + grown)
         expected[f"step.params.{name}"] = rounding.of_update(

@@ -9,7 +9,9 @@ from jaxtyping import Bool, Float, Int64
 
 from parity.contract.backend import STAGES, Trace
 from parity.contract.parameters import State
-from parity.contract.recipe import ADAM_B1, ADAM_B2, ADAM_EPS
+
+B1, B2, EPS = 0.9, 0.999, 1e-8
+"""Adam's constants, written out again: shared with the backends, a wrong one would not be seen."""
 
 Array = np.ndarray
 Images = Float[np.ndarray, "B 1 28 28"]
@@ -122,7 +124,7 @@ def windows(x: Maps) -> Float[np.ndarray, "B 16 13 13 4"]:
 
 def adam_moments(m: Array, v: Array, g: Array) -> tuple[Array, Array]:
     """M' = b1·m + (1 − b1)·g and v' = b2·v + (1 − b2)·g² (Kingma & Ba 2015, Algorithm 1)."""
-    return ADAM_B1 * m + (1 - ADAM_B1) * g, ADAM_B2 * v + (1 - ADAM_B2) * g**2
+    return B1 * m + (1 - B1) * g, B2 * v + (1 - B2) * g**2
 
 
 def adam_update(m: Array, v: Array, *, step: int, lr: float) -> Array:
@@ -130,8 +132,8 @@ def adam_update(m: Array, v: Array, *, step: int, lr: float) -> Array:
 
     `step` counts from 1; m and v are the moments after this step's gradient.
     """
-    m_hat, v_hat = m / (1 - ADAM_B1**step), v / (1 - ADAM_B2**step)
-    return -lr * m_hat / (np.sqrt(v_hat) + ADAM_EPS)
+    m_hat, v_hat = m / (1 - B1**step), v / (1 - B2**step)
+    return -lr * m_hat / (np.sqrt(v_hat) + EPS)
 
 
 def trace(state: State, images: Images, labels: Int64[np.ndarray, "B"], *, lr: float) -> Trace:

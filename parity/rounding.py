@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from parity import reference
-from parity.contract.recipe import ADAM_B1, ADAM_B2
 
 CONFIDENCE = 6.0
 """λ. For one rounding the theorem's chance of a false alarm is 2·exp(−18) = 3e-8, and rounding
@@ -91,7 +90,7 @@ class Rounding:
         first one as m + (1 − b1)·(g − m).
         """
         next_m, next_v = reference.adam_moments(m, v, g)
-        size_m = np.abs(m) + 2 * (1 - ADAM_B1) * (np.abs(g) + np.abs(m))
+        size_m = np.abs(m) + 2 * (1 - reference.B1) * (np.abs(g) + np.abs(m))
         smallest = 3 * self._smallest
         return (
             Expectation(next_m, 2 * self._unit * size_m + smallest),
@@ -106,7 +105,9 @@ class Rounding:
         the root and the products add eight roundings, the sum with p one.
         """
         update = reference.adam_update(m, v, step=step, lr=lr)
-        correction = [1 + (step + 2) * b**step / (1 - b**step) for b in (ADAM_B1, ADAM_B2)]
+        correction = [
+            1 + (step + 2) * b**step / (1 - b**step) for b in (reference.B1, reference.B2)
+        ]
         relative = correction[0] + correction[1] / 2 + 8
         error = np.abs(update) * relative + np.abs(p) + np.abs(update)
         return Expectation(p + update, self._unit * error + self._smallest)
