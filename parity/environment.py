@@ -1,6 +1,5 @@
 """What a result was computed with and from: the machine, each framework as set, the inputs."""
 
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from parity.contract.datasets import Dataset
+from parity.contract.digests import sha256_of
 from parity.contract.parameters import State
 from parity.contract.recipe import DType, Recipe
 from parity.subjects import Subject
@@ -49,15 +49,13 @@ def inputs(dataset: Dataset, state: State, order: Iterable[np.ndarray]) -> dict[
         state: where the first step starts.
         order: indices of each batch.
     """
-    splits = dataset.train, dataset.test
-    images_and_labels = (array for split in splits for array in (split.images, split.labels))
     arrays = (
         array for group in (state.params, state.adam_m, state.adam_v) for array in group.values()
     )
     return {
-        "data set": _sha256(images_and_labels),
-        "initial state": _sha256([*arrays, np.asarray(state.step)]),
-        "batches": _sha256(order),
+        "data set": dataset.sha256,
+        "initial state": sha256_of([*arrays, np.asarray(state.step)]),
+        "batches": sha256_of(order),
     }
 
 
@@ -121,16 +119,6 @@ _REPORTED: dict[str, tuple[Callable[[str], bool], str]] = {
     ),
 }
 """Known bad builds: which versions of a package, and what is said of them."""
-
-
-def _sha256(arrays: Iterable[np.ndarray]) -> str:
-    """Return the digest of the arrays' types, shapes and values, whatever the machine's order."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-        digest.update(f"{array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
 
 
 def _shown(value: str | int | bool) -> str:

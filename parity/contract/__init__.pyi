@@ -1,4 +1,7 @@
 from .backend import Backend as Backend
+from .checkpoint import Checkpoint as Checkpoint
+from .checkpoint import read_checkpoint as read_checkpoint
+from .checkpoint import write_checkpoint as write_checkpoint
 from .datasets import Dataset as Dataset
 from .errors import CnnParityError as CnnParityError
 from .history import Evaluation as Evaluation
@@ -10,6 +13,7 @@ from .recipe import Recipe as Recipe
 
 __all__ = [
     "Backend",
+    "Checkpoint",
     "CnnParityError",
     "Dataset",
     "Evaluation",
@@ -18,4 +22,6 @@ __all__ = [
     "Recipe",
     "State",
     "initial_state",
+    "read_checkpoint",
+    "write_checkpoint",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
+from parity.contract.digests import sha256_of
 from parity.contract.errors import DataError
 from parity.contract.idx import is_gzipped, read_idx
 from parity.contract.recipe import DatasetName, DType
@@ -42,6 +43,12 @@ class Dataset:
     name: str
     train: Split
     test: Split
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all images and labels, as 64 hexadecimal digits."""
+        splits = self.train, self.test
+        return sha256_of(array for split in splits for array in (split.images, split.labels))
 
     def first(self, limit: int | None) -> "Dataset":
         """Return the data set with only the first `limit` training images; all for None.

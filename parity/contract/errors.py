@@ -23,6 +23,10 @@ class StateError(CnnParityError, ValueError):
     """Parameters or optimiser state have the wrong names, shapes or dtype."""
 
 
+class CheckpointError(CnnParityError):
+    """A checkpoint is missing, damaged, of another kind, or says what cannot be."""
+
+
 class OutputError(CnnParityError):
     """A result could not be written where it was asked for."""
 

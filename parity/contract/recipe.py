@@ -2,6 +2,7 @@
 
 import dataclasses
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,9 @@ ADAM_B2 = 0.999
 """Decay of Adam's second moment."""
 ADAM_EPS = 1e-8
 """Added to the root of the second moment, outside the root."""
+
+_ADAM = {"b1": ADAM_B1, "b2": ADAM_B2, "eps": ADAM_EPS}
+"""Fixed: written with every recipe, and not one of its fields."""
 
 
 _LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
@@ -72,7 +76,30 @@ class Recipe:
         """Return the recipe as JSON values, Adam's fixed hyperparameters included."""
         fields = dataclasses.asdict(self)
         fields["data_dir"] = None if self.data_dir is None else str(self.data_dir)
-        return {**fields, "b1": ADAM_B1, "b2": ADAM_B2, "eps": ADAM_EPS}
+        return {**fields, **_ADAM}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
+        """Return the recipe that `to_json` gave these values for.
+
+        Raises:
+            RecipeError: a field is missing, unknown or not allowed, or Adam's are other ones.
+        """
+        fields = {field.name for field in dataclasses.fields(cls)}
+        missing, unknown = (fields | set(_ADAM)) - set(values), set(values) - fields - set(_ADAM)
+        if missing or unknown:
+            raise RecipeError(
+                f"recipe: missing {sorted(missing) or 'nothing'},"
+                f" unknown {sorted(unknown) or 'nothing'}"
+            )
+        for name, expected in _ADAM.items():
+            if values[name] != expected:
+                raise RecipeError(f"{name} must be {expected}, got {values[name]!r}")
+        data_dir = values["data_dir"]
+        if data_dir is not None and not isinstance(data_dir, str):
+            raise RecipeError(f"data_dir must be a path, got {data_dir!r}")
+        recipe = {name: values[name] for name in fields}
+        return cls(**{**recipe, "data_dir": None if data_dir is None else Path(data_dir)})
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

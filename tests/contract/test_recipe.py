@@ -1,4 +1,6 @@
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,3 +50,30 @@ def test_json_holds_every_hyperparameter() -> None:
     fields = json.loads(json.dumps(Recipe(dataset="digits", seed=7).to_json()))
     assert fields["seed"] == 7
     assert (fields["b1"], fields["b2"], fields["eps"]) == (0.9, 0.999, 1e-8)
+
+
+def test_a_recipe_survives_its_json() -> None:
+    recipe = Recipe(dataset="digits", data_dir=Path("a/b"), lr=0.1 + 0.2, limit=7, dtype="float64")
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"momentum": 0.9}, "unknown ['momentum']"),
+        ({"seed": None}, "seed must be an integer"),
+        ({"b2": 0.99}, "b2 must be 0.999, got 0.99"),
+        ({"data_dir": 7}, "data_dir must be a path, got 7"),
+    ],
+)
+def test_json_of_another_recipe_is_refused(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(reason)):
+        Recipe.from_json({**Recipe().to_json(), **change})
+
+
+@pytest.mark.parametrize("field", Recipe().to_json())
+def test_json_without_a_field_is_refused(field: str) -> None:
+    values = Recipe().to_json()
+    del values[field]
+    with pytest.raises(RecipeError, match=f"missing \\['{field}'\\]"):
+        Recipe.from_json(values)
