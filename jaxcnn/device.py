@@ -79,6 +79,14 @@ _VARIABLES = (
 """Environment variables that change what is computed, or by how many threads."""
 
 
+def versions() -> dict[str, str]:
+    """Return the version of each package that computes or loads data."""
+    return {
+        package: version(package)
+        for package in ("jax", "jaxlib", "flax", "optax", "tensorflow-datasets")
+    }
+
+
 def environment(recipe: Recipe) -> dict[str, str | int | bool]:
     """Return what a step of the recipe is computed with: versions, device, threads and flags.
 
@@ -89,10 +97,9 @@ def environment(recipe: Recipe) -> dict[str, str | int | bool]:
     """
     recipe = resolve(recipe)
     with computing(recipe):
-        packages = ("jax", "jaxlib", "flax", "optax", "tensorflow-datasets")
         flags = jax.config.values
         return {
-            **{package: version(package) for package in packages},
+            **versions(),
             **_describe(jax_device(recipe.device)),
             "float32 matmul precision": flags["jax_default_matmul_precision"] or "default",
             "64-bit types": flags["jax_enable_x64"],

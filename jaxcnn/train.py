@@ -1,7 +1,7 @@
 """The training loop."""
 
-import math
 import time
+from functools import partial
 
 import numpy as np
 
@@ -9,66 +9,62 @@ from jaxcnn.data import load_dataset
 from jaxcnn.device import computing, resolve, to_device, to_host
 from jaxcnn.state import TrainState, export_state, import_state
 from jaxcnn.steps import eval_step, in_mode, train_step
+from parity.contract.checkpoint import Checkpoint
 from parity.contract.datasets import Dataset, Split, pixels
-from parity.contract.errors import DivergenceError
-from parity.contract.history import SILENT, Epoch, Evaluation, History, Observer
+from parity.contract.history import Evaluation, History
+from parity.contract.observers import SILENT, Observer
 from parity.contract.parameters import State, initial_state
-from parity.contract.randomness import batch_count, batches
+from parity.contract.progress import Progress
 from parity.contract.recipe import Recipe
 
 EVAL_BATCH = 1000
 """Test images in an evaluation step."""
 
 
-def fit(recipe: Recipe, *, dataset: Dataset | None = None, observer: Observer = SILENT) -> History:
-    """Train from the recipe's initial state, and evaluate after each epoch.
+def fit(
+    recipe: Recipe,
+    *,
+    dataset: Dataset | None = None,
+    start: Checkpoint | None = None,
+    observer: Observer = SILENT,
+) -> History:
+    """Train from the recipe's initial state or from a checkpoint, and evaluate after each epoch.
 
     Args:
         recipe: what to train, and how.
         dataset: images and labels in memory, instead of the recipe's data set.
+        start: where to go on, as if the training had never been away.
         observer: told how it goes.
 
     Raises:
         DataError, DeviceError: data set or device is not there.
-        DivergenceError: an epoch's loss is not finite.
+        CheckpointError: `start` is of another training, or of other images.
+        DivergenceError: a loss or a weight is not finite; names the step.
     """
     recipe = resolve(recipe)
     dataset = dataset or load_dataset(recipe.dataset, recipe.data_dir)
     dataset = dataset.first(recipe.limit)
     images, labels = pixels(dataset.train.images, recipe.dtype), dataset.train.labels
-    steps = batch_count(len(labels), recipe.batch_size)
-    records = []
+    progress = Progress(recipe, dataset, start)
     with computing(recipe):
-        state = import_state(initial_state(recipe.seed, recipe.dtype), recipe)
+        state = import_state(progress.start, recipe)
         step = in_mode(train_step, recipe.mode)
         observer.start("jaxcnn", recipe, dataset)
-        for epoch in range(1, recipe.epochs + 1):
+        observer.stand(progress, partial(export_state, state))
+        for _ in range(progress.epoch, recipe.epochs + 1):
             started = time.perf_counter()
-            losses = []
-            for batch in batches(
-                seed=recipe.seed, epoch=epoch, examples=len(labels), batch_size=recipe.batch_size
-            ):
-                state, loss = step(state, *to_device(images[batch], labels[batch], recipe))
-                losses.append(loss)
-                observer.step(epoch, len(losses), steps)
-            loss = float(to_host(losses).sum())
+            for chunk in progress.chunks(observer.every):
+                losses = []
+                for batch in chunk:
+                    state, loss = step(state, *to_device(images[batch], labels[batch], recipe))
+                    losses.append(loss)
+                progress.add(to_host(losses))
+                observer.stand(progress, partial(export_state, state))
             seconds = time.perf_counter() - started
             test = evaluate_split(state, dataset.test, recipe)
-            if not (math.isfinite(loss) and math.isfinite(test.loss)):
-                raise DivergenceError(
-                    f"the loss of epoch {epoch} is {loss}, of its test {test.loss}; lower --lr"
-                )
-            records.append(
-                Epoch(
-                    epoch=epoch,
-                    loss=loss,
-                    test_loss=test.loss,
-                    test_accuracy=test.accuracy,
-                    seconds=seconds,
-                )
-            )
-            observer.epoch(records[-1])
-        return History(recipe=recipe, epochs=records, state=export_state(state))
+            observer.epoch(progress.end_epoch(test, seconds=seconds))
+            observer.stand(progress, partial(export_state, state))
+        return History(recipe=recipe, epochs=progress.records, state=export_state(state))
 
 
 def evaluate(

@@ -2,6 +2,7 @@ from .data import load_dataset as load_dataset
 from .device import computing as computing
 from .device import environment as environment
 from .device import resolve as resolve
+from .device import versions as versions
 from .model import CNN as CNN
 from .model import summary as summary
 from .sessions import session as session
@@ -26,4 +27,5 @@ __all__ = [
     "session",
     "summary",
     "train_step",
+    "versions",
 ]

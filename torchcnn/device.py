@@ -124,6 +124,12 @@ _VARIABLES = (
 """Environment variables that change what is computed, or by how many threads."""
 
 
+def versions() -> dict[str, str]:
+    """Return the version of each package that computes or loads data."""
+    packages = ("torch", "torchvision")
+    return {package: version(package) for package in packages}
+
+
 def environment(recipe: Recipe) -> dict[str, str | int | bool]:
     """Return what a step of the recipe is computed with: versions, device, threads and flags.
 
@@ -135,7 +141,7 @@ def environment(recipe: Recipe) -> dict[str, str | int | bool]:
     recipe = resolve(recipe)
     with computing(recipe):
         return {
-            **{package: version(package) for package in ("torch", "torchvision")},
+            **versions(),
             **_describe(torch_device(recipe.device)),
             "CPU instructions": torch.backends.cpu.get_cpu_capability(),
             "threads within an operation": torch.get_num_threads(),

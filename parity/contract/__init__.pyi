@@ -6,7 +6,7 @@ from .datasets import Dataset as Dataset
 from .errors import CnnParityError as CnnParityError
 from .history import Evaluation as Evaluation
 from .history import History as History
-from .history import Observer as Observer
+from .observers import Observer as Observer
 from .parameters import State as State
 from .parameters import initial_state as initial_state
 from .recipe import Recipe as Recipe

@@ -11,8 +11,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, Int64
 
+from parity.contract.checkpoint import Checkpoint
 from parity.contract.datasets import Dataset, Split
-from parity.contract.history import Evaluation, History, Observer
+from parity.contract.history import Evaluation, History
+from parity.contract.observers import Observer
 from parity.contract.parameters import PARAMETERS, State
 from parity.contract.recipe import DatasetName, Recipe
 
@@ -84,6 +86,10 @@ class Backend(Protocol):
         """Replace device and mode `auto`; raise DeviceError for what is not on this machine."""
         ...
 
+    def versions(self) -> dict[str, str]:
+        """Return the version of each package that it computes with."""
+        ...
+
     def environment(self, recipe: Recipe) -> dict[str, str | int | bool]:
         """Return what a step of the recipe is computed with: versions, device, threads and flags.
 
@@ -99,9 +105,14 @@ class Backend(Protocol):
         ...
 
     def fit(
-        self, recipe: Recipe, *, dataset: Dataset | None = None, observer: Observer = ...
+        self,
+        recipe: Recipe,
+        *,
+        dataset: Dataset | None = None,
+        start: Checkpoint | None = None,
+        observer: Observer = ...,
     ) -> History:
-        """Train from the recipe's initial state, on its data set or on another one."""
+        """Train from the recipe's initial state or a checkpoint, on its data set or another one."""
         ...
 
     def evaluate(

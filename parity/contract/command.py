@@ -12,7 +12,7 @@ from typing import Any
 
 import tyro
 
-from parity.contract.errors import CnnParityError
+from parity.contract.errors import CnnParityError, StoppedError
 
 USAGE = 2
 """Exit status of a usage, data or environment error."""
@@ -55,11 +55,18 @@ def run(
         if "--debug" in args:
             traceback.print_exc()
         message = " ".join(str(error).split())
-        print(f"{prog}: error: {message}", file=sys.stderr)
+        label = "" if isinstance(error, StoppedError) else "error: "
+        print(f"{prog}: {label}{message}", file=sys.stderr)
         return error.exit_code if isinstance(error, CnnParityError) else USAGE
     except Exception:  # noqa: BLE001 - Python's own status, 1, would read "they disagree"
         traceback.print_exc()
         return INTERNAL_ERROR
+
+
+def given(args: Sequence[str]) -> set[str]:
+    """Return the names of the options that a command line gives, as their fields are called."""
+    flags = (arg.partition("=")[0] for arg in args if arg.startswith("--"))
+    return {flag.removeprefix("--").replace("-", "_") for flag in flags}
 
 
 class _UsageError(CnnParityError):

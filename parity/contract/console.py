@@ -8,7 +8,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from parity.contract.backend import Layer
 from parity.contract.datasets import Dataset
-from parity.contract.history import Epoch, Observer
+from parity.contract.history import Epoch
+from parity.contract.observers import Export, Observer
+from parity.contract.progress import Progress as TrainingProgress
 from parity.contract.recipe import Recipe
 
 
@@ -66,13 +68,20 @@ class ConsoleObserver(Observer):
     def __init__(self, bar: ProgressBar, recipe: Recipe) -> None:
         self._bar = bar
         self._epochs = recipe.epochs
+        self._begun = False
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
         images = f"{len(dataset.train)} + {len(dataset.test)} images"
         self._bar.console.print(f"{describe(backend, recipe)}, {images}")
 
-    def step(self, epoch: int, step: int, steps: int) -> None:
-        self._bar.update(f"epoch {epoch}/{self._epochs}", step, steps)
+    def stand(self, progress: TrainingProgress, export: Export) -> None:
+        if not self._begun and progress.step:
+            self._bar.console.print(f"goes on after {progress}")
+        self._begun = True
+        if progress.epoch <= self._epochs:
+            self._bar.update(
+                f"epoch {progress.epoch}/{self._epochs}", progress.batch, progress.steps
+            )
 
     def epoch(self, record: Epoch) -> None:
         self._bar.console.print(str(record))

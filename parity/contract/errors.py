@@ -41,3 +41,11 @@ class NondeterminismError(CnnParityError):
     """The same computation gave two results, so that nothing can be said about it."""
 
     exit_code = 3
+
+
+class StoppedError(CnnParityError):
+    """A training was asked to stop by a signal, and has."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number

@@ -63,11 +63,11 @@ class Recipe:
                 _require_choice(name, getattr(self, name), typing.get_args(annotation))
         if self.data_dir is not None and not isinstance(self.data_dir, str | Path):
             raise RecipeError(f"data_dir must be a path, got {self.data_dir!r}")
-        _require_integer("epochs", self.epochs, at_least=1)
-        _require_integer("batch_size", self.batch_size, at_least=1)
-        _require_integer("seed", self.seed, at_least=0)
+        require_integer("epochs", self.epochs, at_least=1)
+        require_integer("batch_size", self.batch_size, at_least=1)
+        require_integer("seed", self.seed, at_least=0)
         if self.limit is not None:
-            _require_integer("limit", self.limit, at_least=1)
+            require_integer("limit", self.limit, at_least=1)
         number = isinstance(self.lr, int | float) and not isinstance(self.lr, bool)
         if not number or not 0 < self.lr <= _LARGEST_FLOAT32:
             raise RecipeError(f"lr must be a finite number above 0, got {self.lr!r}")
@@ -107,6 +107,7 @@ def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise RecipeError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def _require_integer(name: str, value: object, *, at_least: int) -> None:
+def require_integer(name: str, value: object, *, at_least: int) -> None:
+    """Raise RecipeError unless an option is an integer that is large enough."""
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise RecipeError(f"{name} must be an integer of at least {at_least}, got {value!r}")

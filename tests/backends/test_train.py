@@ -9,7 +9,9 @@ import torchcnn
 from parity.contract.backend import Backend
 from parity.contract.datasets import Dataset
 from parity.contract.errors import DataError, DivergenceError
-from parity.contract.history import Epoch, Observer
+from parity.contract.history import Epoch
+from parity.contract.observers import Export, Observer
+from parity.contract.progress import Progress
 from parity.contract.recipe import DType, Mode, Recipe
 
 SHORT = Recipe(dataset="digits", epochs=2, batch_size=64, limit=200, device="cpu")
@@ -59,27 +61,33 @@ def test_an_epochs_loss_is_the_sum_of_its_batches_mean_losses(backend: Backend) 
     )  # 200 images are 4 batches; an untrained loss is near log 10
 
 
-def test_observers_hear_start_each_step_and_each_epoch(backend: Backend) -> None:
+def test_observers_hear_start_where_it_stands_and_each_epoch(backend: Backend) -> None:
     heard = []
 
     class Recorder(Observer):
         def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
             heard.append((backend, recipe.device, recipe.mode, len(dataset.train)))
 
-        def step(self, epoch: int, step: int, steps: int) -> None:
-            heard.append((epoch, step, steps))
+        every = 3
+
+        def stand(self, progress: Progress, export: Export) -> None:
+            assert export().step == progress.step
+            heard.append((progress.epoch, progress.batch, progress.steps))
 
         def epoch(self, record: Epoch) -> None:
             heard.append(record.epoch)
 
     backend.fit(SHORT, observer=Recorder())
     mode = {"torchcnn": "eager", "jaxcnn": "jit"}[backend.__name__]
-    steps = [[(epoch, step, 4) for step in (1, 2, 3, 4)] for epoch in (1, 2)]
-    assert heard == [(backend.__name__, "cpu", mode, 200), *steps[0], 1, *steps[1], 2]
+    steps = [
+        [(epoch, batch, 4) for batch in batches]
+        for epoch, batches in ((1, (0, 3, 4)), (2, (0, 2, 4)))
+    ]
+    assert heard == [(backend.__name__, "cpu", mode, 200), *steps[0], 1, *steps[1], 2, (3, 0, 4)]
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(backend: Backend) -> None:
-    with pytest.raises(DivergenceError, match="epoch 1"):
+    with pytest.raises(DivergenceError, match=r"loss of step 2 \(epoch 1, batch 2 of 4\) is"):
         backend.fit(Recipe(**{**vars(SHORT), "lr": 1e30}))
 
 

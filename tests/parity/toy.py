@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from parity.contract.backend import STAGES, Layer, Trace
+from parity.contract.checkpoint import Checkpoint
 from parity.contract.datasets import Dataset, Split, pixels, read_dataset
-from parity.contract.history import SILENT, Epoch, Evaluation, History, Observer
+from parity.contract.history import Evaluation, History
+from parity.contract.observers import SILENT, Observer
 from parity.contract.parameters import State, initial_state
-from parity.contract.randomness import batches
+from parity.contract.progress import Progress
 from parity.contract.recipe import DatasetName, Recipe
 
 
@@ -93,30 +95,31 @@ def resolve(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, device="cpu", mode="eager")
 
 
+def versions() -> dict[str, str]:
+    return {"numpy": np.__version__}
+
+
 def environment(recipe: Recipe) -> dict[str, str | int | bool]:
     return {"device": "cpu"}
 
 
-def fit(recipe: Recipe, *, dataset: Dataset | None = None, observer: Observer = SILENT) -> History:
+def fit(
+    recipe: Recipe,
+    *,
+    dataset: Dataset | None = None,
+    start: Checkpoint | None = None,
+    observer: Observer = SILENT,
+) -> History:
     data = (dataset or load_dataset(recipe.dataset, recipe.data_dir)).first(recipe.limit)
     images, labels = pixels(data.train.images, recipe.dtype), data.train.labels
-    training, epochs = Session(recipe, initial_state(recipe.seed, recipe.dtype)), []
-    for number in range(1, recipe.epochs + 1):
-        order = batches(
-            seed=recipe.seed, epoch=number, examples=len(labels), batch_size=recipe.batch_size
-        )
-        loss = sum(training.step(images[batch], labels[batch]) for batch in order)
+    progress = Progress(recipe, data, start)
+    training = Session(recipe, progress.start)
+    for _ in range(progress.epoch, recipe.epochs + 1):
+        for chunk in progress.chunks(observer.every):
+            progress.add(np.array([training.step(images[b], labels[b]) for b in chunk]))
         test = evaluate(recipe, state=training.export(), split=data.test)
-        epochs.append(
-            Epoch(
-                epoch=number,
-                loss=loss,
-                test_loss=test.loss,
-                test_accuracy=test.accuracy,
-                seconds=0.0,
-            )
-        )
-    return History(recipe=recipe, epochs=epochs, state=training.export())
+        progress.end_epoch(test, seconds=0.0)
+    return History(recipe=recipe, epochs=progress.records, state=training.export())
 
 
 def evaluate(

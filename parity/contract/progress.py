@@ -1,0 +1,185 @@
+"""Where a training stands, in batches, losses and records; and how it goes on from a checkpoint."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from parity.contract.checkpoint import Checkpoint
+from parity.contract.datasets import Dataset
+from parity.contract.errors import CheckpointError, DivergenceError
+from parity.contract.history import Epoch, Evaluation
+from parity.contract.parameters import State, initial_state
+from parity.contract.randomness import batch_count, batches
+from parity.contract.recipe import Recipe
+
+CHUNK = 32
+"""Steps after which a training looks up: at the losses, and at whoever wants to stop it."""
+
+ORDER = ("dataset", "limit", "batch_size", "seed")
+"""Fields of a recipe that make the batches of an epoch."""
+
+KEPT = (*ORDER, "lr", "dtype")
+"""Fields of a recipe that a training goes on with, unless it is to become another one."""
+
+
+class Progress:
+    """How far a training has come: which epoch, how many of its batches, and what they lost.
+
+    Args:
+        recipe: what is trained.
+        dataset: the images that it trains and tests on.
+        start: where it goes on; by default at the recipe's initial state.
+
+    Raises:
+        CheckpointError: `start` is of another training, or of other images.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, start: Checkpoint | None) -> None:
+        self._recipe = recipe
+        self._examples = len(dataset.train)
+        self.steps = batch_count(self._examples, recipe.batch_size)
+        """Batches of an epoch."""
+        self.epoch, self.batch, self.loss_sum = 1, 0, 0.0
+        self.records: list[Epoch] = []
+        """Of the epochs before this one."""
+        self.start = start.state if start else initial_state(recipe.seed, recipe.dtype)
+        """The state that the first of the remaining steps starts from."""
+        self.step = self.start.step
+        """Steps made in all, those before the checkpoint included."""
+        if start is not None:
+            require_same_training(start, recipe)
+            if start.dataset_sha256 not in (None, dataset.sha256):
+                raise CheckpointError(
+                    f"the checkpoint's training saw other images than these of {dataset.name};"
+                    " name the right folder with --data-dir, or go on all the same with --override"
+                )
+            self.epoch, self.batch, self.loss_sum = start.epoch, start.batch, start.loss_sum
+            self.records = list(start.epochs)
+
+    def chunks(self, every: int | None) -> Iterator[list[Int64[np.ndarray, "batch"]]]:
+        """Yield what is left of the present epoch's batches, some at a time.
+
+        A chunk ends at each multiple of CHUNK batches, and where the number of all steps is a
+        multiple of `every`. `add` has to be told of each before the next.
+        """
+        order = batches(
+            seed=self._recipe.seed,
+            epoch=self.epoch,
+            examples=self._examples,
+            batch_size=self._recipe.batch_size,
+        )
+        rest = itertools.islice(order, self.batch, None)
+        while True:
+            size = CHUNK - self.batch % CHUNK
+            if every is not None:
+                size = min(size, every - self.step % every)
+            chunk = list(itertools.islice(rest, size))
+            if not chunk:
+                return
+            yield chunk
+
+    def add(self, losses: Float[np.ndarray, "steps"]) -> None:
+        """Count steps that were made, by the losses of their batches, in order.
+
+        Raises:
+            DivergenceError: a loss is not finite; names the step.
+        """
+        for loss in losses.tolist():
+            self.step += 1
+            self.batch += 1
+            self.loss_sum += loss
+            if not math.isfinite(loss):
+                raise DivergenceError(f"the loss of {self} is {loss}; lower --lr")
+
+    def end_epoch(self, test: Evaluation, *, seconds: float) -> Epoch:
+        """Record the present epoch, and go on to the next.
+
+        Raises:
+            DivergenceError: the test loss is not finite.
+        """
+        if not math.isfinite(test.loss):
+            raise DivergenceError(f"the test loss after {self} is {test.loss}; lower --lr")
+        self.records.append(
+            Epoch(
+                epoch=self.epoch,
+                loss=self.loss_sum,
+                test_loss=test.loss,
+                test_accuracy=test.accuracy,
+                seconds=seconds,
+            )
+        )
+        self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
+        return self.records[-1]
+
+    def checkpoint(
+        self, state: State, *, dataset_sha256: str, backend: str, versions: dict[str, str]
+    ) -> Checkpoint:
+        """Return where the training stands.
+
+        Raises:
+            DivergenceError: a parameter or moment is not finite.
+        """
+        for name, array in [*state.params.items(), *state.adam_m.items(), *state.adam_v.items()]:
+            if not np.isfinite(array).all():
+                raise DivergenceError(f"{name} is not finite after {self}; lower --lr")
+        return Checkpoint(
+            recipe=self._recipe,
+            dataset_sha256=dataset_sha256,
+            state=state,
+            epoch=self.epoch,
+            batch=self.batch,
+            loss_sum=self.loss_sum,
+            epochs=tuple(self.records),
+            backend=backend,
+            versions=versions,
+        )
+
+    def __str__(self) -> str:
+        epoch, batch = (self.epoch, self.batch) if self.batch else (self.epoch - 1, self.steps)
+        return f"step {self.step} (epoch {epoch}, batch {batch} of {self.steps})"
+
+
+def require_same_training(start: Checkpoint, recipe: Recipe) -> None:
+    """Require that a checkpoint belongs to a training by this recipe, for as many epochs at most.
+
+    Raises:
+        CheckpointError: it belongs to another; says which fields differ.
+    """
+    if changed := _changed(start, recipe, KEPT):
+        fields = ", ".join(
+            f"{name} {getattr(start.recipe, name)!r}, not {getattr(recipe, name)!r}"
+            for name in changed
+        )
+        raise CheckpointError(
+            f"the checkpoint's training has {fields}; leave that out, or go on with it as another"
+            " training with --override"
+        )
+    if len(start.epochs) > recipe.epochs:
+        raise CheckpointError(
+            f"the checkpoint has {len(start.epochs)} epochs already; epochs is {recipe.epochs}"
+        )
+
+
+def as_another_training(start: Checkpoint, recipe: Recipe) -> Checkpoint:
+    """Return a checkpoint from which another training, by `recipe`, goes on.
+
+    Weights, moments and records are taken over. Where other batches come, the epoch under way
+    starts again with its first one; whatever the images are, they are taken.
+    """
+    other_order = bool(_changed(start, recipe, ORDER))
+    return dataclasses.replace(
+        start,
+        recipe=recipe,
+        dataset_sha256=None,
+        state=start.state.astype(recipe.dtype),
+        batch=0 if other_order else start.batch,
+        loss_sum=0.0 if other_order else start.loss_sum,
+    )
+
+
+def _changed(start: Checkpoint, recipe: Recipe, names: Sequence[str]) -> list[str]:
+    return [name for name in names if getattr(start.recipe, name) != getattr(recipe, name)]

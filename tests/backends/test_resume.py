@@ -1,0 +1,233 @@
+"""A training that was away goes on as if it had not been, in either framework."""
+
+import dataclasses
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxcnn
+import torchcnn
+from parity.contract import cli
+from parity.contract.backend import Backend
+from parity.contract.checkpoint import Checkpoint, read_checkpoint
+from parity.contract.datasets import digits
+from parity.contract.errors import CheckpointError
+from parity.contract.observers import Export, Observer
+from parity.contract.progress import CHUNK, Progress, as_another_training
+from parity.contract.recipe import DType, Recipe
+from parity.judging import numbers
+
+RECIPE = Recipe(dataset="digits", epochs=2, batch_size=16, limit=600, device="cpu", dtype="float64")
+"""An epoch has 38 batches, the last one of 8 images: more than a chunk."""
+
+KILLS = int(os.environ.get("CNN_KILLS", "1"))
+"""How often a training is killed; by hand, do it more often."""
+
+
+class Recorder(Observer):
+    """Keeps a checkpoint of every place where a training looks up."""
+
+    def __init__(self, backend: Backend, every: int | None) -> None:
+        self.backend, self.every = backend, every
+        self.kept: list[Checkpoint] = []
+
+    def stand(self, progress: Progress, export: Export) -> None:
+        self.kept.append(
+            progress.checkpoint(
+                export(),
+                dataset_sha256=digits().first(RECIPE.limit).sha256,
+                backend=self.backend.__name__,
+                versions={},
+            )
+        )
+
+
+def losses(checkpoints_epochs: tuple | list) -> list[tuple[float, float, float]]:
+    return [(r.loss, r.test_loss, r.test_accuracy) for r in checkpoints_epochs]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("other", [torchcnn, jaxcnn])
+def test_a_training_goes_on_from_wherever_it_stood(
+    backend: Backend, other: Backend, dtype: DType
+) -> None:
+    """In the same framework to the bit, but for JAX on several threads; across, in float64.
+
+    The rounding of 76 steps of float64 stays below 1e-12, that of float32 below 1e-3.
+    """
+    recipe = dataclasses.replace(RECIPE, dtype=dtype)
+    recorder = Recorder(backend, every=25)
+    whole = backend.fit(recipe, observer=recorder)
+    places = [(kept.epoch, kept.batch) for kept in recorder.kept]
+    assert places == [
+        *[(1, batch) for batch in (0, 25, CHUNK, 38)],
+        *[(2, batch) for batch in (0, 12, CHUNK, 37, 38)],
+        (3, 0),
+    ]
+    exact = backend is other is torchcnn
+    limit = 0 if exact else {"float64": 1e-12, "float32": 1e-3}[dtype]
+    for start in recorder.kept[1:]:
+        resumed = other.fit(recipe, start=start)
+        assert np.abs(numbers(resumed.state) - numbers(whole.state)).max() <= limit
+        assert len(resumed.epochs) == 2
+        gaps = np.subtract(losses(resumed.epochs), losses(whole.epochs))
+        assert np.abs(gaps).max() <= 40 * limit
+
+
+CHANGES = {
+    "seed": 1,
+    "batch_size": 8,
+    "limit": 500,
+    "lr": 1e-2,
+    "dtype": "float32",
+}
+
+
+@pytest.mark.parametrize(("field", "value"), CHANGES.items())
+def test_another_training_is_refused_unless_it_is_asked_for(
+    backend: Backend, field: str, value: object
+) -> None:
+    recorder = Recorder(backend, every=None)
+    backend.fit(dataclasses.replace(RECIPE, epochs=1), observer=recorder)
+    start = recorder.kept[1]
+    assert start.batch == CHUNK
+    recipe = dataclasses.replace(RECIPE, epochs=1, **{field: value})
+    with pytest.raises(CheckpointError, match=rf"has {field} .*, not {value!r}.*--override"):
+        backend.fit(recipe, start=start)
+    changed = as_another_training(start, recipe)
+    assert changed.batch == (CHUNK if field in ("lr", "dtype") else 0)
+    assert backend.fit(recipe, start=changed).state.step > start.state.step
+
+
+def test_other_images_are_refused(backend: Backend) -> None:
+    recorder = Recorder(backend, every=None)
+    backend.fit(dataclasses.replace(RECIPE, epochs=1), observer=recorder)
+    data = digits()
+    images = data.test.images.copy()
+    images[0, 0, 0] ^= 1
+    other = dataclasses.replace(data, test=dataclasses.replace(data.test, images=images))
+    with pytest.raises(CheckpointError, match=r"other images.*--override"):
+        backend.fit(RECIPE, dataset=other, start=recorder.kept[1])
+
+
+TRAIN = ["train", "--dataset", "digits", "--dtype", "float64", "--save-every", "10", "--quiet"]
+
+
+def command(backend: Backend, *options: str) -> list[str]:
+    return [sys.executable, "-m", backend.__name__, *options]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "JAX_PLATFORMS": "cpu"}
+
+
+@pytest.mark.parametrize("other", [torchcnn, jaxcnn])
+def test_a_training_that_is_killed_at_any_instant_ends_as_if_it_had_not_been(
+    backend: Backend, other: Backend, tmp_path: Path
+) -> None:
+    """The uninterrupted run's parameters, in float64, to 1e-12; PyTorch's own to the bit."""
+    epochs = ["--epochs", "3"]
+    started = time.monotonic()
+    whole = command(backend, *TRAIN, *epochs, "--out", str(tmp_path / "whole"))
+    subprocess.run(whole, check=True, env=environment())
+    lasts = time.monotonic() - started
+    expected = numbers(read_checkpoint(tmp_path / "whole").state)
+    instants = random.Random(0)
+    for kill in range(KILLS):
+        out = tmp_path / str(kill)
+        run = command(backend, *TRAIN, *epochs, "--out", str(out))
+        with subprocess.Popen(run, env=environment()) as process:
+            # importing takes most of the time; let most kills fall after it
+            time.sleep(lasts * instants.uniform(0.5, 1))
+            process.kill()
+        if not (out / "checkpoint.safetensors").exists():
+            subprocess.run(run, check=True, env=environment())
+        else:
+            resumed = command(other, "train", "--resume", str(out), "--quiet")
+            subprocess.run(resumed, check=True, env=environment())
+        got = read_checkpoint(out)
+        limit = 0 if backend is other is torchcnn else 1e-12
+        assert (got.epoch, len(got.epochs)) == (4, 3)
+        assert np.abs(numbers(got.state) - expected).max() <= limit
+        assert len((out / "history.jsonl").read_text().splitlines()) == 3
+        assert sorted(path.name for path in out.iterdir()) == [
+            "checkpoint.safetensors",
+            "history.jsonl",
+            "recipe.json",
+        ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_between_two_steps_and_saves(
+    backend: Backend, number: signal.Signals, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    options = ["--dataset", "digits", "--epochs", "9999", "--out", str(out)]
+    with subprocess.Popen(
+        command(backend, "train", *options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**environment(), "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("Epoch 1"):
+            assert process.poll() is None
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    [step] = re.findall(
+        rf"^{backend.__name__}: stopped after step (\d+) \(epoch .*go on with --resume {out}\n$",
+        error,
+    )
+    assert read_checkpoint(out).state.step == int(step)
+
+
+def run(backend: Backend, *argv: str) -> int:
+    return cli.main(backend, "A description.", argv)
+
+
+def test_the_command_line_goes_on_by_the_checkpoints_recipe(
+    backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, other = str(tmp_path / "run"), str(tmp_path / "other")
+    first = [
+        "--dataset",
+        "digits",
+        "--limit",
+        "100",
+        "--seed",
+        "5",
+        "--lr",
+        "0.002",
+        "--epochs",
+        "1",
+    ]
+    assert run(backend, "train", *first, "--device", "cpu", "--out", out) == 0
+    assert run(backend, "train", "--resume", out, "--epochs", "2", "--out", other) == 0
+    assert "goes on after step 2 (epoch 1, batch 2 of 2)\nEpoch 2, " in capsys.readouterr().out
+    last = read_checkpoint(tmp_path / "other")
+    assert (last.recipe.seed, last.recipe.lr, last.state.step) == (5, 0.002, 4)
+    assert read_checkpoint(tmp_path / "run").state.step == 2
+    for options, mend in [
+        (["--resume", out, "--seed", "6"], "has seed 5, not 6"),
+        (["--resume", out, "--seed=6"], "has seed 5, not 6"),
+        (["--resume", out, "--dataset", "mnist"], "has dataset 'digits', not 'mnist'"),
+        (["--resume", str(tmp_path / "none")], "is not there"),
+        (["--override"], "override needs --resume"),
+        (["--save-every", "5"], "save_every needs --out"),
+        (["--resume", out, "--save-every", "0"], "save_every must be an integer of at least 1"),
+        (["--resume", out, "--out", other], "exists already"),
+    ]:
+        assert run(backend, "train", *options) == 2
+        assert mend in capsys.readouterr().err
+    assert run(backend, "train", "--resume", out, "--seed", "6", "--override", "--epochs", "2") == 0
+    assert read_checkpoint(tmp_path / "run").recipe.seed == 6
