@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, Int64
 
+from parity.contract.checkpoint import Checkpoint
 from parity.contract.datasets import Dataset, Split
 from parity.contract.history import Evaluation, History, Observer
 from parity.contract.parameters import PARAMETERS, State
@@ -112,4 +113,12 @@ class Backend(Protocol):
 
     def summary(self) -> list[Layer]:
         """Describe the layers of the network."""
+        ...
+
+    def write_native(self, path: Path, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint in the framework's own format, all of it; raise OutputError."""
+        ...
+
+    def read_native(self, path: Path) -> Checkpoint:
+        """Read a checkpoint in the framework's own format; raise CheckpointError."""
         ...

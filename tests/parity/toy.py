@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from parity.contract.backend import STAGES, Layer, Trace
+from parity.contract.checkpoint import read_checkpoint, write_checkpoint
 from parity.contract.datasets import Dataset, Split, pixels, read_dataset
 from parity.contract.history import SILENT, Epoch, Evaluation, History, Observer
 from parity.contract.parameters import State, initial_state
 from parity.contract.randomness import batches
 from parity.contract.recipe import DatasetName, Recipe
+
+read_native, write_native = read_checkpoint, write_checkpoint
 
 
 class Session:
