@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.contract.checkpoint import Checkpoint, write_checkpoint
+from parity.contract.checkpoint import Checkpoint, digest, write_checkpoint
 from parity.contract.errors import CheckpointError
 from parity.contract.history import Epoch
 from parity.contract.parameters import PARAMETERS, State
@@ -69,10 +69,18 @@ def compact(fields: Any) -> str:
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
 
 
+def signed(change: Callable[[dict[str, Any]], object], **fields: Any) -> dict[str, Any]:
+    """Return what a checkpoint says, with a change and the right digest."""
+    real = checkpoint(**fields)
+    values = real.to_json()
+    del values["sha256"]
+    change(values)
+    return {**values, "sha256": digest(values, real.state)}
+
+
 def forge(folder: Path, change: Callable[[dict[str, Any]], object], **fields: Any) -> Path:
     """Write a checkpoint that says something else than could be, with the right digest."""
-    values = checkpoint(**fields).to_json()
-    change(values)
+    values = signed(change, **fields)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoint, "to_json", lambda self: values)
         write_checkpoint(folder / "forged", checkpoint(**fields))

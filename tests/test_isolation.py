@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-FRAMEWORKS = {"torch", "torchvision", "jax", "flax", "optax", "tensorflow_datasets", "tensorflow"}
+FRAMEWORKS = {
+    "torch",
+    "torchvision",
+    "jax",
+    "flax",
+    "optax",
+    "orbax",
+    "tensorflow_datasets",
+    "tensorflow",
+}
 HEAVY = FRAMEWORKS | {"sklearn", "matplotlib", "scipy"}
 EVERY_NAME = "import {0}; [getattr({0}, name) for name in {0}.__all__]"
 
@@ -29,7 +38,7 @@ def test_importing_a_package_or_its_command_line_loads_nothing_heavy(
 
 @pytest.mark.parametrize(
     ("package", "other"),
-    [("torchcnn", {"jax", "flax", "optax", "tensorflow_datasets", "jaxcnn"}),
+    [("torchcnn", {"jax", "flax", "optax", "orbax", "tensorflow_datasets", "jaxcnn"}),
      ("jaxcnn", {"torch", "torchvision", "torchcnn"})],
 )  # fmt: skip
 def test_a_backend_never_loads_the_other_framework(package: str, other: set[str]) -> None:

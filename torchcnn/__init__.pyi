@@ -5,6 +5,8 @@ from .device import resolve as resolve
 from .device import versions as versions
 from .model import CNN as CNN
 from .model import summary as summary
+from .native import read_native as read_native
+from .native import write_native as write_native
 from .sessions import session as session
 from .state import export_state as export_state
 from .state import import_state as import_state
@@ -23,9 +25,11 @@ __all__ = [
     "fit",
     "import_state",
     "load_dataset",
+    "read_native",
     "resolve",
     "session",
     "summary",
     "train_step",
     "versions",
+    "write_native",
 ]

@@ -124,3 +124,11 @@ class Backend(Protocol):
     def summary(self) -> list[Layer]:
         """Describe the layers of the network."""
         ...
+
+    def write_native(self, path: Path, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint in the framework's own format, all of it; raise OutputError."""
+        ...
+
+    def read_native(self, path: Path) -> Checkpoint:
+        """Read a checkpoint in the framework's own format; raise CheckpointError."""
+        ...

@@ -10,7 +10,6 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,33 +90,52 @@ class Checkpoint:
             raise CheckpointError("backend and versions must be texts")
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything but the state as JSON values."""
+        """Return everything but the state as JSON values, with a digest of all of it."""
         values = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
             if field.name != "state"
         }
+        values["schema"] = SCHEMA
         values["recipe"] = self.recipe.to_json()
         values["epochs"] = [dataclasses.asdict(record) for record in self.epochs]
-        return {"schema": SCHEMA, **values}
+        return {**values, "sha256": digest(values, self.state)}
 
     @classmethod
     def from_json(cls, values: Any, state: State) -> "Checkpoint":
         """Return the checkpoint that `to_json` gave these values for.
 
         Raises:
-            CheckpointError: a field is missing, unknown, or says what cannot be; names it.
+            CheckpointError: values or state are not as they were, a field is missing or unknown, or
+                says what cannot be; names it.
         """
-        fields = {field.name for field in dataclasses.fields(cls)} - {"state"} | {"schema"}
-        _require_fields("checkpoint", values, fields)
-        if repr(values["schema"]) != repr(SCHEMA):
-            raise CheckpointError(f"schema is {values['schema']!r}, this version reads {SCHEMA}")
+        if not isinstance(values, dict) or repr(values.get("schema")) != repr(SCHEMA):
+            got = values.get("schema") if isinstance(values, dict) else values
+            raise CheckpointError(f"schema is {got!r}, this version reads {SCHEMA}")
+        fields = {field.name for field in dataclasses.fields(cls)} - {"state"}
+        _require_fields("checkpoint", values, fields | {"schema", "sha256"})
+        if values["sha256"] != digest({k: v for k, v in values.items() if k != "sha256"}, state):
+            raise CheckpointError("its SHA-256 differs, something of it was changed")
         if not isinstance(values["recipe"], dict) or not isinstance(values["epochs"], list):
             raise CheckpointError("recipe must be a table and epochs a list")
-        given = {name: value for name, value in values.items() if name != "schema"}
+        given = {name: values[name] for name in fields}
         given["epochs"] = tuple(_record(record) for record in values["epochs"])
         given["recipe"] = Recipe.from_json(values["recipe"])
         return cls(**given, state=state)
+
+
+def digest(values: dict[str, Any], state: State) -> str:
+    """Return the SHA-256 of a state, and of what else a checkpoint says.
+
+    Raises:
+        CheckpointError: it says what is not JSON.
+    """
+    tensors = _to_tensors(state)
+    of_tensors = sha256_of(tensors[name] for name in sorted(tensors))
+    try:
+        return hashlib.sha256(f"{of_tensors} {_to_text(values)}".encode()).hexdigest()
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"it says what is not JSON ({error})") from None
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -127,14 +145,12 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         OutputError: it cannot be written; what was there is untouched.
         CheckpointError: it has more epochs than would be read again.
     """
-    tensors = _to_tensors(checkpoint.state)
-    values = checkpoint.to_json()
-    text = _to_text({**values, "sha256": _digest(tensors, values)})
+    text = _to_text(checkpoint.to_json())
     if len(text) > LARGEST_HEADER // 2:
         raise CheckpointError(
             f"the records of {len(checkpoint.epochs)} epochs are too many to read"
         )
-    write_whole(path, safetensors.numpy.save(tensors, {"checkpoint": text}))
+    write_whole(path, safetensors.numpy.save(_to_tensors(checkpoint.state), {"checkpoint": text}))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -158,10 +174,8 @@ def _from_tensors(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> C
     if set(metadata) != {"checkpoint"}:
         raise MalformedError(f"it has metadata {sorted(metadata)}, expected ['checkpoint']")
     values = parse_json(metadata["checkpoint"])
-    if metadata["checkpoint"] != _to_text(values) or not isinstance(values, dict):
+    if metadata["checkpoint"] != _to_text(values):
         raise MalformedError("its text is not as it was written")
-    if values.pop("sha256", None) != _digest(tensors, values):
-        raise MalformedError("its SHA-256 differs, something of it was changed")
     arrays = {
         group: {name: tensors[f"{prefix}.{name}"] for name in PARAMETERS}
         for prefix, group in _GROUPS.items()
@@ -193,12 +207,6 @@ _LAYOUTS: list[Layout] = [
 
 def _to_text(values: dict[str, Any]) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _digest(tensors: Mapping[str, np.ndarray], values: Any) -> str:
-    """Return the SHA-256 of everything: of the tensors by name, and of what else is said."""
-    of_tensors = sha256_of(tensors[name] for name in sorted(tensors))
-    return hashlib.sha256(f"{of_tensors} {_to_text(values)}".encode()).hexdigest()
 
 
 def _check_state(state: State, recipe: Recipe) -> None:

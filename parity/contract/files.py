@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from parity.contract.errors import OutputError
@@ -30,11 +32,37 @@ def write_whole(path: Path, content: bytes) -> None:
                 raise
         _sync_folder(target.parent)
     except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(
-            f"cannot write {path}: {reason}; make room there, or name another place"
-        ) from None
+        raise _cannot_write(path, error) from None
     _remove_stale(target)
+
+
+@contextlib.contextmanager
+def writing_folder(path: Path) -> Iterator[Path]:
+    """Give the name of a folder to make, which then takes the place of `path`.
+
+    Raises:
+        OutputError: it cannot be written; names it. What was there before is untouched.
+    """
+    target = path.resolve()
+    try:
+        with cleaning_up(), tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
+            made, before = Path(folder) / "made", Path(folder) / "before"
+            yield made
+            if target.exists():
+                target.rename(before)
+            try:
+                made.rename(target)
+            except OSError:
+                if before.exists():
+                    before.rename(target)
+                raise
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    reason = error.strerror or error
+    return OutputError(f"cannot write {path}: {reason}; make room there, or name another place")
 
 
 def _write_to_disk(path: Path, content: bytes) -> None:

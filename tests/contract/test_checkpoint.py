@@ -155,7 +155,7 @@ FORGED = {
     "schema 2": (put("schema", value=2), "schema is 2, this version reads 1"),
     "schema '1'": (put("schema", value="1"), "schema is '1'"),
     "schema true": (put("schema", value=True), "schema is True"),
-    "no schema": (lambda values: values.pop("schema"), "checkpoint must have"),
+    "no schema": (lambda values: values.pop("schema"), "schema is None"),
     "no position": (lambda values: values.pop("batch"), "checkpoint must have"),
     "unknown field": (put("next", value=1), "checkpoint must have"),
     "state in the text": (put("state", value={}), "checkpoint must have"),

@@ -166,9 +166,9 @@ HEADERS = {
     "metadata of numbers": (lambda h: h["__metadata__"].update(checkpoint=1), "not texts"),
     "metadata a list": (lambda h: h.update(__metadata__=[]), "not texts"),
     "no digest": (
-        lambda h: h["__metadata__"].update(checkpoint='{"schema":1}'), "SHA-256 differs"
+        lambda h: h["__metadata__"].update(checkpoint='{"schema":1}'), "checkpoint must have"
     ),
-    "text without a table": (lambda h: h["__metadata__"].update(checkpoint="[1]"), "as it was"),
+    "text without a table": (lambda h: h["__metadata__"].update(checkpoint="[1]"), "schema is"),
     "text that is no JSON": (lambda h: h["__metadata__"].update(checkpoint="{"), "no proper JSON"),
     "a number without end": (
         lambda h: h["__metadata__"].update(checkpoint='{"lr":1e999}'), "1e999 is not a number"

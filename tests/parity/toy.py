@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from parity.contract.backend import STAGES, Layer, Trace
-from parity.contract.checkpoint import Checkpoint
+from parity.contract.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from parity.contract.datasets import Dataset, Split, pixels, read_dataset
 from parity.contract.history import Evaluation, History
 from parity.contract.observers import SILENT, Observer
 from parity.contract.parameters import State, initial_state
 from parity.contract.progress import Progress
 from parity.contract.recipe import DatasetName, Recipe
+
+read_native, write_native = read_checkpoint, write_checkpoint
 
 
 class Session:
