@@ -447,3 +447,14 @@ def test_damaged_data_is_one_line_exit_2_and_nothing_written(
     assert captured.err.count("\n") == 1
     assert mend in captured.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "ascii"])
+def test_a_usage_error_has_no_box_whatever_the_terminals_characters(coding: str) -> None:
+    command = [sys.executable, "-m", "torchcnn", "train", "--epochs", "ten"]
+    environment = {**os.environ, "PYTHONIOENCODING": coding, "PYTHONUTF8": "0"}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert run.stderr == (
+        "torchcnn: error: Error parsing --epochs: invalid literal for int() with base 10: 'ten';"
+        " see torchcnn train --help\n"
+    )

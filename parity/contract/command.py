@@ -86,11 +86,14 @@ def _parse(prog: str, description: str, commands: Mapping[str, type], args: list
 
 
 def _first_paragraph(box: str) -> str:
-    """Return what tyro's boxed error message says above its first rule, on one line."""
+    """Return what tyro's box says below its title and above its next rule, on one line."""
     lines = [line.strip("│ ") for line in box.splitlines()[1:]]
-    rule = next((i for i, line in enumerate(lines) if re.fullmatch("[─╰╯-]+", line)), len(lines))
-    text = re.sub(r"^Error parsing (?!--)\S+: ", "", " ".join(filter(None, lines[:rule])))
-    return text.rstrip(".")
+    rules = [i for i, line in enumerate(lines) if re.fullmatch("[─╰╯-]+", line)]
+    if rules and rules[0] == 0:  # without Unicode there is one below the title
+        del lines[0]
+        rules = [i - 1 for i in rules[1:]]
+    text = " ".join(filter(None, lines[: rules[0] if rules else None]))
+    return re.sub(r"^Error parsing (?!--)\S+: ", "", text).rstrip(".")
 
 
 def _synopsis(commands: Mapping[str, type]) -> str:
