@@ -132,7 +132,9 @@ def test_an_internal_error_does_not_look_like_a_verdict(
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["evaluate", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["train", "--help"], ["evaluate", "--help"], ["predict", "--help"]]
+)
 def test_both_backends_list_the_same_options(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,7 +146,7 @@ def test_both_backends_list_the_same_options(
         assert not end.value.code
         texts.append(capsys.readouterr().out.replace(backend.__name__, "PROGRAM"))
     assert texts[0] == texts[1]
-    assert "--dataset" in texts[0]
+    assert "--debug" in texts[0]
 
 
 def test_parity_check_exits_0_and_writes_what_it_shows(
