@@ -67,6 +67,11 @@ def eval_step(
     return Metrics(loss_sum, confusion)
 
 
+def predict_step(state: TrainState, images: Float[Array, "B 28 28 1"]) -> Float[Array, "B 10"]:
+    """Return the probability of each label for each image."""
+    return jax.nn.softmax(nnx.merge(state.graphdef, state.params)(images), axis=1)
+
+
 def trace_step(
     state: TrainState, images: Float[Array, "B 28 28 1"], labels: Int[Array, "B"]
 ) -> tuple[TrainState, StageValues]:

@@ -6,7 +6,9 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from parity.contract import command
 from parity.contract.errors import OutputError
@@ -142,12 +144,42 @@ class Selftest:
     """Show the traceback of an error."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Convert a checkpoint: .safetensors, .pt, or a folder of Orbax, whose name has no suffix.
+
+    Weights, optimiser state, position and recipe go along. Of a state_dict alone the moments are
+    zero, the recipe is the default one, and the training stands at its beginning.
+    """
+
+    source: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SOURCE")]]
+    """Checkpoint to read, or the folder of a run."""
+    target: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="TARGET")]]
+    """Checkpoint to write."""
+    overwrite: bool = False
+    """Replace TARGET if it is there."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
 def main() -> int:
     """Run the command line and return its exit status."""
     exit_on_interrupt()
     description = "Prove that PyTorch and JAX compute the same training step, or say where not."
-    commands = {"check": Check, "train": Train, "doctor": Doctor, "selftest": Selftest}
-    execute = {Check: _check, Train: _train, Doctor: _doctor, Selftest: _selftest}
+    commands = {
+        "check": Check,
+        "train": Train,
+        "doctor": Doctor,
+        "selftest": Selftest,
+        "convert": Convert,
+    }
+    execute = {
+        Check: _check,
+        Train: _train,
+        Doctor: _doctor,
+        Selftest: _selftest,
+        Convert: _convert,
+    }
     return command.run(
         "parity", description, commands, lambda options: execute[type(options)](options)
     )
@@ -234,6 +266,14 @@ def _selftest(options: Selftest) -> int:
         )
     _show(result, options.json)
     return 0 if result.passed else 1
+
+
+def _convert(options: Convert) -> int:
+    from parity.convert import convert
+
+    checkpoint = convert(options.source, options.target, overwrite=options.overwrite)
+    print(f"{options.source} → {options.target}: {checkpoint}")
+    return 0
 
 
 def _require_writable(**files: Path | None) -> None:

@@ -132,7 +132,9 @@ def test_an_internal_error_does_not_look_like_a_verdict(
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["evaluate", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["train", "--help"], ["evaluate", "--help"], ["predict", "--help"]]
+)
 def test_both_backends_list_the_same_options(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,7 +146,7 @@ def test_both_backends_list_the_same_options(
         assert not end.value.code
         texts.append(capsys.readouterr().out.replace(backend.__name__, "PROGRAM"))
     assert texts[0] == texts[1]
-    assert "--dataset" in texts[0]
+    assert "--debug" in texts[0]
 
 
 def test_parity_check_exits_0_and_writes_what_it_shows(
@@ -447,3 +449,14 @@ def test_damaged_data_is_one_line_exit_2_and_nothing_written(
     assert captured.err.count("\n") == 1
     assert mend in captured.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "ascii"])
+def test_a_usage_error_has_no_box_whatever_the_terminals_characters(coding: str) -> None:
+    command = [sys.executable, "-m", "torchcnn", "train", "--epochs", "ten"]
+    environment = {**os.environ, "PYTHONIOENCODING": coding, "PYTHONUTF8": "0"}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert run.stderr == (
+        "torchcnn: error: Error parsing --epochs: invalid literal for int() with base 10: 'ten';"
+        " see torchcnn train --help\n"
+    )

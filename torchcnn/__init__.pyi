@@ -14,6 +14,7 @@ from .steps import eval_step as eval_step
 from .steps import train_step as train_step
 from .train import evaluate as evaluate
 from .train import fit as fit
+from .train import predict as predict
 
 __all__ = [
     "CNN",
@@ -25,6 +26,7 @@ __all__ = [
     "fit",
     "import_state",
     "load_dataset",
+    "predict",
     "read_native",
     "resolve",
     "session",

@@ -58,6 +58,12 @@ def eval_step(
         return Metrics(loss_sum, confusion)
 
 
+def predict_step(state: TrainState, images: Float[Tensor, "B 1 28 28"]) -> Float[Tensor, "B 10"]:
+    """Return the probability of each label for each image."""
+    with torch.no_grad():
+        return F.softmax(state.model(images), dim=1)
+
+
 def trace_step(
     state: TrainState, images: Float[Tensor, "B 1 28 28"], labels: Int64[Tensor, "B"]
 ) -> tuple[TrainState, StageValues]:

@@ -4,6 +4,7 @@ import time
 from functools import partial
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from parity.contract.checkpoint import Checkpoint
 from parity.contract.datasets import Dataset, Split, pixels
@@ -15,7 +16,7 @@ from parity.contract.recipe import Recipe
 from torchcnn.data import load_dataset
 from torchcnn.device import computing, resolve, to_device, to_host
 from torchcnn.state import TrainState, export_state, import_state
-from torchcnn.steps import eval_step, in_mode, train_step
+from torchcnn.steps import eval_step, in_mode, predict_step, train_step
 
 EVAL_BATCH = 1000
 """Test images in an evaluation step."""
@@ -87,6 +88,31 @@ def evaluate(
     with computing(recipe):
         native = import_state(state or initial_state(recipe.seed, recipe.dtype), recipe)
         return evaluate_split(native, split, recipe)
+
+
+def predict(
+    recipe: Recipe, *, state: State, images: UInt8[np.ndarray, "images 28 28"]
+) -> Float[np.ndarray, "images 10"]:
+    """Return the probability of each digit for each image, by the network of a canonical state.
+
+    Args:
+        recipe: device, mode and dtype.
+        state: the network's weights.
+        images: grey values, 0 to 255, as in the data sets.
+
+    Raises:
+        DeviceError: the device is not there.
+        StateError: the state's dtype is not the recipe's.
+    """
+    recipe = resolve(recipe)
+    with computing(recipe):
+        native, step = import_state(state, recipe), in_mode(predict_step, recipe.mode)
+        parts = []
+        for start in range(0, len(images), EVAL_BATCH):
+            batch = pixels(images[start : start + EVAL_BATCH], recipe.dtype)
+            unused = np.zeros(len(batch), dtype=np.int64)
+            parts.append(step(native, to_device(batch, unused, recipe)[0]))
+        return np.concatenate([to_host([part])[0] for part in parts])
 
 
 def evaluate_split(state: TrainState, split: Split, recipe: Recipe) -> Evaluation:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 
 from parity.contract.checkpoint import Checkpoint
 from parity.contract.datasets import Dataset, Split
@@ -119,6 +119,12 @@ class Backend(Protocol):
         self, recipe: Recipe, *, state: State | None = None, split: Split | None = None
     ) -> Evaluation:
         """Evaluate a state, by default the recipe's initial one, on the test images or `split`."""
+        ...
+
+    def predict(
+        self, recipe: Recipe, *, state: State, images: UInt8[np.ndarray, "images 28 28"]
+    ) -> Float[np.ndarray, "images 10"]:
+        """Return the probability of each digit for each image."""
         ...
 
     def summary(self) -> list[Layer]:

@@ -89,6 +89,12 @@ class Checkpoint:
         ):
             raise CheckpointError("backend and versions must be texts")
 
+    def __str__(self) -> str:
+        place = f"epoch {self.epoch}, {self.batch} batches of it done"
+        if self.epoch > self.recipe.epochs:
+            place = f"all {self.recipe.epochs} epochs done"
+        return f"{self.recipe.dataset}, {self.recipe.dtype}, {place}, {self.state.step} steps made"
+
     def to_json(self) -> dict[str, Any]:
         """Return everything but the state as JSON values, with a digest of all of it."""
         values = {

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
 
 from parity.contract import command
-from parity.contract.errors import RecipeError
+from parity.contract.errors import DataError, RecipeError
 from parity.contract.recipe import DatasetName, Device, DType, Mode, Recipe, require_integer
 
 if TYPE_CHECKING:
@@ -38,20 +40,41 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Evaluate the seed's initial, untrained weights on the test images: where training starts."""
+    """Evaluate a checkpoint of either backend on the test images.
 
-    dataset: DatasetName = "mnist"
-    """Data set. digits ships with scikit-learn and needs no network."""
+    Without one, the seed's initial, untrained weights: where training starts.
+    """
+
+    checkpoint: Path | None = None
+    """Checkpoint, or the folder of a run."""
+    dataset: DatasetName | None = None
+    """Data set. Default: the checkpoint's, else mnist."""
     data_dir: Path | None = None
     """Folder of the data set's IDX files. Default: $CNN_DATA_DIR, else ./data."""
     seed: int = 0
-    """Seed of the initial weights."""
+    """Seed of the initial weights, where there is no checkpoint."""
     device: Device = "auto"
     """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
     mode: Mode = "auto"
     """Compiled or op by op. auto: what is usual, jit for JAX and eager for PyTorch."""
-    dtype: DType = "float32"
-    """Precision of weights and activations."""
+    dtype: DType | None = None
+    """Precision of weights and activations. Default: the checkpoint's, else float32."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Classify images: a line for each, with the digit and the probabilities of 0 to 9."""
+
+    files: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE...")]]
+    """PNG or IDX files of images of 28×28 pixels, white on black."""
+    checkpoint: Path
+    """Checkpoint of either backend, or the folder of a run."""
+    device: Device = "auto"
+    """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
+    mode: Mode = "auto"
+    """Compiled or op by op. auto: what is usual, jit for JAX and eager for PyTorch."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -67,14 +90,16 @@ class Summary:
 def main(backend: "Backend", description: str, argv: Sequence[str] | None = None) -> int:
     """Run a backend's command line and return its exit status."""
     args = list(sys.argv[1:] if argv is None else argv)
-    commands = {"train": Train, "evaluate": Evaluate, "summary": Summary}
+    commands = {"train": Train, "evaluate": Evaluate, "predict": Predict, "summary": Summary}
 
-    def execute(options: Train | Evaluate | Summary) -> int:
+    def execute(options: Train | Evaluate | Predict | Summary) -> int:
         match options:
             case Train():
                 _train(backend, options, command.given(args))
             case Evaluate():
                 _evaluate(backend, options)
+            case Predict():
+                _predict(backend, options)
             case Summary():
                 _summarise(backend)
         return 0
@@ -143,20 +168,40 @@ def _summarise(backend: "Backend") -> None:
 
 
 def _evaluate(backend: "Backend", options: Evaluate) -> None:
+    from parity.contract.checkpoint import read_checkpoint
     from parity.contract.console import describe
 
+    checkpoint = options.checkpoint and read_checkpoint(options.checkpoint)
+    recipe = checkpoint.recipe if checkpoint else Recipe(seed=options.seed)
     recipe = backend.resolve(
-        Recipe(
-            dataset=options.dataset,
+        dataclasses.replace(
+            recipe,
+            dataset=options.dataset or recipe.dataset,
             data_dir=options.data_dir,
-            seed=options.seed,
             device=options.device,
             mode=options.mode,
-            dtype=options.dtype,
+            dtype=options.dtype or recipe.dtype,
         )
     )
-    result = backend.evaluate(recipe)
+    result = backend.evaluate(recipe, state=checkpoint.state if checkpoint else None)
+    trained = f"after {checkpoint.state.step} steps" if checkpoint else "untrained"
     print(
-        f"{describe(backend.__name__, recipe)}, untrained: loss {result.loss:.4f},"
+        f"{describe(backend.__name__, recipe)}, {trained}: loss {result.loss:.4f},"
         f" accuracy {result.accuracy:.2%} of {result.examples} test images"
     )
+
+
+def _predict(backend: "Backend", options: Predict) -> None:
+    from parity.contract.checkpoint import read_checkpoint
+    from parity.contract.images import read_images
+
+    if not options.files:
+        raise DataError("there is nothing to classify; name PNG or IDX files")
+    checkpoint = read_checkpoint(options.checkpoint)
+    recipe = dataclasses.replace(checkpoint.recipe, device=options.device, mode=options.mode)
+    for file in options.files:
+        images = read_images(file)
+        probabilities = backend.predict(recipe, state=checkpoint.state, images=images)
+        for index, row in enumerate(probabilities):
+            name = file if len(images) == 1 else f"{file}[{index}]"
+            print(f"{name}: {row.argmax()}  {' '.join(f'{p:.4f}' for p in row)}")

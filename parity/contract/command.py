@@ -93,24 +93,32 @@ def _parse(prog: str, description: str, commands: Mapping[str, type], args: list
 
 
 def _first_paragraph(box: str) -> str:
-    """Return what tyro's boxed error message says above its first rule, on one line."""
+    """Return what tyro's box says below its title and above its next rule, on one line."""
     lines = [line.strip("│ ") for line in box.splitlines()[1:]]
-    rule = next((i for i, line in enumerate(lines) if re.fullmatch("[─╰╯]+", line)), len(lines))
-    text = re.sub(r"^Error parsing (?!--)\S+: ", "", " ".join(filter(None, lines[:rule])))
-    return text.rstrip(".")
+    rules = [i for i, line in enumerate(lines) if re.fullmatch("[─╰╯-]+", line)]
+    if rules and rules[0] == 0:  # without Unicode there is one below the title
+        del lines[0]
+        rules = [i - 1 for i in rules[1:]]
+    text = " ".join(filter(None, lines[: rules[0] if rules else None]))
+    return re.sub(r"^Error parsing (?!--)\S+: ", "", text).rstrip(".")
 
 
 def _synopsis(commands: Mapping[str, type]) -> str:
     """Return a line for each command that lists its options."""
     return "\n\n".join(
-        " ".join([f"{name}:", *(f"--{field.replace('_', '-')}" for field in _options(command))])
-        for name, command in commands.items()
+        " ".join([f"{name}:", *_options(command)]) for name, command in commands.items()
     )
 
 
 def _options(command: type) -> list[str]:
-    names = []
+    """Return a command's arguments: names in capitals first, then options."""
+    names, options = [], []
     for field in dataclasses.fields(command):
         nested = field.type if dataclasses.is_dataclass(field.type) else None
-        names += _options(nested) if isinstance(nested, type) else [field.name]
-    return names
+        if isinstance(nested, type):
+            options += _options(nested)
+        elif tyro.conf.Positional in getattr(field.type, "__metadata__", ()):
+            names.append(field.name.upper())
+        else:
+            options.append(f"--{field.name.replace('_', '-')}")
+    return names + options

@@ -5,6 +5,7 @@ dimension as an unsigned 32-bit integer) followed by the values in C order.
 """
 
 import gzip
+import io
 import math
 import zlib
 from pathlib import Path
@@ -14,14 +15,19 @@ import numpy as np
 
 from parity.contract.errors import DataError
 
+LARGEST = 2**30
+"""Bytes of values: a million images."""
+
+_PART = 2**24
 _UINT8 = 0x08
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
-def read_idx(path: Path, *, shape: tuple[int, ...]) -> np.ndarray:
+def read_idx(path: Path, *, shape: tuple[int | None, ...]) -> np.ndarray:
     """Read a uint8 array of a known shape from an IDX file, gzipped or not.
 
-    Nothing is allocated on the word of the file: the header must announce `shape`.
+    Nothing is allocated on the word of the file: the header must announce `shape`, in which None
+    stands for any size, and memory is taken as the values come.
 
     Raises:
         DataError: the file cannot be read, is damaged, or holds something else; names the file.
@@ -43,7 +49,7 @@ class _MalformedError(Exception):
     """The content is not the IDX file that was expected."""
 
 
-def _read(file: BinaryIO | gzip.GzipFile, shape: tuple[int, ...]) -> np.ndarray:
+def _read(file: BinaryIO | gzip.GzipFile, shape: tuple[int | None, ...]) -> np.ndarray:
     magic = bytes([0, 0, _UINT8, len(shape)])
     got = file.read(4)
     if got != magic:
@@ -55,18 +61,28 @@ def _read(file: BinaryIO | gzip.GzipFile, shape: tuple[int, ...]) -> np.ndarray:
     if len(header) != 4 * len(shape):
         raise _MalformedError("ends inside its header")
     announced = tuple(int(n) for n in np.frombuffer(header, dtype=">u4"))
-    if announced != shape:
+    if any(n is not None and n != got for n, got in zip(shape, announced, strict=True)):
         raise _MalformedError(f"announces {_times(announced)} values, expected {_times(shape)}")
-    size = math.prod(shape)
-    body = file.read(size + 1)
+    size = math.prod(announced)
+    if size > LARGEST:
+        raise _MalformedError(f"announces {size} bytes of values, more than {LARGEST}")
+    body = _up_to(size + 1, file)
     if len(body) != size:
         how = "is too long" if len(body) > size else f"has {len(body)}"
         raise _MalformedError(f"announces {size} bytes of values but {how}")
-    return np.frombuffer(body, dtype=np.uint8).reshape(shape)
+    return np.frombuffer(body, dtype=np.uint8).reshape(announced)
 
 
-def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(str(n) for n in shape)
+def _up_to(size: int, file: BinaryIO | gzip.GzipFile) -> bytes:
+    """Read `size` bytes, or what there is; to ask for all at once would allocate all at once."""
+    body = io.BytesIO()
+    while part := file.read(min(_PART, size - body.tell())):
+        body.write(part)
+    return body.getvalue()
+
+
+def _times(shape: tuple[int | None, ...]) -> str:
+    return "×".join("N" if n is None else str(n) for n in shape)
 
 
 def is_gzipped(path: Path) -> bool:

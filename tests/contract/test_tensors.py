@@ -317,7 +317,7 @@ def test_json_that_is_not_unmistakable_is_refused(text: str) -> None:
 
 def test_the_same_is_refused_under_python_o() -> None:
     """Nothing that guards input is an assert, and nothing that these tests check with is one."""
-    tests = ["tests/contract/test_idx.py", __file__]
+    tests = ["tests/contract/test_idx.py", "tests/contract/test_images.py", __file__]
     command = [sys.executable, "-O", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     options = ["-W", "ignore::pytest.PytestConfigWarning", "-k", "not python_o and not every_bit"]
     run = subprocess.run(

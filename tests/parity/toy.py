@@ -135,5 +135,13 @@ def evaluate(
     return Evaluation(loss=float(trace["loss"]), confusion=confusion)
 
 
+def predict(recipe: Recipe, *, state: State, images: np.ndarray) -> np.ndarray:
+    trace = Session(recipe, state).trace(
+        pixels(images, recipe.dtype), np.zeros(len(images), dtype=np.int64)
+    )
+    exponentials = np.exp(trace["logits"] - trace["logits"].max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
 def summary() -> list[Layer]:
     return []
