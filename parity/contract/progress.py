@@ -57,6 +57,11 @@ class Progress:
                     f"the checkpoint's training saw other images than these of {dataset.name};"
                     " name the right folder with --data-dir, or go on all the same with --override"
                 )
+            if start.batch > self.steps:
+                raise CheckpointError(
+                    f"the checkpoint has done {start.batch} batches of an epoch that has"
+                    f" {self.steps} here; name the data set that it was trained on with --data-dir"
+                )
             self.epoch, self.batch, self.loss_sum = start.epoch, start.batch, start.loss_sum
             self.records = list(start.epochs)
 

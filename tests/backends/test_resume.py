@@ -118,6 +118,15 @@ def test_other_images_are_refused(backend: Backend) -> None:
         backend.fit(RECIPE, dataset=other, start=recorder.kept[1])
 
 
+def test_more_batches_than_an_epoch_has_are_refused(backend: Backend) -> None:
+    recorder = Recorder(backend, every=None)
+    recipe = dataclasses.replace(RECIPE, limit=None, epochs=1)
+    backend.fit(dataclasses.replace(RECIPE, epochs=1), observer=recorder)
+    start = dataclasses.replace(recorder.kept[1], recipe=recipe, dataset_sha256=None, batch=91)
+    with pytest.raises(CheckpointError, match="91 batches of an epoch that has 90 here"):
+        backend.fit(recipe, start=start)
+
+
 TRAIN = ["train", "--dataset", "digits", "--dtype", "float64", "--save-every", "10", "--quiet"]
 
 
