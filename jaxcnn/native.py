@@ -73,7 +73,7 @@ def read_native(path: Path) -> Checkpoint:
         return Checkpoint.from_json(values, _from_tree(tree))
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
-    except (MalformedError, CnnParityError) as error:
+    except (MalformedError, CnnParityError, RecursionError) as error:
         raise unusable(path, f"is not a checkpoint of this network: {error}") from None
 
 

@@ -35,6 +35,8 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> Checkpoin
         OutputError: `target` is there already and `overwrite` is not asked for, is of no known
             format, or cannot be written.
     """
+    if target.is_dir() and (target / CHECKPOINT_FILE).exists():
+        target /= CHECKPOINT_FILE
     if (target.exists() or target.is_symlink()) and not overwrite:
         raise OutputError(f"{target} is there already; name another one, or give --overwrite")
     write = _format_of(target, OutputError).write

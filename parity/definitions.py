@@ -42,7 +42,9 @@ def judge_order(recipe: Recipe, examples: int) -> Comparison:
         full, rest = divmod(examples, recipe.batch_size)
         if sizes != [recipe.batch_size] * full + [rest] * (rest > 0):
             return misfit(
-                "data", f"comes in batches of {sum(sizes)} of {examples} examples in epoch {epoch}"
+                "data",
+                f"comes in {len(sizes)} batches of {max(sizes, default=0)} at most, {sum(sizes)} of"
+                f" {examples} examples, in epoch {epoch}",
             )
         orders.append(np.concatenate(order))
         if not np.array_equal(np.sort(orders[-1]), np.arange(examples)):

@@ -71,7 +71,7 @@ def read_native(path: Path) -> Checkpoint:
         return _from_loaded(_load(content))
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
-    except (MalformedError, CnnParityError) as error:
+    except (MalformedError, CnnParityError, RecursionError) as error:
         raise unusable(path, f"is not a checkpoint of this network: {error}") from None
 
 
@@ -86,9 +86,13 @@ _BUILDS_TENSORS = {
 
 def _require_harmless(content: bytes) -> None:
     """Refuse a file that names anything else than tensors, or that would grow when it is read."""
+    if not content.startswith(b"PK\x03\x04"):  # torch.load tells the format by its first bytes
+        raise MalformedError("it is not a zip archive of torch.save")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()
+            if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
+                raise MalformedError("it is compressed, which torch.save does not do")
             if sum(e.file_size for e in entries) > len(content):
                 raise MalformedError("it would grow when it is read")
             if len({e.filename for e in entries}) < len(entries):

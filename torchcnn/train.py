@@ -59,7 +59,7 @@ def fit(
                 for batch in chunk:
                     state, loss = step(state, *to_device(images[batch], labels[batch], recipe))
                     losses.append(loss)
-                progress.add(to_host(losses))
+                progress.add(to_host(losses), export_state(state))
                 observer.stand(progress, partial(export_state, state))
             seconds = time.perf_counter() - started
             test = evaluate_split(state, dataset.test, recipe)
@@ -107,12 +107,12 @@ def predict(
     recipe = resolve(recipe)
     with computing(recipe):
         native, step = import_state(state, recipe), in_mode(predict_step, recipe.mode)
-        parts = []
+        parts = [np.zeros((0, 10))]
         for start in range(0, len(images), EVAL_BATCH):
             batch = pixels(images[start : start + EVAL_BATCH], recipe.dtype)
             unused = np.zeros(len(batch), dtype=np.int64)
-            parts.append(step(native, to_device(batch, unused, recipe)[0]))
-        return np.concatenate([to_host([part])[0] for part in parts])
+            parts.append(to_host([step(native, to_device(batch, unused, recipe)[0])])[0])
+        return np.concatenate(parts)
 
 
 def evaluate_split(state: TrainState, split: Split, recipe: Recipe) -> Evaluation:

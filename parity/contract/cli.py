@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from parity.contract import command
-from parity.contract.errors import DataError, RecipeError
+from parity.contract.errors import DataError, DivergenceError, RecipeError
 from parity.contract.recipe import DatasetName, Device, DType, Mode, Recipe, require_integer
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Train:
     save_every: int | None = None
     """Steps after which the checkpoint is written, besides after each epoch; needs --out."""
     resume: Path | None = None
-    """Checkpoint, or folder of a run, to go on from, by its recipe; of a folder, in it."""
+    """Folder of a run, or its checkpoint, to go on with, by its recipe and in that folder; or
+    another checkpoint, which needs --out to keep what follows. Give --data-dir again."""
     override: bool = False
     """Go on as another training where the command line or the images differ from the checkpoint."""
     quiet: bool = False
@@ -51,7 +53,7 @@ class Evaluate:
     """Data set. Default: the checkpoint's, else mnist."""
     data_dir: Path | None = None
     """Folder of the data set's IDX files. Default: $CNN_DATA_DIR, else ./data."""
-    seed: int = 0
+    seed: int | None = None
     """Seed of the initial weights, where there is no checkpoint."""
     device: Device = "auto"
     """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
@@ -123,7 +125,8 @@ def _train(backend: "Backend", options: Train, given: set[str]) -> None:
     recipe = _going_on(start, options.recipe, given, backend) if start else options.recipe
     if start and options.override:
         start = as_another_training(start, recipe)
-    out = options.out or (options.resume if options.resume and options.resume.is_dir() else None)
+    own = _run_folder(options.resume)
+    out = options.out or own
     if options.save_every is not None:
         require_integer("save_every", options.save_every, at_least=1)
         if out is None:
@@ -136,7 +139,7 @@ def _train(backend: "Backend", options: Train, given: set[str]) -> None:
                 versions=backend.versions(),
                 every=options.save_every,
                 start=start,
-                own=_same_folder(options.resume, out),
+                own=own is not None and own.resolve() == out.resolve(),
                 request=stack.enter_context(stopping_between_steps()),
             )
             observers.append(folder)
@@ -156,9 +159,13 @@ def _going_on(start: "Checkpoint", recipe: Recipe, given: set[str], backend: "Ba
     return dataclasses.replace(recipe, **{name: getattr(start.recipe, name) for name in kept})
 
 
-def _same_folder(resume: Path | None, out: Path) -> bool:
-    """Whether a checkpoint, or the folder that was named for it, is that of `out`."""
-    return resume is not None and out.resolve() in (resume.resolve(), resume.resolve().parent)
+def _run_folder(resume: Path | None) -> Path | None:
+    """Return the folder of the run that `resume` names; None for a checkpoint of no run."""
+    from parity.contract.checkpoint import CHECKPOINT_FILE
+
+    if resume is None or resume.is_dir():
+        return resume
+    return resume.parent if resume.name == CHECKPOINT_FILE else None
 
 
 def _summarise(backend: "Backend") -> None:
@@ -172,7 +179,9 @@ def _evaluate(backend: "Backend", options: Evaluate) -> None:
     from parity.contract.console import describe
 
     checkpoint = options.checkpoint and read_checkpoint(options.checkpoint)
-    recipe = checkpoint.recipe if checkpoint else Recipe(seed=options.seed)
+    if checkpoint and options.seed is not None:
+        raise RecipeError("seed is of untrained weights; leave out --seed or --checkpoint")
+    recipe = checkpoint.recipe if checkpoint else Recipe(seed=options.seed or 0)
     recipe = backend.resolve(
         dataclasses.replace(
             recipe,
@@ -183,7 +192,10 @@ def _evaluate(backend: "Backend", options: Evaluate) -> None:
             dtype=options.dtype or recipe.dtype,
         )
     )
-    result = backend.evaluate(recipe, state=checkpoint.state if checkpoint else None)
+    state = checkpoint.state.astype(recipe.dtype) if checkpoint else None
+    result = backend.evaluate(recipe, state=state)
+    if not math.isfinite(result.loss):
+        raise DivergenceError(f"the loss is {result.loss}: the weights are too large")
     trained = f"after {checkpoint.state.step} steps" if checkpoint else "untrained"
     print(
         f"{describe(backend.__name__, recipe)}, {trained}: loss {result.loss:.4f},"
@@ -192,6 +204,8 @@ def _evaluate(backend: "Backend", options: Evaluate) -> None:
 
 
 def _predict(backend: "Backend", options: Predict) -> None:
+    import numpy as np
+
     from parity.contract.checkpoint import read_checkpoint
     from parity.contract.images import read_images
 
@@ -202,6 +216,10 @@ def _predict(backend: "Backend", options: Predict) -> None:
     for file in options.files:
         images = read_images(file)
         probabilities = backend.predict(recipe, state=checkpoint.state, images=images)
+        if not np.isfinite(probabilities).all():
+            raise DivergenceError(
+                f"{file}: not all probabilities are finite: the weights are too large"
+            )
         for index, row in enumerate(probabilities):
             name = file if len(images) == 1 else f"{file}[{index}]"
             print(f"{name}: {row.argmax()}  {' '.join(f'{p:.4f}' for p in row)}")

@@ -76,7 +76,10 @@ class ConsoleObserver(Observer):
 
     def stand(self, progress: TrainingProgress, export: Export) -> None:
         if not self._begun and progress.step:
-            self._bar.console.print(f"goes on after {progress}")
+            place = f"goes on with epoch {progress.epoch}, batch {progress.batch + 1}"
+            if progress.epoch > self._epochs:
+                place = f"all {self._epochs} epochs are done; give --epochs for more"
+            self._bar.console.print(place)
         self._begun = True
         if progress.epoch <= self._epochs:
             self._bar.update(

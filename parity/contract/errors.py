@@ -32,7 +32,7 @@ class OutputError(CnnParityError):
 
 
 class DivergenceError(CnnParityError):
-    """The loss is no longer a finite number."""
+    """A loss, or a number of the state, is no longer finite."""
 
     exit_code = 1
 

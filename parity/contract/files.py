@@ -17,7 +17,8 @@ def write_whole(path: Path, content: bytes) -> None:
     their name. What a killed writer has left of such files is removed by the next.
 
     Raises:
-        OutputError: it cannot be written; names it. What was there before is untouched.
+        OutputError: it cannot be written; names it. What was there before is untouched, unless the
+            folder alone could not be brought to the disk: then the new one stands.
     """
     target = path.resolve()  # where a link leads: the link stays
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -40,6 +41,9 @@ def write_whole(path: Path, content: bytes) -> None:
 def writing_folder(path: Path) -> Iterator[Path]:
     """Give the name of a folder to make, which then takes the place of `path`.
 
+    A folder cannot be replaced in one step, as a file can: if the process is killed between the two
+    that it takes, the earlier one is left under a hidden name beside `path`.
+
     Raises:
         OutputError: it cannot be written; names it. What was there before is untouched.
     """
@@ -48,12 +52,12 @@ def writing_folder(path: Path) -> Iterator[Path]:
         with cleaning_up(), tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
             made, before = Path(folder) / "made", Path(folder) / "before"
             yield made
-            if target.exists():
-                target.rename(before)
             try:
+                if target.exists():
+                    target.rename(before)
                 made.rename(target)
-            except OSError:
-                if before.exists():
+            except BaseException:
+                if before.exists() and not target.exists():
                     before.rename(target)
                 raise
     except OSError as error:
@@ -82,9 +86,23 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _remove_stale(target: Path) -> None:
-    """Remove the temporary files of killed writers; a live one would notice at its renaming."""
+    """Remove the temporary files of writers that live no more."""
     prefix, suffix = f".{target.name}.", ".part"
     with contextlib.suppress(OSError):
         for path in target.parent.iterdir():
-            if path.name.startswith(prefix) and path.name.endswith(suffix):
+            writer = path.name.removeprefix(prefix).removesuffix(suffix)
+            if path.name == f"{prefix}{writer}{suffix}" and not _lives(writer):
                 path.unlink(missing_ok=True)
+
+
+def _lives(process: str) -> bool:
+    """Whether a process of that number is there, other than this one."""
+    if not process.isdecimal() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

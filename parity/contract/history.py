@@ -40,8 +40,8 @@ class Epoch:
     test_loss: float
     test_accuracy: float
     seconds: float
-    """Wall-clock time of the training steps, compilation included, evaluation not; of an epoch that
-    was gone on with, only the steps since."""
+    """Wall-clock time of the training steps, with compilation and saving, without evaluation; of an
+    epoch that was gone on with, only the steps since."""
 
     def __str__(self) -> str:
         accuracy = f"{self.test_accuracy:.2%}"

@@ -93,10 +93,8 @@ class RunFolder(Observer):
         self._request = request or StopRequest()
         self._saved = False
         if not own and (taken := self._taken()):
-            raise OutputError(
-                f"{taken} exists already;"
-                f" give --out another folder, or go on with --resume {folder}"
-            )
+            going_on = f", or go on with --resume {folder}" * (taken.name == CHECKPOINT_FILE)
+            raise OutputError(f"{taken} exists already; give --out another folder{going_on}")
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
         self._backend, self._sha256 = backend, dataset.sha256

@@ -87,11 +87,12 @@ class Progress:
                 return
             yield chunk
 
-    def add(self, losses: Float[np.ndarray, "steps"]) -> None:
-        """Count steps that were made, by the losses of their batches, in order.
+    def add(self, losses: Float[np.ndarray, "steps"], state: State) -> None:
+        """Count steps that were made, by the losses of their batches in order, and look at `state`.
 
         Raises:
-            DivergenceError: a loss is not finite; names the step.
+            DivergenceError: a loss is not finite, or a number of the state after these steps;
+                names the step.
         """
         for loss in losses.tolist():
             self.step += 1
@@ -99,6 +100,13 @@ class Progress:
             self.loss_sum += loss
             if not math.isfinite(loss):
                 raise DivergenceError(f"the loss of {self} is {loss}; lower --lr")
+        for group in ("params", "adam_m", "adam_v"):
+            for name, array in getattr(state, group).items():
+                if not np.isfinite(array).all():
+                    raise DivergenceError(
+                        f"{group.replace('_', '.')}.{name} is not finite after {self}, the last of"
+                        f" {len(losses)} between two looks at it; lower --lr"
+                    )
 
     def end_epoch(self, test: Evaluation, *, seconds: float) -> Epoch:
         """Record the present epoch, and go on to the next.
@@ -123,14 +131,7 @@ class Progress:
     def checkpoint(
         self, state: State, *, dataset_sha256: str, backend: str, versions: dict[str, str]
     ) -> Checkpoint:
-        """Return where the training stands.
-
-        Raises:
-            DivergenceError: a parameter or moment is not finite.
-        """
-        for name, array in [*state.params.items(), *state.adam_m.items(), *state.adam_v.items()]:
-            if not np.isfinite(array).all():
-                raise DivergenceError(f"{name} is not finite after {self}; lower --lr")
+        """Return where the training stands, with a state that `add` has looked at."""
         return Checkpoint(
             recipe=self._recipe,
             dataset_sha256=dataset_sha256,
@@ -163,10 +164,7 @@ def require_same_training(start: Checkpoint, recipe: Recipe) -> None:
             f"the checkpoint's training has {fields}; leave that out, or go on with it as another"
             " training with --override"
         )
-    if len(start.epochs) > recipe.epochs:
-        raise CheckpointError(
-            f"the checkpoint has {len(start.epochs)} epochs already; epochs is {recipe.epochs}"
-        )
+    _require_epochs(start, recipe)
 
 
 def as_another_training(start: Checkpoint, recipe: Recipe) -> Checkpoint:
@@ -174,7 +172,11 @@ def as_another_training(start: Checkpoint, recipe: Recipe) -> Checkpoint:
 
     Weights, moments and records are taken over. Where other batches come, the epoch under way
     starts again with its first one; whatever the images are, they are taken.
+
+    Raises:
+        CheckpointError: it has more epochs than the recipe.
     """
+    _require_epochs(start, recipe)
     other_order = bool(_changed(start, recipe, ORDER))
     return dataclasses.replace(
         start,
@@ -184,6 +186,14 @@ def as_another_training(start: Checkpoint, recipe: Recipe) -> Checkpoint:
         batch=0 if other_order else start.batch,
         loss_sum=0.0 if other_order else start.loss_sum,
     )
+
+
+def _require_epochs(start: Checkpoint, recipe: Recipe) -> None:
+    if len(start.epochs) > recipe.epochs:
+        raise CheckpointError(
+            f"the checkpoint has {len(start.epochs)} epochs already, epochs is {recipe.epochs};"
+            f" give --epochs {len(start.epochs)} or more"
+        )
 
 
 def _changed(start: Checkpoint, recipe: Recipe, names: Sequence[str]) -> list[str]:

@@ -25,7 +25,8 @@ _ADAM = {"b1": ADAM_B1, "b2": ADAM_B2, "eps": ADAM_EPS}
 """Fixed: written with every recipe, and not one of its fields."""
 
 
-_LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
+_LARGEST_LR = 1e37
+"""Divided by 1 - ADAM_B1, it is still a float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +70,10 @@ class Recipe:
         if self.limit is not None:
             require_integer("limit", self.limit, at_least=1)
         number = isinstance(self.lr, int | float) and not isinstance(self.lr, bool)
-        if not number or not 0 < self.lr <= _LARGEST_FLOAT32:
-            raise RecipeError(f"lr must be a finite number above 0, got {self.lr!r}")
+        if not number or not 0 < self.lr <= _LARGEST_LR:
+            raise RecipeError(
+                f"lr must be a finite number above 0, at most {_LARGEST_LR:g}, got {self.lr!r}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON values, Adam's fixed hyperparameters included."""

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from parity.contract.errors import CheckpointError
 
 LARGEST_HEADER = 2**24
-"""Bytes; a hundred thousand epochs have room in it."""
+"""Bytes; fifty thousand epochs have room in half of it."""
 
 _LONGEST_REASON = 300
 """Characters; a hostile file may make it as long as itself."""

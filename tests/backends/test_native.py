@@ -26,7 +26,7 @@ import jaxcnn
 import torchcnn
 from parity.contract.backend import Backend
 from parity.contract.datasets import digits, pixels
-from parity.contract.errors import OutputError
+from parity.contract.errors import CheckpointError, OutputError
 from parity.contract.recipe import DType, Recipe
 from tests.checkpoints import assert_same, checkpoint, random_state, refused, signed
 
@@ -349,6 +349,17 @@ def flipped(content: bytes) -> bytes:
 
 RUN = Exploit(os.system, "touch executed")
 
+
+def nested(depth: int = 20_000) -> bytes:
+    """A good file, but for lists in lists as what it says: deeper than Python could write."""
+    lists = b"]" * depth + b"a" * (depth - 1)
+
+    def change(_: str, old: bytes) -> bytes:
+        return old.replace(b"X\x04\x00\x00\x00MARK", lists)
+
+    return rezip(saved(whole(checkpoint="MARK")), change)
+
+
 HOSTILE = {
     "os.system": (lambda: saved({"conv1.bias": RUN}), r"it names '(posix|os) system'"),
     "os.system, plainly": (lambda: pickle.dumps(RUN), "not a zip archive"),
@@ -368,14 +379,39 @@ HOSTILE = {
     ),
     "compressed": (
         lambda: rezip(saved(weights()), lambda _, old: old, compression=zipfile.ZIP_DEFLATED),
-        "would grow",
+        "compressed",
     ),
+    "a pickle before the archive": (
+        lambda: pickle.dumps(bytearray(1000), 2) + saved(weights()), "not a zip archive"
+    ),
+    "lists in lists": (nested, "recursion|must have"),
     "an entry twice": (lambda: twice(saved(weights())), "two entries of one name"),
     "a flipped bit": (lambda: flipped(saved(weights())), "checksum"),
     "cut": (lambda: saved(weights())[:-100], "not a zip archive"),
     "empty": (lambda: b"", "not a zip archive"),
-    "an empty archive": (lambda: b"PK\x05\x06" + b"\0" * 18, "torch.load refuses it"),
+    "an empty archive": (lambda: b"PK\x05\x06" + b"\0" * 18, "not a zip archive"),
 }  # fmt: skip
+
+
+def test_every_byte_of_a_pts_directory_is_refused_or_makes_no_difference(tmp_path: Path) -> None:
+    path = tmp_path / "cnn.pt"
+    torchcnn.write_native(path, checkpoint())
+    content = path.read_bytes()
+    expected = torchcnn.read_native(path).state.params["conv1.weight"]
+    end = content.rindex(b"PK\x05\x06")
+    start = int.from_bytes(content[end + 16 : end + 20], "little")
+    refusals = 0
+    for place in range(start, len(content)):
+        bent = bytearray(content)
+        bent[place] ^= 1 << place % 8
+        path.write_bytes(bent)
+        try:
+            got = torchcnn.read_native(path).state.params["conv1.weight"]
+        except CheckpointError:
+            refusals += 1
+        else:
+            np.testing.assert_array_equal(got, expected)
+    assert refusals
 
 
 def _pickle() -> bytes:

@@ -1,5 +1,6 @@
 """What a trained network says of images: the same in both frameworks, from one checkpoint."""
 
+import dataclasses
 import io
 import re
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import jaxcnn
 import torchcnn
 from parity import reference
 from parity.contract.backend import Backend
-from parity.contract.checkpoint import CHECKPOINT_FILE, write_checkpoint
+from parity.contract.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 from parity.contract.datasets import digits, pixels
 from parity.contract.parameters import State
 from parity.contract.recipe import DType, Mode, Recipe
@@ -112,6 +113,31 @@ def test_evaluate_takes_from_the_checkpoint_what_is_not_asked_for(
     assert f"accuracy {accuracy:.2%} of 360 test images" in printed
 
 
+def test_weights_that_overflow_are_no_digit(
+    backend: Backend, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = read_checkpoint(Path("run"))
+    params = {name: value * 1e300 for name, value in good.state.params.items()}
+    state = dataclasses.replace(good.state, params=params)
+    write_checkpoint(Path("big.safetensors"), dataclasses.replace(good, state=state))
+    for command in (["predict", "digit.png"], ["evaluate"]):
+        assert run(backend, *command, "--checkpoint", "big.safetensors") == 1
+        assert "the weights are too large" in capsys.readouterr().err
+
+
+def test_no_images_have_no_probabilities(backend: Backend, trained: dict[str, State]) -> None:
+    none = np.zeros((0, 28, 28), dtype=np.uint8)
+    recipe = Recipe(dataset="digits", device="cpu")
+    assert backend.predict(recipe, state=trained["float32"], images=none).shape == (0, 10)
+
+
+def test_evaluate_computes_in_the_dtype_that_is_asked_for(
+    backend: Backend, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(backend, "evaluate", "--checkpoint", "run", "--dtype", "float32") == 0
+    assert ", float32, seed 0, after" in capsys.readouterr().out
+
+
 def huge_png(folder: Path) -> None:
     buffer = io.BytesIO()
     Image.new("L", (280, 280)).save(buffer, "PNG")
@@ -132,7 +158,7 @@ BAD = {
         lambda folder: (folder / "run" / CHECKPOINT_FILE).write_bytes(b"PK"),
         "run/checkpoint.safetensors is not a safetensors file",
     ),
-    "another dtype": (["evaluate", "--dtype", "float32"], lambda folder: None, "float64"),
+    "a seed besides": (["evaluate", "--seed", "3"], lambda folder: None, "leave out --seed"),
 }
 
 

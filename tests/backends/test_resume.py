@@ -28,6 +28,8 @@ from parity.judging import numbers
 RECIPE = Recipe(dataset="digits", epochs=2, batch_size=16, limit=600, device="cpu", dtype="float64")
 """An epoch has 38 batches, the last one of 8 images: more than a chunk."""
 
+FLOAT32 = dataclasses.replace(RECIPE, dtype="float32")
+
 KILLS = int(os.environ.get("CNN_KILLS", "1"))
 """How often a training is killed; by hand, do it more often."""
 
@@ -80,6 +82,25 @@ def test_a_training_goes_on_from_wherever_it_stood(
         assert len(resumed.epochs) == 2
         gaps = np.subtract(losses(resumed.epochs), losses(whole.epochs))
         assert np.abs(gaps).max() <= 40 * limit
+
+
+ONE_THREAD = """
+import numpy as np, jaxcnn, tests.backends.test_resume as t
+whole = jaxcnn.fit(t.FLOAT32, observer=(kept := t.Recorder(jaxcnn, every=25)))
+for start in kept.kept[1:]:
+    resumed = jaxcnn.fit(t.FLOAT32, start=start)
+    assert np.array_equal(t.numbers(resumed.state), t.numbers(whole.state)), start.state.step
+    assert t.losses(resumed.epochs) == t.losses(whole.epochs), start.state.step
+"""
+
+
+def test_jax_on_one_thread_goes_on_to_the_bit() -> None:
+    subprocess.run(
+        [sys.executable, "-c", ONE_THREAD],
+        check=True,
+        env=environment(),
+        preexec_fn=lambda: os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]),
+    )
 
 
 CHANGES = {
@@ -222,7 +243,7 @@ def test_the_command_line_goes_on_by_the_checkpoints_recipe(
     ]
     assert run(backend, "train", *first, "--device", "cpu", "--out", out) == 0
     assert run(backend, "train", "--resume", out, "--epochs", "2", "--out", other) == 0
-    assert "goes on after step 2 (epoch 1, batch 2 of 2)\nEpoch 2, " in capsys.readouterr().out
+    assert "goes on with epoch 2, batch 1\nEpoch 2, " in capsys.readouterr().out
     last = read_checkpoint(tmp_path / "other")
     assert (last.recipe.seed, last.recipe.lr, last.state.step) == (5, 0.002, 4)
     assert read_checkpoint(tmp_path / "run").state.step == 2
@@ -235,8 +256,21 @@ def test_the_command_line_goes_on_by_the_checkpoints_recipe(
         (["--save-every", "5"], "save_every needs --out"),
         (["--resume", out, "--save-every", "0"], "save_every must be an integer of at least 1"),
         (["--resume", out, "--out", other], "exists already"),
+        (["--resume", str(tmp_path / "other"), "--epochs", "1"], "give --epochs 2 or more"),
+        (
+            ["--resume", str(tmp_path / "other"), "--epochs", "1", "--override"],
+            "give --epochs 2 or more",
+        ),
     ]:
         assert run(backend, "train", *options) == 2
         assert mend in capsys.readouterr().err
+    inner = str(tmp_path / "other" / "inner")
+    assert run(backend, "train", "--resume", out, "--epochs", "2", "--out", inner) == 0
+    before = (tmp_path / "other" / "checkpoint.safetensors").read_bytes()
+    assert run(backend, "train", "--resume", inner, "--epochs", "3", "--out", other) == 2
+    assert (tmp_path / "other" / "checkpoint.safetensors").read_bytes() == before
+    capsys.readouterr()
+    assert run(backend, "train", "--resume", inner) == 0
+    assert "all 2 epochs are done; give --epochs for more" in capsys.readouterr().out
     assert run(backend, "train", "--resume", out, "--seed", "6", "--override", "--epochs", "2") == 0
     assert read_checkpoint(tmp_path / "run").recipe.seed == 6

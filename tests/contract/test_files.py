@@ -15,7 +15,7 @@ import pytest
 
 from parity.contract.checkpoint import read_checkpoint, write_checkpoint
 from parity.contract.errors import OutputError
-from parity.contract.files import write_whole
+from parity.contract.files import write_whole, writing_folder
 from tests.checkpoints import assert_same, checkpoint
 
 OLD, NEW = checkpoint(seed=1), checkpoint(seed=2)
@@ -153,6 +153,33 @@ def test_a_folder_in_its_place_is_named_and_stays(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=f"cannot write {tmp_path}/run: "):
         write_whole(tmp_path / "run", b"content")
     assert list(tmp_path.iterdir()) == [tmp_path / "run"]
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_ctrl_c_between_the_renamings_of_a_folder_leaves_the_old_one(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "file").write_text("old")
+    rename, calls = Path.rename, []
+
+    def interrupt(self: Path, other: Path) -> Path:
+        calls.append(other)
+        moved = rename(self, other) if (len(calls), at) != (2, 2) else self
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return moved
+
+    def replace() -> None:
+        with monkeypatch.context() as patch, writing_folder(target) as made:
+            made.mkdir()
+            patch.setattr(Path, "rename", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (target / "file").read_text() == "old"
 
 
 def test_ctrl_c_in_the_middle_leaves_the_old_one(

@@ -49,7 +49,7 @@ def train(
     stand()
     for _ in range(RECIPE.epochs):
         for chunk in progress.chunks(folder.every):
-            progress.add(np.ones(len(chunk)))
+            progress.add(np.ones(len(chunk)), state(progress.step))
             then(progress.step)
             stand()
         folder.epoch(progress.end_epoch(TEST, seconds=0.1))
@@ -114,10 +114,8 @@ def test_a_state_that_is_not_finite_does_not_replace_the_last_good_one(
     before = (tmp_path / CHECKPOINT_FILE).read_bytes()
     bad = state(3)
     bad.params["fc1.bias"][3] = np.inf
-    progress.add(np.ones(3))
-    progress.end_epoch(TEST, seconds=0.1)
-    with pytest.raises(DivergenceError, match=r"fc1.bias is not finite after step 3"):
-        folder.stand(progress, lambda: bad)
+    with pytest.raises(DivergenceError, match=r"params.fc1.bias is not finite after step 3"):
+        progress.add(np.ones(3), bad)
     assert (tmp_path / CHECKPOINT_FILE).read_bytes() == before
 
 

@@ -57,7 +57,7 @@ def with_replacement(**options: Any) -> Iterator[np.ndarray]:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (last_dropped, "batches of 1408 of 1437"),
+        (last_dropped, "22 batches of 64 at most, 1408 of 1437"),
         (never_shuffled, "the same order"),
         (with_replacement, "every example once"),
     ],

@@ -118,7 +118,8 @@ def fit(
     training = Session(recipe, progress.start)
     for _ in range(progress.epoch, recipe.epochs + 1):
         for chunk in progress.chunks(observer.every):
-            progress.add(np.array([training.step(images[b], labels[b]) for b in chunk]))
+            losses = [training.step(images[b], labels[b]) for b in chunk]
+            progress.add(np.array(losses), training.export())
         test = evaluate(recipe, state=training.export(), split=data.test)
         progress.end_epoch(test, seconds=0.0)
     return History(recipe=recipe, epochs=progress.records, state=training.export())
