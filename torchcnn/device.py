@@ -64,7 +64,7 @@ def torch_device(device: str) -> torch.device:
 
 def _load_tpu() -> None:
     try:
-        import torch_tpu  # noqa: F401  # pyright: ignore[reportMissingImports] - optional
+        import torch_tpu  # noqa: F401 - it registers the device  # pyright: ignore[reportMissingImports] - optional
     except ImportError as error:
         raise DeviceError(
             f"device tpu: PyTorch needs TorchTPU ({error});"

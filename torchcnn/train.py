@@ -1,7 +1,6 @@
 """The training loop."""
 
 import time
-from functools import partial
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -51,7 +50,7 @@ def fit(
         state = import_state(progress.start, recipe)
         step = in_mode(train_step, recipe.mode)
         observer.start("torchcnn", recipe, dataset)
-        observer.stand(progress, partial(export_state, state))
+        observer.stand(progress, progress.start)
         for _ in range(progress.epoch, recipe.epochs + 1):
             started = time.perf_counter()
             for chunk in progress.chunks(observer.every):
@@ -59,12 +58,13 @@ def fit(
                 for batch in chunk:
                     state, loss = step(state, *to_device(images[batch], labels[batch], recipe))
                     losses.append(loss)
-                progress.add(to_host(losses), export_state(state))
-                observer.stand(progress, partial(export_state, state))
+                stands = export_state(state)
+                progress.add(to_host(losses), stands)
+                observer.stand(progress, stands)
             seconds = time.perf_counter() - started
             test = evaluate_split(state, dataset.test, recipe)
             observer.epoch(progress.end_epoch(test, seconds=seconds))
-            observer.stand(progress, partial(export_state, state))
+            observer.stand(progress, export_state(state))
         return History(recipe=recipe, epochs=progress.records, state=export_state(state))
 
 

@@ -117,7 +117,7 @@ def _train(backend: "Backend", options: Train, given: set[str]) -> None:
     from parity.contract.console import ConsoleObserver, ProgressBar
     from parity.contract.interrupts import stopping_between_steps
     from parity.contract.observers import Observer, Observers, RunFolder
-    from parity.contract.progress import as_another_training
+    from parity.contract.progress import as_another_training, require_same_training
 
     if options.override and options.resume is None:
         raise RecipeError("override needs --resume")
@@ -125,6 +125,8 @@ def _train(backend: "Backend", options: Train, given: set[str]) -> None:
     recipe = _going_on(start, options.recipe, given, backend) if start else options.recipe
     if start and options.override:
         start = as_another_training(start, recipe)
+    elif start:
+        require_same_training(start, recipe)  # before data are looked for, or downloaded
     own = _run_folder(options.resume)
     out = options.out or own
     if options.save_every is not None:

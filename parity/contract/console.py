@@ -9,7 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from parity.contract.backend import Layer
 from parity.contract.datasets import Dataset
 from parity.contract.history import Epoch
-from parity.contract.observers import Export, Observer
+from parity.contract.observers import Observer
+from parity.contract.parameters import State
 from parity.contract.progress import Progress as TrainingProgress
 from parity.contract.recipe import Recipe
 
@@ -74,7 +75,7 @@ class ConsoleObserver(Observer):
         images = f"{len(dataset.train)} + {len(dataset.test)} images"
         self._bar.console.print(f"{describe(backend, recipe)}, {images}")
 
-    def stand(self, progress: TrainingProgress, export: Export) -> None:
+    def stand(self, progress: TrainingProgress, state: State) -> None:
         if not self._begun and progress.step:
             place = f"goes on with epoch {progress.epoch}, batch {progress.batch + 1}"
             if progress.epoch > self._epochs:

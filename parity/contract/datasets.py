@@ -1,6 +1,7 @@
 """The data sets: what they must contain, where their files may lie, and how they become numbers."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class Dataset:
     train: Split
     test: Split
 
-    @property
+    @functools.cached_property
     def sha256(self) -> str:
         """The digest of all images and labels, as 64 hexadecimal digits."""
         splits = self.train, self.test

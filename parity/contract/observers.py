@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from parity.contract.checkpoint import CHECKPOINT_FILE, Checkpoint, write_checkpoint
@@ -15,9 +14,6 @@ from parity.contract.parameters import State
 from parity.contract.progress import Progress
 from parity.contract.recipe import Recipe
 
-Export = Callable[[], State]
-"""Returns a copy of the present state, in canonical layout."""
-
 
 class Observer:
     """Told how a training goes; each method does nothing unless overridden."""
@@ -28,7 +24,7 @@ class Observer:
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
         """Data and device are ready; the first step comes next."""
 
-    def stand(self, progress: Progress, export: Export) -> None:
+    def stand(self, progress: Progress, state: State) -> None:
         """The training stands between two steps: before the first, after some, after an epoch."""
 
     def epoch(self, record: Epoch) -> None:
@@ -50,9 +46,9 @@ class Observers(Observer):
         for observer in self._observers:
             observer.start(backend, recipe, dataset)
 
-    def stand(self, progress: Progress, export: Export) -> None:
+    def stand(self, progress: Progress, state: State) -> None:
         for observer in self._observers:
-            observer.stand(progress, export)
+            observer.stand(progress, state)
 
     def epoch(self, record: Epoch) -> None:
         for observer in self._observers:
@@ -109,12 +105,12 @@ class RunFolder(Observer):
         # what a killed run has written after its last checkpoint will be written again
         self._write_history()
 
-    def stand(self, progress: Progress, export: Export) -> None:
+    def stand(self, progress: Progress, state: State) -> None:
         on_time = self.every is not None and progress.step % self.every == 0
         stopping = self._request.number is not None
         if not self._saved or on_time or stopping or progress.batch == 0:
             checkpoint = progress.checkpoint(
-                export(),
+                state,
                 dataset_sha256=self._sha256,
                 backend=self._backend,
                 versions=self._versions,

@@ -20,7 +20,8 @@ from parity.contract.backend import Backend
 from parity.contract.checkpoint import Checkpoint, read_checkpoint
 from parity.contract.datasets import digits
 from parity.contract.errors import CheckpointError
-from parity.contract.observers import Export, Observer
+from parity.contract.observers import Observer
+from parity.contract.parameters import State
 from parity.contract.progress import CHUNK, Progress, as_another_training
 from parity.contract.recipe import DType, Recipe
 from parity.judging import numbers
@@ -41,10 +42,10 @@ class Recorder(Observer):
         self.backend, self.every = backend, every
         self.kept: list[Checkpoint] = []
 
-    def stand(self, progress: Progress, export: Export) -> None:
+    def stand(self, progress: Progress, state: State) -> None:
         self.kept.append(
             progress.checkpoint(
-                export(),
+                state,
                 dataset_sha256=digits().first(RECIPE.limit).sha256,
                 backend=self.backend.__name__,
                 versions={},

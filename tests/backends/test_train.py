@@ -10,7 +10,8 @@ from parity.contract.backend import Backend
 from parity.contract.datasets import Dataset
 from parity.contract.errors import DataError, DivergenceError
 from parity.contract.history import Epoch
-from parity.contract.observers import Export, Observer
+from parity.contract.observers import Observer
+from parity.contract.parameters import State
 from parity.contract.progress import Progress
 from parity.contract.recipe import DType, Mode, Recipe
 
@@ -70,8 +71,8 @@ def test_observers_hear_start_where_it_stands_and_each_epoch(backend: Backend) -
 
         every = 3
 
-        def stand(self, progress: Progress, export: Export) -> None:
-            assert export().step == progress.step
+        def stand(self, progress: Progress, state: State) -> None:
+            assert state.step == progress.step
             heard.append((progress.epoch, progress.batch, progress.steps))
 
         def epoch(self, record: Epoch) -> None:

@@ -3,7 +3,6 @@
 import json
 import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from parity.contract.datasets import Dataset
 from parity.contract.errors import DivergenceError, OutputError, StoppedError
 from parity.contract.history import Epoch, Evaluation
 from parity.contract.interrupts import StopRequest
-from parity.contract.observers import Export, Observer, Observers, RunFolder
+from parity.contract.observers import Observer, Observers, RunFolder
 from parity.contract.parameters import State, initial_state
 from parity.contract.progress import Progress
 from parity.contract.recipe import Recipe
@@ -40,7 +39,7 @@ def train(
     def stand() -> None:
         nonlocal path
         before = path.read_bytes() if path.is_file() else b""
-        folder.stand(progress, partial(state, progress.step))
+        folder.stand(progress, state(progress.step))
         path = next(folder._folder.glob(CHECKPOINT_FILE))
         if path.read_bytes() != before:
             saved.append(progress.step)
@@ -110,7 +109,7 @@ def test_a_state_that_is_not_finite_does_not_replace_the_last_good_one(
 ) -> None:
     folder, progress = RunFolder(tmp_path, versions=VERSIONS), Progress(RECIPE, tiny, None)
     folder.start("torchcnn", RECIPE, tiny)
-    folder.stand(progress, partial(state, 0))
+    folder.stand(progress, state(0))
     before = (tmp_path / CHECKPOINT_FILE).read_bytes()
     bad = state(3)
     bad.params["fc1.bias"][3] = np.inf
@@ -128,7 +127,7 @@ def test_an_earlier_run_is_not_overwritten(tmp_path: Path, tiny: Dataset) -> Non
     run = RunFolder(tmp_path, versions=VERSIONS)
     run.start("torchcnn", RECIPE, tiny)
     RunFolder(tmp_path, versions=VERSIONS)  # nothing is lost yet
-    run.stand(Progress(RECIPE, tiny, None), partial(state, 0))
+    run.stand(Progress(RECIPE, tiny, None), state(0))
     with pytest.raises(OutputError, match="exists already"):
         RunFolder(tmp_path, versions=VERSIONS)
     start = read_checkpoint(tmp_path)
@@ -162,8 +161,8 @@ def test_several_observers_hear_the_same(tiny: Dataset) -> None:
         def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
             heard.append((self, backend, dataset.name))
 
-        def stand(self, progress: Progress, export: Export) -> None:
-            heard.append((self, progress.step, export().step))
+        def stand(self, progress: Progress, state: State) -> None:
+            heard.append((self, progress.step, state.step))
 
         def epoch(self, record: Epoch) -> None:
             heard.append((self, record))
@@ -172,7 +171,7 @@ def test_several_observers_hear_the_same(tiny: Dataset) -> None:
     b.every = 7
     both = Observers(a, b)
     both.start("jaxcnn", RECIPE, tiny)
-    both.stand(Progress(RECIPE, tiny, None), partial(state, 5))
+    both.stand(Progress(RECIPE, tiny, None), state(5))
     both.epoch(EPOCH)
     events = [("jaxcnn", "mnist"), (0, 5), (EPOCH,)]
     assert heard == [(observer, *event) for event in events for observer in (a, b)]
