@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,7 +11,8 @@ import tyro
 
 from parity.contract import command
 from parity.contract.errors import OutputError
-from parity.contract.interrupts import cleaning_up, exit_on_interrupt
+from parity.contract.files import write_whole
+from parity.contract.interrupts import exit_on_interrupt
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
 
 if TYPE_CHECKING:
@@ -309,33 +309,26 @@ def _show(result: "Verdict | Trajectory | Diagnosis | SelfTest", file: Path | No
     print(result)
     if file is not None:
         text = json.dumps(result.to_json(), indent=2, allow_nan=False)
-        _write(file, text + "\n", option="--json")
+        _write(file, text + "\n")
 
 
 def _report(result: "Verdict | Trajectory", file: Path | None) -> None:
     if file is not None:
         from parity.report import page
 
-        _write(file, page(result), option="--report")
+        _write(file, page(result))
 
 
-def _write(file: Path, text: str, *, option: str) -> None:
-    """Write a file whole or not at all.
+def _write(file: Path, text: str) -> None:
+    """Write a file whole or not at all; a pipe or a device, as it comes.
 
     Raises:
         OutputError: it cannot be written.
     """
-    try:
-        if _is_special(file):
-            file.write_text(text, encoding="utf-8")
-            return
-        target = file.resolve()  # where a link leads: the link stays
-        with cleaning_up(), tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
-            (Path(folder) / target.name).write_text(text, encoding="utf-8")
-            (Path(folder) / target.name).replace(target)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"cannot write {file}: {reason}; give {option} another file") from None
+    if _is_special(file):
+        file.write_text(text, encoding="utf-8")
+    else:
+        write_whole(file, text.encode())
 
 
 if __name__ == "__main__":

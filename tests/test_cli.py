@@ -325,12 +325,12 @@ def test_a_file_is_written_whole_or_not_at_all(
     file = tmp_path / "report"
     file.write_text("an earlier one")
 
-    def no_space(*args: object, **options: object) -> int:
+    def no_space(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", no_space)
+    monkeypatch.setattr(os, "fsync", no_space)
     assert run_parity(monkeypatch, *CHECK_NUMPY, option, str(file)) == 2
-    assert f"No space left on device; give {option} another file" in capsys.readouterr().err
+    assert f"cannot write {file}: No space left on device; make room" in capsys.readouterr().err
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an earlier one"]
 
 
