@@ -107,8 +107,8 @@ class RunFolder(Observer):
 
     def stand(self, progress: Progress, state: State) -> None:
         on_time = self.every is not None and progress.step % self.every == 0
-        stopping = self._request.number is not None
-        if not self._saved or on_time or stopping or progress.batch == 0:
+        number = self._request.number  # read once: a signal after this is for the next time
+        if not self._saved or on_time or number is not None or progress.batch == 0:
             checkpoint = progress.checkpoint(
                 state,
                 dataset_sha256=self._sha256,
@@ -118,10 +118,9 @@ class RunFolder(Observer):
             write_checkpoint(self._folder / CHECKPOINT_FILE, checkpoint)
         self._request.worth_waiting = self._saved
         self._saved = True
-        if self._request.number is not None:
+        if number is not None:
             raise StoppedError(
-                f"stopped after {progress}; go on with --resume {self._folder}",
-                self._request.number,
+                f"stopped after {progress}; go on with --resume {self._folder}", number
             )
 
     def epoch(self, record: Epoch) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity.contract.checkpoint import CHECKPOINT_FILE, read_checkpoint
+from parity.contract import observers
+from parity.contract.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 from parity.contract.datasets import Dataset
 from parity.contract.errors import DivergenceError, OutputError, StoppedError
 from parity.contract.history import Epoch, Evaluation
@@ -102,6 +103,30 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_where_it_stands(
     assert end.value.exit_code == 143
     saved = read_checkpoint(tmp_path)
     assert (saved.epoch, saved.batch, saved.loss_sum) == (2, 2, 2.0)
+
+
+def test_a_signal_in_the_middle_of_a_look_does_not_stop_before_the_state_is_saved(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, progress = StopRequest(), Progress(RECIPE, tiny, None)
+    folder = RunFolder(tmp_path, versions=VERSIONS, request=request, every=2)
+    folder.start("torchcnn", RECIPE, tiny)
+    folder.stand(progress, state(0))
+
+    def save(*args: object) -> None:
+        write_checkpoint(*args)  # pyright: ignore[reportArgumentType]
+        request.note(signal.SIGTERM, None)
+
+    progress.add(np.ones(1), state(1))
+    folder.stand(progress, state(1))
+    progress.add(np.ones(1), state(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(observers, "write_checkpoint", save)
+        folder.stand(progress, state(2))
+    progress.add(np.ones(1), state(3))
+    with pytest.raises(StoppedError, match="after step 3"):
+        folder.stand(progress, state(3))
+    assert read_checkpoint(tmp_path).state.step == 3
 
 
 def test_a_state_that_is_not_finite_does_not_replace_the_last_good_one(
