@@ -15,6 +15,7 @@ from .steps import train_step as train_step
 from .train import evaluate as evaluate
 from .train import fit as fit
 from .train import predict as predict
+from .workloads import workload as workload
 
 __all__ = [
     "CNN",
@@ -33,5 +34,6 @@ __all__ = [
     "summary",
     "train_step",
     "versions",
+    "workload",
     "write_native",
 ]

@@ -16,19 +16,21 @@ from parity.contract.recipe import Recipe
 
 
 def resolve(recipe: Recipe) -> Recipe:
-    """Return the recipe with `auto` replaced: JAX's default device, and jit mode.
+    """Return the recipe with `auto` replaced: JAX's default device, jit mode, its faster kernel.
 
     Raises:
         DeviceError: the device is not on this machine.
     """
-    device, mode = recipe.device, recipe.mode
+    device, mode, kernel = recipe.device, recipe.mode, recipe.kernel
     if device == "auto":
         platform = jax_device(None).platform
         device = "cuda" if platform == "gpu" else platform
     if mode == "auto":
         mode = "jit"
+    if kernel == "auto":
+        kernel = "fused" if device == "cpu" and mode == "jit" else "layers"
     jax_device(device)
-    return dataclasses.replace(recipe, device=device, mode=mode)
+    return dataclasses.replace(recipe, device=device, mode=mode, kernel=kernel)
 
 
 def jax_device(device: str | None) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm] - untyped
@@ -73,6 +75,7 @@ _VARIABLES = (
     "JAX_PLATFORMS",
     "XLA_FLAGS",
     "LIBTPU_INIT_ARGS",
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
     "CUDA_VISIBLE_DEVICES",
     "NVIDIA_TF32_OVERRIDE",
 )

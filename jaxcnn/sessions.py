@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from jaxcnn.device import computing, resolve, to_device
 from jaxcnn.model import Activations
 from jaxcnn.state import export_array, export_arrays, export_state, import_state
-from jaxcnn.steps import in_mode, trace_step, train_step
+from jaxcnn.steps import in_mode, in_sequence, trace_step, train_step
 from parity.contract.backend import STAGES, Trace
 from parity.contract.parameters import State
 from parity.contract.recipe import Recipe
@@ -20,15 +20,15 @@ class Session:
 
     def __init__(self, recipe: Recipe, state: State) -> None:
         self._recipe = recipe
-        self._train_step = in_mode(train_step, recipe.mode)
+        self._train_steps = in_sequence(train_step, recipe)
         self._trace_step = in_mode(trace_step, recipe.mode)
         self._state = import_state(state, recipe)
 
     def step(self, images: Float[np.ndarray, "B 1 28 28"], labels: Int64[np.ndarray, "B"]) -> float:
         """Make one update by the step that training uses; return the loss before it."""
-        batch = to_device(images, labels, self._recipe)
-        self._state, loss = self._train_step(self._state, *batch)
-        return float(loss)
+        batch, order = to_device(images, labels, self._recipe), np.arange(len(labels))[None]
+        self._state, losses = self._train_steps(self._state, *batch, order)
+        return float(losses[0])
 
     def trace(
         self, images: Float[np.ndarray, "B 1 28 28"], labels: Int64[np.ndarray, "B"]

@@ -12,7 +12,8 @@ import optax
 from flax import nnx
 from jax import Array
 
-from jaxcnn.device import jax_device
+from jaxcnn.device import jax_device, resolve
+from jaxcnn.fused import FusedCNN
 from jaxcnn.model import CNN
 from jaxcnn.optim import OptState, adam
 from parity.contract.errors import StateError
@@ -72,7 +73,9 @@ def import_state(state: State, recipe: Recipe) -> TrainState:
     """
     if state.dtype != recipe.dtype:
         raise StateError(f"the state is {state.dtype}, but the recipe asks for {recipe.dtype}")
-    model = nnx.eval_shape(lambda: CNN(dtype=jnp.dtype(recipe.dtype)))
+    recipe = resolve(recipe)
+    network = FusedCNN if recipe.kernel == "fused" else CNN
+    model = nnx.eval_shape(lambda: network(dtype=jnp.dtype(recipe.dtype)))
     graphdef, shapes = nnx.split(model, nnx.Param)
     params, mu, nu = (
         _to_native(arrays, shapes, recipe) for arrays in (state.params, state.adam_m, state.adam_v)

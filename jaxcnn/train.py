@@ -2,13 +2,15 @@
 
 import time
 
+import jax
 import numpy as np
+from jax import Array
 from jaxtyping import Float, UInt8
 
 from jaxcnn.data import load_dataset
 from jaxcnn.device import computing, resolve, to_device, to_host
 from jaxcnn.state import TrainState, export_state, import_state
-from jaxcnn.steps import eval_step, in_mode, predict_step, train_step
+from jaxcnn.steps import eval_step, in_mode, in_sequence, predict_step, train_step
 from parity.contract.checkpoint import Checkpoint
 from parity.contract.datasets import Dataset, Split, pixels
 from parity.contract.history import Evaluation, History
@@ -17,7 +19,7 @@ from parity.contract.parameters import State, initial_state
 from parity.contract.progress import Progress
 from parity.contract.recipe import Recipe
 
-EVAL_BATCH = 1000
+EVAL_BATCH = 250
 """Test images in an evaluation step."""
 
 
@@ -44,26 +46,23 @@ def fit(
     recipe = resolve(recipe)
     dataset = dataset or load_dataset(recipe.dataset, recipe.data_dir)
     dataset = dataset.first(recipe.limit)
-    images, labels = pixels(dataset.train.images, recipe.dtype), dataset.train.labels
     progress = Progress(recipe, dataset, start)
     with computing(recipe):
         state = import_state(progress.start, recipe)
-        step = in_mode(train_step, recipe.mode)
+        train, test = (_on_device(split, recipe) for split in (dataset.train, dataset.test))
+        steps = in_sequence(train_step, recipe)
         observer.start("jaxcnn", recipe, dataset)
         observer.stand(progress, progress.start)
         for _ in range(progress.epoch, recipe.epochs + 1):
             started = time.perf_counter()
             for chunk in progress.chunks(observer.every):
-                losses = []
-                for batch in chunk:
-                    state, loss = step(state, *to_device(images[batch], labels[batch], recipe))
-                    losses.append(loss)
+                state, losses = steps(state, *train, chunk)
                 stands = export_state(state)
-                progress.add(to_host(losses), stands)
+                progress.add(losses, stands)
                 observer.stand(progress, stands)
             seconds = time.perf_counter() - started
-            test = evaluate_split(state, dataset.test, recipe)
-            observer.epoch(progress.end_epoch(test, seconds=seconds))
+            result = evaluate_split(state, *test, recipe)
+            observer.epoch(progress.end_epoch(result, seconds=seconds))
             observer.stand(progress, export_state(state))
         return History(recipe=recipe, epochs=progress.records, state=export_state(state))
 
@@ -87,7 +86,7 @@ def evaluate(
         split = load_dataset(recipe.dataset, recipe.data_dir).test
     with computing(recipe):
         native = import_state(state or initial_state(recipe.seed, recipe.dtype), recipe)
-        return evaluate_split(native, split, recipe)
+        return evaluate_split(native, *_on_device(split, recipe), recipe)
 
 
 def predict(
@@ -115,17 +114,23 @@ def predict(
         return np.concatenate(parts)
 
 
-def evaluate_split(state: TrainState, split: Split, recipe: Recipe) -> Evaluation:
-    """Return mean loss and confusion matrix over a split; to be called within `computing`."""
+def evaluate_split(state: TrainState, images: Array, labels: Array, recipe: Recipe) -> Evaluation:
+    """Return mean loss and confusion matrix over a split on the device; within `computing`."""
     step = in_mode(eval_step, recipe.mode)
-    images = pixels(split.images, recipe.dtype)
     sums, confusions = [], []
-    for start in range(0, len(split), EVAL_BATCH):
-        batch = slice(start, start + EVAL_BATCH)
-        metrics = step(state, *to_device(images[batch], split.labels[batch], recipe))
+    for start in range(0, len(labels), EVAL_BATCH):
+        # by its start and size: `rows[start:end]` would be a program for each start
+        size = min(EVAL_BATCH, len(labels) - start)
+        batch = (jax.lax.dynamic_slice_in_dim(rows, start, size) for rows in (images, labels))
+        metrics = step(state, *batch)
         sums.append(metrics.loss_sum)
         confusions.append(metrics.confusion)
     return Evaluation(
-        loss=float(to_host(sums).sum()) / len(split),
+        loss=float(to_host(sums).sum()) / len(labels),
         confusion=to_host(confusions).sum(axis=0).astype(np.int64),
     )
+
+
+def _on_device(split: Split, recipe: Recipe) -> tuple[Array, Array]:
+    """Return a split's images, scaled, and its labels on the recipe's device."""
+    return to_device(pixels(split.images, recipe.dtype), split.labels, recipe)

@@ -2,18 +2,20 @@
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parity.contract import command
-from parity.contract.errors import OutputError
+from parity.contract.errors import OutputError, RecipeError
 from parity.contract.files import write_whole
 from parity.contract.interrupts import exit_on_interrupt
 from parity.contract.recipe import Recipe
-from parity.options import Check, Convert, Doctor, Selftest, Train
+from parity.options import Bench, Check, Convert, Doctor, Selftest, Train
 
 if TYPE_CHECKING:
+    from parity.benchmark import Benchmark
     from parity.checks import Verdict
     from parity.diagnosis import Diagnosis
     from parity.selftest import SelfTest
@@ -27,6 +29,7 @@ def main() -> int:
     commands = {
         "check": Check,
         "train": Train,
+        "bench": Bench,
         "doctor": Doctor,
         "selftest": Selftest,
         "convert": Convert,
@@ -34,6 +37,7 @@ def main() -> int:
     execute = {
         Check: _check,
         Train: _train,
+        Bench: _bench,
         Doctor: _doctor,
         Selftest: _selftest,
         Convert: _convert,
@@ -87,6 +91,36 @@ def _train(options: Train) -> int:
     _show(trajectory, options.json)
     _report(trajectory, options.report)
     return 0 if trajectory.agrees else 1
+
+
+def _bench(options: Bench) -> int:
+    from parity.contract.console import ProgressBar
+    from parity.timing import ARMS, bench
+
+    _require_writable(json=options.json, report=options.report)
+    pair = options.a, options.b
+    if pair != (None, None) and (options.arms or None in pair):
+        raise RecipeError("give --arms, or both --a and --b")
+    with ProgressBar() as bar:
+        benchmark = bench(
+            arms=options.arms or tuple(arm for arm in pair if arm is not None) or ARMS,
+            phases=options.phases,
+            batch_sizes=options.batch_sizes,
+            rounds=options.rounds,
+            threads=options.threads,
+            slowdown=options.slowdown,
+            dataset=options.dataset,
+            data_dir=options.data_dir,
+            limit=options.limit,
+            seed=options.seed,
+            device=options.device,
+            dtype=options.dtype,
+            command=shlex.join(["parity", *sys.argv[1:]]),
+            progress=bar.update,
+        )
+    _show(benchmark, options.json)
+    _report(benchmark, options.report)
+    return 0 if benchmark.passed else 1
 
 
 def _doctor(options: Doctor) -> int:
@@ -161,7 +195,9 @@ def _is_special(file: Path) -> bool:
     return file.exists() and not file.is_file()
 
 
-def _show(result: "Verdict | Trajectory | Diagnosis | SelfTest", file: Path | None) -> None:
+def _show(
+    result: "Verdict | Trajectory | Benchmark | Diagnosis | SelfTest", file: Path | None
+) -> None:
     """Print a result, and write it to `file` as JSON."""
     print(result.table())
     print(result)
@@ -170,7 +206,7 @@ def _show(result: "Verdict | Trajectory | Diagnosis | SelfTest", file: Path | No
         _write(file, text + "\n")
 
 
-def _report(result: "Verdict | Trajectory", file: Path | None) -> None:
+def _report(result: "Verdict | Trajectory | Benchmark", file: Path | None) -> None:
     if file is not None:
         from parity.report import page
 

@@ -35,7 +35,7 @@ class Verdict:
     oracle's own loop.
     """
     ran: tuple[Recipe, Recipe]
-    """The recipe of each with device and mode as they were used."""
+    """The recipe of each with device, mode and kernel as they were used."""
     environment: dict[str, Any]
     """What they were computed with."""
     inputs: dict[str, str]
@@ -67,9 +67,9 @@ class Verdict:
 
     def table(self) -> str:
         """Return a line a stage: each subject's worst error, as a fraction of its bound."""
-        lines = [f"{'stage':<26}{self.a:>16}{self.b:>16}   worst error / its bound"]
+        lines = [f"{'stage':<26}{self.a:>18}{self.b:>18}   worst error / its bound"]
         for stage, pair in self.stages.items():
-            cells = "".join(f"{_cell(comparison):>16}" for comparison in pair)
+            cells = "".join(f"{_cell(comparison):>18}" for comparison in pair)
             lines.append(f"{stage:<26}{cells}")
         return "\n".join(lines)
 
@@ -85,7 +85,7 @@ class Verdict:
             "b": self.b,
             "recipe": self.recipe.to_json(),
             "ran": {
-                key: {"device": recipe.device, "mode": recipe.mode}
+                key: {"device": recipe.device, "mode": recipe.mode, "kernel": recipe.kernel}
                 for key, recipe in zip("ab", self.ran, strict=True)
             },
             "environment": self.environment,

@@ -15,7 +15,7 @@ from parity.contract.recipe import Device, DType, Recipe
 from parity.environment import environment, environment_lines, remarks
 from parity.judging import judge_plain_step, judge_step
 from parity.repetition import Difference, Outcome, Repetition, difference, repeat
-from parity.subjects import BACKENDS, MODES, Subject
+from parity.subjects import BACKENDS, KERNELS, MODES, Subject
 
 Progress = Callable[[str, int, int], None]
 """Called with the subject, the run and the number of runs."""
@@ -102,9 +102,9 @@ class Diagnosis:
         title = (
             f"{recipe.dataset}, {recipe.dtype}, seed {recipe.seed}, batch of {recipe.batch_size}"
         )
-        head = f"{'subject':<14}{'worst error / its bound':<36}the same step {self.runs} times"
+        head = f"{'subject':<18}{'worst error / its bound':<36}the same step {self.runs} times"
         lines = [*environment_lines(self.environment), "", title, head]
-        lines += [f"{name:<14}{_cells(found)}" for name, found in self.subjects.items()]
+        lines += [f"{name:<18}{_cells(found)}" for name, found in self.subjects.items()]
         for backend, parted in self.modes.items():
             said = f"differ in bits: {parted}" if parted else "give the same bits"
             lines.append(f"{backend}: jit and eager {said}")
@@ -150,11 +150,19 @@ class Diagnosis:
         return f"try --device cpu or, for JAX on a GPU, {flag}"
 
     def _meaning(self, name: str) -> str:
-        """Say what it means that a subject is wrong, given the backend's other mode."""
-        backend, _, mode = name.partition(":")
-        other = f"{backend}:{next(m for m in MODES if m != mode)}"
-        if self.subjects[other].right:
-            return f"{other} is right, so this build's {mode} mode computes something else"
+        """Say what it means that a subject is wrong, given the backend's other mode and kernel."""
+        subject = Subject.parse(name)
+        mode, kernel = (
+            next(other for other in choices if other != own)
+            for choices, own in ((MODES, subject.mode), (KERNELS, subject.kernel))
+        )
+        for other, own in (
+            (dataclasses.replace(subject, mode=mode), f"{subject.mode} mode"),
+            (dataclasses.replace(subject, kernel=kernel), f"{subject.kernel} kernel"),
+        ):
+            found = self.subjects.get(str(other))
+            if found is not None and found.right:
+                return f"{other} is right, so this build's {own} computes something else"
         return "this build computes something else, or in a lower precision than its flags say"
 
 
@@ -185,7 +193,7 @@ def diagnose(
     if not isinstance(runs, int) or isinstance(runs, bool) or runs < 2:
         raise RecipeError(f"runs must be an integer of at least 2, got {runs!r}")
     recipe = Recipe(dataset="digits", device=device, dtype=dtype, seed=seed)
-    subjects = [Subject(backend, mode) for backend in BACKENDS for mode in MODES]
+    subjects = Subject.all()
     missing = {subject: _missing(subject, recipe) for subject in subjects}
     available = [subject for subject in subjects if missing[subject] is None]
     if not available:

@@ -18,7 +18,7 @@ class Check:
     """
 
     a: str = "torch:eager"
-    """A subject: numpy, torch:eager, torch:jit, jax:eager or jax:jit."""
+    """A subject: numpy, or torch:eager, torch:jit, jax:eager or jax:jit, with :fused or without."""
     b: str = "jax:jit"
     """Another."""
     dataset: DatasetName = "mnist"
@@ -49,7 +49,7 @@ class Train:
     """
 
     a: str = "torch:eager"
-    """A subject: numpy, torch:eager, torch:jit, jax:eager or jax:jit."""
+    """A subject: numpy, or torch:eager, torch:jit, jax:eager or jax:jit, with :fused or without."""
     b: str = "jax:jit"
     """Another."""
     dataset: DatasetName = "mnist"
@@ -70,6 +70,54 @@ class Train:
     """Where to compute. auto: the GPU (JAX: or TPU) that a framework finds, else the CPU."""
     dtype: DType = "float32"
     """float32 looks at the float64 training first; float64 looks at nothing else."""
+    json: Path | None = None
+    """File to write everything that the screen shows to."""
+    report: Path | None = None
+    """File to write an HTML page with tables and plots to."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Time subjects, and the tutorial's own loop, in turns; jit against eager.
+
+    Each arm is a process of its own, with equal threads. The last one runs twice, to show the
+    noise; an arm is void if its losses are not those of float64 by hand, or its process ends.
+
+    Exit status: 0 done, 1 an arm is void or the planted slowdown is not detected, 2 usage, data or
+    environment error.
+    """
+
+    arms: tuple[str, ...] = ()
+    """What to time: seed, the tutorial's loop, and subjects. Default: everything. The first is what
+    the others are compared with."""
+    a: str | None = None
+    """With --b, instead of --arms: an arm."""
+    b: str | None = None
+    """Another."""
+    phases: tuple[Literal["forward", "step", "epoch"], ...] = ("forward", "step", "epoch")
+    """What of them to time."""
+    batch_sizes: tuple[int, ...] = (64,)
+    """Images in a step."""
+    rounds: int = 9
+    """Turns of each arm; a round of warm-up comes before."""
+    threads: int | None = None
+    """Threads of each arm. Default: the cores there are."""
+    slowdown: float = 0.0
+    """Run the last arm a third time, idling this fraction of its time: it has to be detected."""
+    dataset: DatasetName = "mnist"
+    """Data set. digits ships with scikit-learn and needs no network."""
+    data_dir: Path | None = None
+    """Folder of the data set's IDX files. Default: $CNN_DATA_DIR, else ./data."""
+    limit: int | None = None
+    """Train on the first LIMIT training images only."""
+    seed: int = 0
+    """Seed of the initial weights and of the batch order."""
+    device: Device = "auto"
+    """Where to compute. auto: the GPU (JAX: or TPU) that a framework finds, else the CPU."""
+    dtype: DType = "float32"
+    """Precision of weights and activations."""
     json: Path | None = None
     """File to write everything that the screen shows to."""
     report: Path | None = None
@@ -112,7 +160,7 @@ class Selftest:
     """
 
     a: str = "torch:eager"
-    """A subject: torch:eager, torch:jit, jax:eager or jax:jit."""
+    """A subject: torch:eager, torch:jit, jax:eager or jax:jit, with :fused or without."""
     b: str = "jax:jit"
     """Another."""
     dataset: DatasetName = "digits"

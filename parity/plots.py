@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from parity.compare import Comparison
+from parity.spread import Spread
 from parity.trajectory import FREE_RUN_LIMIT, Drift
 
 COLOURS = ("#0072b2", "#d55e00")
@@ -106,6 +107,23 @@ def stage_bars(
             f" the largest is {max(ratios, default=math.nan):.3g}"
         )
         return _picture(figure, alt)
+
+
+def phase_bars(phase: str, timings: Mapping[str, tuple[Spread, bool]]) -> Picture:
+    """Draw each arm's median seconds and its quartiles; pale where they are unstable."""
+    with matplotlib.style.context(["default", _STYLE]):
+        figure = Figure(figsize=(6.4, 0.9 + 0.36 * len(timings)), layout="constrained")
+        axes = figure.add_subplot(xlabel=f"seconds of one {phase}: median and quartiles")
+        for line, (found, unstable) in enumerate(timings.values()):
+            axes.barh(line, found.median, 0.6, color=COLOURS[0], alpha=0.4 if unstable else 1)
+            axes.plot([found.lower, found.upper], [line, line], color=_INK)
+        axes.set_yticks(range(len(timings)), list(timings))
+        axes.set_ylim(len(timings) - 0.4, -0.6)
+        axes.set_xlim(left=0)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        said = ", ".join(f"{arm} {found.median:.3g} s" for arm, (found, _) in timings.items())
+        return _picture(figure, f"Bars of one {phase}'s median time: {said}")
 
 
 def _bar_text(comparison: Comparison | None) -> tuple[str, str]:

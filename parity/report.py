@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity import plots
+from parity import plots, speed
+from parity.benchmark import Benchmark
 from parity.checks import Verdict
 from parity.compare import Comparison
 from parity.contract.recipe import Recipe
@@ -19,26 +20,34 @@ TUTORIAL = (278.862, 108.298, 78.554, 64.227, 55.757, 49.155, 44.339, 39.983, 36
 """The losses that the tutorial prints, each the sum of an epoch's 938 batches of 64."""
 
 
-def page(result: Verdict | Trajectory) -> str:
-    """Return a page for a verdict; the same verdict gives the same bytes."""
-    if isinstance(result, Verdict):
-        command, heading = "check", "They agree" if result.agrees else "They disagree"
-        sections = _check(result)
-    else:
-        command, heading = "train", "Same algorithm" if result.agrees else "Different"
-        sections = _train(result)
-    title = f"parity {command}: {result.a} and {result.b}"
+def page(result: Verdict | Trajectory | Benchmark) -> str:
+    """Return a page for a result; the same result gives the same bytes."""
+    match result:
+        case Verdict():
+            title, passed = f"parity check: {result.a} and {result.b}", result.agrees
+            heading = "They agree" if passed else "They disagree"
+            sections = _check(result)
+        case Trajectory():
+            title, passed = f"parity train: {result.a} and {result.b}", result.agrees
+            heading = "Same algorithm" if passed else "Different"
+            sections = _train(result)
+        case Benchmark():
+            title, passed = f"parity bench: {len(result.arms)} arms", result.passed
+            heading = "Every arm counts" if passed else "Not all of it counts"
+            sections = speed.sections(result)
     verdict = tag(
         "header",
         tag("p", title, class_="what"),
         tag("h1", heading),
-        tag("p", result),
-        class_="agree" if result.agrees else "disagree",
+        *(tag("p", line) for line in str(result).splitlines()),
+        class_="agree" if passed else "disagree",
     )
-    origin = (
-        section("Environment", "", tag("pre", "\n".join(environment_lines(result.environment)))),
-        section("Inputs", "The SHA-256 of what was computed from.", pairs(result.inputs.items())),
-    )
+    origin = [
+        section("Environment", "", tag("pre", "\n".join(environment_lines(result.environment))))
+    ]
+    if not isinstance(result, Benchmark):
+        hashes = pairs(result.inputs.items())
+        origin.append(section("Inputs", "The SHA-256 of what was computed from.", hashes))
     details = tag(
         "details",
         tag("summary", "Everything, as --json writes it"),

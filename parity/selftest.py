@@ -189,7 +189,8 @@ def selftest(
         progress: told of every mistake and of every case.
 
     Raises:
-        RecipeError: a subject is not a backend's, or `cases` is not a positive integer.
+        RecipeError: a subject is not a backend's, or has no layers to plant mistakes into; or
+            `cases` is not a positive integer.
         CnnParityError: the data or the device is not there.
     """
     if not isinstance(cases, int) or isinstance(cases, bool) or cases < 1:
@@ -198,6 +199,8 @@ def selftest(
     for subject in subjects:
         if subject.backend is None:
             raise RecipeError(f"mistakes are planted into a backend, not into {subject}")
+        if subject.kernel != "layers" and only != "correct":
+            raise RecipeError(f"mistakes are planted into layers; {subject} needs --only correct")
     recipe = Recipe(dataset=dataset, data_dir=data_dir, device=device)
     for subject in subjects:
         subject.resolve(recipe)

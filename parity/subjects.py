@@ -10,39 +10,54 @@ from typing import cast
 import numpy as np
 
 from parity import reference
-from parity.contract.backend import Backend, Session, Trace
+from parity.contract.backend import Backend, Session, Trace, Workload
 from parity.contract.datasets import Dataset, Split, pixels, read_dataset
 from parity.contract.errors import RecipeError
 from parity.contract.history import Evaluation, History
+from parity.contract.observers import SILENT, Observer
 from parity.contract.parameters import State
-from parity.contract.recipe import DType, Mode, Recipe
+from parity.contract.recipe import DType, Kernel, Mode, Recipe
 
 BACKENDS = {"torch": "torchcnn", "jax": "jaxcnn"}
 """Module of each backend; a further one is one more row."""
 
 MODES: tuple[Mode, ...] = ("eager", "jit")
+KERNELS: tuple[Kernel, ...] = ("layers", "fused")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A backend in one of its modes, written BACKEND:MODE; or the oracle, written numpy."""
+    """A backend in a mode, with a kernel, written BACKEND:MODE or BACKEND:MODE:KERNEL; or numpy.
+
+    BACKEND:MODE has the kernel that goes layer by layer; numpy is the oracle.
+    """
 
     backend_name: str
     mode: Mode = "eager"
+    kernel: Kernel = "layers"
 
     @classmethod
     def parse(cls, text: str) -> "Subject":
-        """Read a subject such as `torch:eager`, `jax:jit` or `numpy`.
+        """Read a subject such as `torch:eager`, `jax:jit:fused` or `numpy`.
 
         Raises:
-            RecipeError: there is no such backend or mode; says which there are.
+            RecipeError: there is no such backend, mode or kernel; says which there are.
         """
-        known = {"numpy": cls("numpy")} | {
-            f"{backend}:{mode}": cls(backend, mode) for backend in BACKENDS for mode in MODES
-        }
-        if text not in known:
+        known = {str(subject): subject for subject in (cls("numpy"), *cls.all())}
+        subject = known.get(text.removesuffix(":layers") if text.count(":") == 2 else text)
+        if subject is None:
             raise RecipeError(f"subject must be one of {', '.join(known)}, got {text!r}")
-        return known[text]
+        return subject
+
+    @classmethod
+    def all(cls) -> "list[Subject]":
+        """Return each backend in each mode with each kernel."""
+        return [
+            cls(backend, mode, kernel)
+            for backend in BACKENDS
+            for mode in MODES
+            for kernel in KERNELS
+        ]
 
     @property
     def backend(self) -> Backend | None:
@@ -51,14 +66,14 @@ class Subject:
         return cast(Backend, importlib.import_module(module)) if module else None
 
     def resolve(self, recipe: Recipe) -> Recipe:
-        """Return the recipe with device and mode as this subject uses them.
+        """Return the recipe with device, mode and kernel as this subject uses them.
 
         Raises:
             DeviceError: the device, or the compiler that the mode needs, is not on this machine.
         """
         if self.backend is None:
-            return dataclasses.replace(recipe, device="cpu", mode="eager")
-        return self.backend.resolve(dataclasses.replace(recipe, mode=self.mode))
+            return dataclasses.replace(recipe, device="cpu", mode="eager", kernel="layers")
+        return self.backend.resolve(self._own(recipe))
 
     def dtype(self, recipe: Recipe) -> DType:
         """The precision that it promises to compute in: the recipe's, the oracle's is float64."""
@@ -79,12 +94,10 @@ class Subject:
         if self.backend is None:
             yield OracleSession(recipe, state)
         else:
-            with self.backend.session(
-                dataclasses.replace(recipe, mode=self.mode), state
-            ) as session:
+            with self.backend.session(self._own(recipe), state) as session:
                 yield session
 
-    def fit(self, recipe: Recipe, dataset: Dataset) -> History:
+    def fit(self, recipe: Recipe, dataset: Dataset, *, observer: Observer = SILENT) -> History:
         """Train by the backend's own loop.
 
         Raises:
@@ -92,17 +105,34 @@ class Subject:
         """
         if self.backend is None:
             raise RecipeError(f"{self} has no training loop")
-        return self.backend.fit(dataclasses.replace(recipe, mode=self.mode), dataset=dataset)
+        return self.backend.fit(self._own(recipe), dataset=dataset, observer=observer)
+
+    def workload(
+        self, recipe: Recipe, state: State, images: np.ndarray, labels: np.ndarray
+    ) -> contextlib.AbstractContextManager[Workload]:
+        """Open a workload on one batch.
+
+        Raises:
+            RecipeError: the oracle is not made to be timed.
+        """
+        if self.backend is None:
+            raise RecipeError(f"{self} is not made to be timed; name another subject")
+        return self.backend.workload(self._own(recipe), state, images, labels)
 
     def evaluate(self, recipe: Recipe, state: State, split: Split) -> Evaluation:
         """Evaluate a state on the images of a split."""
         if self.backend is None:
             return _oracle_evaluation(state, split)
-        recipe = dataclasses.replace(recipe, mode=self.mode)
-        return self.backend.evaluate(recipe, state=state, split=split)
+        return self.backend.evaluate(self._own(recipe), state=state, split=split)
+
+    def _own(self, recipe: Recipe) -> Recipe:
+        return dataclasses.replace(recipe, mode=self.mode, kernel=self.kernel)
 
     def __str__(self) -> str:
-        return self.backend_name if self.backend is None else f"{self.backend_name}:{self.mode}"
+        if self.backend_name not in BACKENDS:
+            return self.backend_name
+        kernel = f":{self.kernel}" * (self.kernel != "layers")
+        return f"{self.backend_name}:{self.mode}{kernel}"
 
 
 class OracleSession:

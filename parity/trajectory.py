@@ -88,7 +88,7 @@ class Trajectory:
     """Steps judged by the local check, of each subject."""
     failure: Failure | None
     ran: tuple[Recipe, Recipe]
-    """The recipe of each with device and mode as they were used."""
+    """The recipe of each with device, mode and kernel as they were used."""
     environment: dict[str, Any]
     """What they were computed with."""
     inputs: dict[str, str]
@@ -119,7 +119,7 @@ class Trajectory:
 
     def table(self) -> str:
         """Return each epoch's losses, how far apart the trainings are, and what was judged."""
-        lines = [f"{'':<24}{self.a:>16}{self.b:>16}"]
+        lines = [f"{'':<24}{self.a:>18}{self.b:>18}"]
         for dtype, drift in (("float64", self.double), ("float32", self.single)):
             if drift is None:
                 continue
@@ -137,7 +137,7 @@ class Trajectory:
             ("loss", [f"{test.loss:.4f}" for test in self.tests]),
             ("accuracy", [f"{test.accuracy:.2%}" for test in self.tests]),
         ):
-            lines.append(f"{f'{self.recipe.dtype}, test {what}':<24}{values[0]:>16}{values[1]:>16}")
+            lines.append(f"{f'{self.recipe.dtype}, test {what}':<24}{values[0]:>18}{values[1]:>18}")
         if self.judged:
             lines.append(f"every stage judged in {self.judged:,} steps of each")
         return "\n".join(lines)
@@ -160,7 +160,7 @@ class Trajectory:
             "b": self.b,
             "recipe": self.recipe.to_json(),
             "ran": {
-                key: {"device": recipe.device, "mode": recipe.mode}
+                key: {"device": recipe.device, "mode": recipe.mode, "kernel": recipe.kernel}
                 for key, recipe in zip("ab", self.ran, strict=True)
             },
             "environment": self.environment,

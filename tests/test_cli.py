@@ -253,7 +253,7 @@ def test_parity_selftest_exits_2_on_bad_input(
 @pytest.mark.parametrize(
     ("options", "mend"),
     [
-        (["--a", "tensorflow:jit"], "torch:eager, torch:jit, jax:eager, jax:jit"),
+        (["--a", "tensorflow:jit"], "torch:eager, torch:eager:fused, torch:jit, torch:jit:fused"),
         (["--json", "pyproject.toml/report.json"], "give --json another file"),
         (["--json", "tests"], "give --json another file"),
         (["--report", "pyproject.toml/report.html"], "give --report another file"),

@@ -19,23 +19,25 @@ from parity.contract.recipe import Recipe
 
 
 def resolve(recipe: Recipe) -> Recipe:
-    """Return the recipe with `auto` replaced: CUDA if there is one, and eager mode.
+    """Return the recipe with `auto` replaced: CUDA if there is one, eager mode, its faster kernel.
 
     Raises:
         DeviceError: the device, or the compiler that jit needs, is not on this machine.
     """
-    device, mode = recipe.device, recipe.mode
+    device, mode, kernel = recipe.device, recipe.mode, recipe.kernel
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if mode == "auto":
         mode = "eager"
+    if kernel == "auto":
+        kernel = "fused" if device == "cpu" else "layers"
     torch_device(device)
     if mode == "jit" and device == "cpu" and _compiler() is None:
         raise DeviceError(
             f"mode jit: torch.compile needs a C++ compiler ({', '.join(_compilers())} not found);"
             " install one, or use --mode eager"
         )
-    return dataclasses.replace(recipe, device=device, mode=mode)
+    return dataclasses.replace(recipe, device=device, mode=mode, kernel=kernel)
 
 
 def _compilers() -> list[str]:
@@ -96,13 +98,14 @@ def computing(recipe: Recipe) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _compiling() -> Iterator[None]:
-    import torch._dynamo.config
+    import torch._dynamo.config as dynamo
 
     logger = logging.getLogger("torch._dynamo")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns that the optimiser's profiler mark is not compiled
     try:
-        with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        # loss and gradients in one graph
+        with dynamo.patch(fail_on_recompile_limit_hit=True, trace_autograd_ops=True):
             yield
     finally:
         torch.compiler.reset()

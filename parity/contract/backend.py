@@ -73,6 +73,30 @@ class Session(Protocol):
         ...
 
 
+class Workload(Protocol):
+    """A batch that stays on the device, to be timed."""
+
+    def forward(self, repeats: int) -> None:
+        """Compute the batch's probabilities so often, one call each, and wait for them."""
+        ...
+
+    def steps(self, repeats: int) -> Float[np.ndarray, "repeats"]:
+        """Make so many of the steps that `fit` makes, on this batch; return their losses."""
+        ...
+
+    def product(self, size: int, repeats: int) -> None:
+        """Multiply two square matrices of that size so often, and wait for it."""
+        ...
+
+    def programs(self) -> int:
+        """Return how many programs have been compiled since this workload was opened."""
+        ...
+
+    def device_memory(self) -> int | None:
+        """Return the most bytes that were in use on the device; None where it does not count."""
+        ...
+
+
 class Backend(Protocol):
     """One framework's implementation of the network and its training."""
 
@@ -83,7 +107,7 @@ class Backend(Protocol):
         ...
 
     def resolve(self, recipe: Recipe) -> Recipe:
-        """Replace device and mode `auto`; raise DeviceError for what is not on this machine."""
+        """Replace device, mode and kernel `auto`; raise DeviceError for what is not there."""
         ...
 
     def versions(self) -> dict[str, str]:
@@ -102,6 +126,16 @@ class Backend(Protocol):
 
         Sessions of one dtype may be open at once, closed in the reverse order.
         """
+        ...
+
+    def workload(
+        self,
+        recipe: Recipe,
+        state: State,
+        images: Float[np.ndarray, "batch 1 28 28"],
+        labels: Int64[np.ndarray, "batch"],
+    ) -> AbstractContextManager["Workload"]:
+        """Open a workload on one batch."""
         ...
 
     def fit(

@@ -13,7 +13,7 @@ import tyro
 
 from parity.contract import command
 from parity.contract.errors import DataError, DivergenceError, RecipeError
-from parity.contract.recipe import DatasetName, Device, DType, Mode, Recipe, require_integer
+from parity.contract.recipe import DatasetName, Device, DType, Kernel, Mode, Recipe, require_integer
 
 if TYPE_CHECKING:
     from parity.contract.backend import Backend
@@ -59,6 +59,8 @@ class Evaluate:
     """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
     mode: Mode = "auto"
     """Compiled or op by op. auto: what is usual, jit for JAX and eager for PyTorch."""
+    kernel: Kernel = "auto"
+    """Layer by layer or as one matrix product. auto: what is faster on a CPU, layers elsewhere."""
     dtype: DType | None = None
     """Precision of weights and activations. Default: the checkpoint's, else float32."""
     debug: bool = False
@@ -77,6 +79,8 @@ class Predict:
     """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
     mode: Mode = "auto"
     """Compiled or op by op. auto: what is usual, jit for JAX and eager for PyTorch."""
+    kernel: Kernel = "auto"
+    """Layer by layer or as one matrix product. auto: what is faster on a CPU, layers elsewhere."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -154,9 +158,10 @@ def _train(backend: "Backend", options: Train, given: set[str]) -> None:
 def _going_on(start: "Checkpoint", recipe: Recipe, given: set[str], backend: "Backend") -> Recipe:
     """Return the checkpoint's recipe, but for what the command line gives and where things lie.
 
-    Device and mode are another backend's own choice again.
+    Device, mode and kernel are another backend's own choice again.
     """
-    left = {"data_dir"} if start.backend == backend.__name__ else {"data_dir", "device", "mode"}
+    own_choice = set() if start.backend == backend.__name__ else {"device", "mode", "kernel"}
+    left = {"data_dir"} | own_choice
     kept = {field.name for field in dataclasses.fields(Recipe)} - left - given
     return dataclasses.replace(recipe, **{name: getattr(start.recipe, name) for name in kept})
 
@@ -191,6 +196,7 @@ def _evaluate(backend: "Backend", options: Evaluate) -> None:
             data_dir=options.data_dir,
             device=options.device,
             mode=options.mode,
+            kernel=options.kernel,
             dtype=options.dtype or recipe.dtype,
         )
     )
@@ -214,7 +220,9 @@ def _predict(backend: "Backend", options: Predict) -> None:
     if not options.files:
         raise DataError("there is nothing to classify; name PNG or IDX files")
     checkpoint = read_checkpoint(options.checkpoint)
-    recipe = dataclasses.replace(checkpoint.recipe, device=options.device, mode=options.mode)
+    recipe = dataclasses.replace(
+        checkpoint.recipe, device=options.device, mode=options.mode, kernel=options.kernel
+    )
     for file in options.files:
         images = read_images(file)
         probabilities = backend.predict(recipe, state=checkpoint.state, images=images)

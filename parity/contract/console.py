@@ -18,8 +18,8 @@ from parity.contract.recipe import Recipe
 def describe(backend: str, recipe: Recipe) -> str:
     """Return a line that says what is computed, on which data, where and how."""
     return (
-        f"{backend}: {recipe.dataset}, {recipe.device}, {recipe.mode}, {recipe.dtype},"
-        f" seed {recipe.seed}"
+        f"{backend}: {recipe.dataset}, {recipe.device}, {recipe.mode}, {recipe.kernel},"
+        f" {recipe.dtype}, seed {recipe.seed}"
     )
 
 

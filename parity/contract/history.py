@@ -53,7 +53,7 @@ class History:
     """A finished training."""
 
     recipe: Recipe
-    """With device and mode resolved to what was used."""
+    """With device, mode and kernel resolved to what was used."""
     epochs: list[Epoch]
     state: State
     """Final weights and optimiser state."""

@@ -1,7 +1,6 @@
 """Where a training stands, in batches, losses and records; and how it goes on from a checkpoint."""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -15,9 +14,6 @@ from parity.contract.history import Epoch, Evaluation
 from parity.contract.parameters import State, initial_state
 from parity.contract.randomness import batch_count, batches
 from parity.contract.recipe import Recipe
-
-CHUNK = 32
-"""Steps after which a training looks up: at the losses, and at whoever wants to stop it."""
 
 ORDER = ("dataset", "limit", "batch_size", "seed")
 """Fields of a recipe that make the batches of an epoch."""
@@ -65,27 +61,28 @@ class Progress:
             self.epoch, self.batch, self.loss_sum = start.epoch, start.batch, start.loss_sum
             self.records = list(start.epochs)
 
-    def chunks(self, every: int | None) -> Iterator[list[Int64[np.ndarray, "batch"]]]:
-        """Yield what is left of the present epoch's batches, some at a time.
+    def chunks(self, every: int | None) -> Iterator[Int64[np.ndarray, "steps batch"]]:
+        """Yield what is left of the present epoch's batches, some of one size at a time.
 
-        A chunk ends at each multiple of CHUNK batches, and where the number of all steps is a
-        multiple of `every`. `add` has to be told of each before the next.
+        A chunk ends at each multiple of `chunk_size` batches, where the number of all steps is a
+        multiple of `every`, and before a smaller last batch. `add` has to be told of each before
+        the next.
         """
+        longest = chunk_size(self._recipe)
         order = batches(
             seed=self._recipe.seed,
             epoch=self.epoch,
             examples=self._examples,
             batch_size=self._recipe.batch_size,
         )
-        rest = itertools.islice(order, self.batch, None)
-        while True:
-            size = CHUNK - self.batch % CHUNK
+        rest = list(order)[self.batch :]
+        while rest:
+            size = longest - self.batch % longest
             if every is not None:
                 size = min(size, every - self.step % every)
-            chunk = list(itertools.islice(rest, size))
-            if not chunk:
-                return
-            yield chunk
+            chunk = [batch for batch in rest[:size] if len(batch) == len(rest[0])]
+            rest = rest[len(chunk) :]
+            yield np.stack(chunk)
 
     def add(self, losses: Float[np.ndarray, "steps"], state: State) -> None:
         """Count steps that were made, by the losses of their batches in order, and look at `state`.
@@ -147,6 +144,18 @@ class Progress:
     def __str__(self) -> str:
         epoch, batch = (self.epoch, self.batch) if self.batch else (self.epoch - 1, self.steps)
         return f"step {self.step} (epoch {epoch}, batch {batch} of {self.steps})"
+
+
+def chunk_size(recipe: Recipe) -> int:
+    """Return the steps after which a training looks up, at the losses and at who wants to stop it.
+
+    So few that they take a fraction of a second, so many that looking up costs little.
+    """
+    if recipe.mode == "eager":
+        images, steps = 2048, 32
+    else:
+        images, steps = (8192 if recipe.kernel == "fused" else 4096), 256
+    return max(1, min(steps, images // recipe.batch_size))
 
 
 def require_same_training(start: Checkpoint, recipe: Recipe) -> None:

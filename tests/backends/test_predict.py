@@ -93,7 +93,10 @@ def test_predict_prints_a_line_an_image(
 def test_both_backends_print_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = []
     backends: tuple[Backend, ...] = (torchcnn, jaxcnn)
-    for command in (["predict", "digits.idx"], ["evaluate", "--mode", "eager"]):
+    for command in (
+        ["predict", "digits.idx"],
+        ["evaluate", "--mode", "eager", "--kernel", "layers"],
+    ):
         for backend in backends:
             assert run(backend, *command, "--checkpoint", "run", "--device", "cpu") == 0
             printed.append(capsys.readouterr().out.replace(backend.__name__, "PROGRAM"))

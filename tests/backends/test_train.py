@@ -82,7 +82,7 @@ def test_observers_hear_start_where_it_stands_and_each_epoch(backend: Backend) -
     mode = {"torchcnn": "eager", "jaxcnn": "jit"}[backend.__name__]
     steps = [
         [(epoch, batch, 4) for batch in batches]
-        for epoch, batches in ((1, (0, 3, 4)), (2, (0, 2, 4)))
+        for epoch, batches in ((1, (0, 3, 4)), (2, (0, 2, 3, 4)))
     ]
     assert heard == [(backend.__name__, "cpu", mode, 200), *steps[0], 1, *steps[1], 2, (3, 0, 4)]
 

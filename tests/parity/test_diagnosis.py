@@ -15,6 +15,7 @@ import torchcnn.device
 import torchcnn.sessions
 import torchcnn.steps
 from parity.contract.errors import DeviceError, RecipeError
+from parity.subjects import Subject
 
 pytestmark = pytest.mark.usefixtures("planting")
 
@@ -26,6 +27,13 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     $CXX would be read once for the whole process, and kept.
     """
     monkeypatch.setattr(torchcnn.device, "_compiler", lambda: None)
+
+
+@pytest.fixture
+def layers_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the folded kernels where the layers show it all."""
+    layers = [subject for subject in Subject.all() if subject.kernel == "layers"]
+    monkeypatch.setattr(Subject, "all", lambda: layers)
 
 
 def restless(patch: pytest.MonkeyPatch, *runs: int) -> None:
@@ -63,7 +71,11 @@ def test_a_healthy_machine_without_a_compiler() -> None:
     )
     assert (diagnosis.healthy, diagnosis.exit_code) == (True, 0)
     assert str(diagnosis).splitlines()[-1].startswith("healthy: every available subject")
-    available = ("torch:eager", "jax:eager", "jax:jit")
+    available = [
+        f"{subject}{kernel}"
+        for subject in ("torch:eager", "jax:eager", "jax:jit")
+        for kernel in ("", ":fused")
+    ]
     assert heard == [(name, run, 3) for name in available for run in range(4)]
     lines = {line.split()[0]: line for line in diagnosis.table().splitlines() if line}
     assert "not available: mode jit: torch.compile needs a C++ compiler" in lines["torch:jit"]
@@ -86,7 +98,7 @@ def test_a_compiled_step_of_pytorch_is_examined_too(subject: str) -> None:
     assert list(diagnosis.modes) == ["torch", "jax"]
 
 
-@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.usefixtures("no_compiler", "layers_only")
 def test_a_wrong_stage_is_named_and_exits_1(monkeypatch: pytest.MonkeyPatch) -> None:
     right = torchcnn.steps.cross_entropy
     monkeypatch.setattr(torchcnn.steps, "cross_entropy", lambda z, y: 1.001 * right(z, y))
@@ -98,7 +110,7 @@ def test_a_wrong_stage_is_named_and_exits_1(monkeypatch: pytest.MonkeyPatch) -> 
     assert diagnosis.subjects["jax:jit"].right
 
 
-@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.usefixtures("no_compiler", "layers_only")
 def test_a_step_that_is_right_only_while_it_is_traced_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -111,7 +123,7 @@ def test_a_step_that_is_right_only_while_it_is_traced_is_found(
     assert "torch:eager: wrong from stage step.loss" in str(diagnosis)
 
 
-@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.usefixtures("no_compiler", "layers_only")
 def test_a_wrong_compiler_is_told_from_a_wrong_build(monkeypatch: pytest.MonkeyPatch) -> None:
     scaled_in_jit(monkeypatch)
     diagnosis = parity.diagnose(device="cpu", runs=2)
@@ -121,6 +133,15 @@ def test_a_wrong_compiler_is_told_from_a_wrong_build(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("no_compiler")
+def test_a_wrong_kernel_is_told_from_a_wrong_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchcnn.fused._at_least", lambda a, b: torch.ones_like(a))
+    diagnosis = parity.diagnose(device="cpu", runs=2)
+    assert diagnosis.exit_code == 1
+    assert "torch:eager:fused: wrong from stage grad.conv1.weight" in str(diagnosis)
+    assert "torch:eager is right, so this build's fused kernel computes" in str(diagnosis)
+
+
+@pytest.mark.usefixtures("no_compiler", "layers_only")
 def test_a_step_with_several_results_exits_3_and_says_how_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -138,7 +159,7 @@ def test_a_step_with_several_results_exits_3_and_says_how_many(
     assert report["subjects"]["torch:eager"]["repetition"]["distinct"] == 2
 
 
-@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.usefixtures("no_compiler", "layers_only")
 def test_wrong_goes_before_not_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     restless(monkeypatch, 2)
     scaled_in_jit(monkeypatch)
@@ -148,7 +169,7 @@ def test_wrong_goes_before_not_deterministic(monkeypatch: pytest.MonkeyPatch) ->
     assert "jax:jit: wrong from stage logits" in str(diagnosis)
 
 
-@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.usefixtures("no_compiler", "layers_only")
 def test_a_framework_that_breaks_down_exits_1_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -56,7 +56,7 @@ def test_in_float32_every_step_is_judged_and_the_drift_is_measured_from_the_trut
     shown = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert shown["float32"]["ratio"] == result.single.ratio
     assert "states" not in shown["float32"]
-    assert shown["ran"]["b"] == {"device": "cpu", "mode": "eager"}
+    assert shown["ran"]["b"] == {"device": "cpu", "mode": "eager", "kernel": "layers"}
 
 
 @pytest.mark.parametrize(("a", "b"), [("torch:eager", "jax:jit"), ("numpy", "torch:eager")])
