@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint results clean
 
 demo: .venv/.installed
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
@@ -21,6 +21,19 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+# Takes half an hour, on a machine with nothing else to do; wants MNIST in $CNN_DATA_DIR or ./data.
+results: .venv/.dev
+	$(BIN)/parity bench --arms jax:jit:fused --phases step epoch --rounds 21 --slowdown 0.1 \
+	  --json docs/results/planted-slowdown.json
+	$(BIN)/parity bench --threads 2 --json docs/results/cpu-2-threads.json \
+	  --arms seed torch:eager torch:eager:fused torch:jit torch:jit:fused jax:jit jax:jit:fused
+	$(BIN)/parity bench --threads 1 --phases step epoch --json docs/results/cpu-1-thread.json \
+	  --arms seed torch:eager:fused torch:jit:fused jax:jit jax:jit:fused
+	$(BIN)/parity bench --threads 2 --phases forward step --json docs/results/jit-and-eager.json \
+	  --arms jax:eager jax:eager:fused jax:jit jax:jit:fused torch:eager torch:eager:fused \
+	  torch:jit torch:jit:fused
+	$(BIN)/python docs/results/render.py
 
 clean:
 	rm -rf .venv build *.egg-info
