@@ -37,9 +37,12 @@ def write_native(path: Path, checkpoint: Checkpoint) -> None:
         OutputError: it cannot be written; what was there is untouched.
     """
     native = import_state(checkpoint.state, dataclasses.replace(checkpoint.recipe, device="cpu"))
+    optimizer = native.optimizer.state_dict()
+    # whoever loads it has PyTorch's own choice, on any device
+    optimizer["param_groups"][0].update(foreach=None, fused=None)
     content = {
         "model": native.model.state_dict(),
-        "optimizer": native.optimizer.state_dict(),
+        "optimizer": optimizer,
         "checkpoint": checkpoint.to_json(),
     }
     buffer = io.BytesIO()

@@ -16,6 +16,9 @@ from torchcnn.fused import FusedCNN
 from torchcnn.model import CNN
 from torchcnn.optim import adam
 
+_LARGEST_COUNT = 2**24
+"""Of steps in a float32: one more, and it stays where it is."""
+
 
 @dataclass(frozen=True)
 class TrainState:
@@ -42,10 +45,12 @@ def import_state(state: State, recipe: Recipe) -> TrainState:
     weights = {name: _to_native(value, device) for name, value in state.params.items()}
     model.load_state_dict(weights, strict=True, assign=True)
     optimizer = adam(list(model.parameters()), lr=recipe.lr)
-    counts_on = device if optimizer.defaults["fused"] else "cpu"
+    count = torch.tensor(state.step, dtype=torch.float64)
+    if device.type == "cuda":  # whose fused Adam takes no other count
+        count = count.to(device, torch.float32)
     for name, parameter in model.named_parameters():
         optimizer.state[parameter] = {
-            "step": torch.tensor(state.step, dtype=torch.float32, device=counts_on),
+            "step": count.clone(),
             "exp_avg": _to_native(state.adam_m[name], device),
             "exp_avg_sq": _to_native(state.adam_v[name], device),
         }
@@ -59,7 +64,8 @@ def export_state(state: TrainState) -> State:
     """Return a canonical copy of model and optimiser.
 
     Raises:
-        StateError: the optimiser has counted different steps for different parameters.
+        StateError: the optimiser has counted different steps for different parameters, or more
+            than its count can hold.
     """
     moments = {
         name: state.optimizer.state[parameter] for name, parameter in state.model.named_parameters()
@@ -67,11 +73,18 @@ def export_state(state: TrainState) -> State:
     steps = {int(moment["step"].item()) for moment in moments.values()}
     if len(steps) != 1:
         raise StateError(f"Adam has made different numbers of steps: {sorted(steps)}")
+    step = steps.pop()
+    counted = {moment["step"].dtype for moment in moments.values()}
+    if step >= _LARGEST_COUNT and counted != {torch.float64}:
+        raise StateError(
+            f"on this device PyTorch's Adam counts to {_LARGEST_COUNT:,} steps;"
+            " train on with another --device or in JAX"
+        )
     return State(
         params=export_arrays(dict(state.model.named_parameters())),
         adam_m=export_arrays({name: moment["exp_avg"] for name, moment in moments.items()}),
         adam_v=export_arrays({name: moment["exp_avg_sq"] for name, moment in moments.items()}),
-        step=steps.pop(),
+        step=step,
     )
 
 

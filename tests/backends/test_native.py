@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 import torch
 from flax import nnx
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -35,6 +35,7 @@ def target(backend: Backend, folder: Path) -> Path:
     step=st.integers(0, 2**31 - 1),
     loss_sum=st.floats(allow_nan=False, allow_infinity=False),
 )
+@example(seed=0, dtype="float32", step=2**24 + 1, loss_sum=0.0)  # which a float32 is not
 @settings(
     max_examples=5,
     deadline=None,  # the first example imports a framework
@@ -152,6 +153,7 @@ def test_pytorchs_users_go_on_from_it_with_their_own_loop(tmp_path: Path) -> Non
     model.load_state_dict(loaded["model"])
     optimizer.load_state_dict(loaded["optimizer"])
     assert (loaded["checkpoint"]["epoch"], optimizer.param_groups[0]["lr"]) == (2, 1e-3)
+    assert optimizer.param_groups[0]["fused"] is None  # so it goes on wherever its user puts it
 
     images, labels = pixels(digits().train.images[:64]), digits().train.labels[:64]
     with torchcnn.session(recipe, written.state) as session:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from parity.contract.backend import Backend
@@ -26,7 +26,12 @@ def round_trip(backend: Backend, state: State, recipe: Recipe) -> State:
         return session.export()
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["float32", "float64"]), st.integers(0, 2**24))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["float32", "float64"]),
+    st.integers(0, 2**31 - 1),
+)
+@example(seed=0, dtype="float32", step=2**24 + 1)  # which a float32 is not
 @settings(
     max_examples=10,
     deadline=None,  # the first example imports a framework
@@ -68,4 +73,19 @@ def test_adams_steps_must_agree() -> None:
     native = torchcnn.import_state(initial_state(0), recipe)
     next(iter(native.optimizer.state.values()))["step"] += 1
     with pytest.raises(StateError, match="different numbers of steps"):
+        torchcnn.export_state(native)
+
+
+def test_steps_that_adams_count_no_longer_tells_apart_are_refused() -> None:
+    import torch
+
+    import torchcnn
+
+    native = torchcnn.import_state(initial_state(0), torchcnn.resolve(Recipe()))
+    for moment in native.optimizer.state.values():  # as on CUDA
+        moment["step"] = torch.tensor(2**24 - 1, dtype=torch.float32)
+    assert torchcnn.export_state(native).step == 2**24 - 1
+    for moment in native.optimizer.state.values():
+        moment["step"] += 2
+    with pytest.raises(StateError, match="counts to 16,777,216 steps"):
         torchcnn.export_state(native)
