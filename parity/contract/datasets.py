@@ -247,4 +247,4 @@ def pixels(
     The division is done once, in float32, so that every backend computes from the same bytes:
     multiplying by 1/255 instead differs in the last bit for half of the values.
     """
-    return np.divide(images[:, None], np.float32(255), dtype=np.float32).astype(dtype)
+    return np.divide(images[:, None], np.float32(255), dtype=np.float32).astype(dtype, copy=False)
