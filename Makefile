@@ -22,9 +22,9 @@ lint: .venv/.dev
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-# Takes half an hour, on a machine with nothing else to do; wants MNIST in $CNN_DATA_DIR or ./data.
+# Takes an hour, on a machine with nothing else to do; wants MNIST in $CNN_DATA_DIR or ./data.
 results: .venv/.dev
-	$(BIN)/parity bench --arms jax:jit:fused --phases step epoch --rounds 21 --slowdown 0.1 \
+	$(BIN)/parity bench --arms jax:jit:fused --phases step epoch --slowdown 0.1 \
 	  --json docs/results/planted-slowdown.json
 	$(BIN)/parity bench --threads 2 --json docs/results/cpu-2-threads.json \
 	  --arms seed torch:eager torch:eager:fused torch:jit torch:jit:fused jax:jit jax:jit:fused

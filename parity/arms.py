@@ -1,4 +1,4 @@
-"""An arm of a benchmark, as a process of its own: `parity.worker` at the other end of a pipe."""
+"""An arm's turn in a benchmark, as a process: `parity.worker` at the other end of a pipe."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ class Arm:
         self, name: str, recipe: dict[str, Any], *, threads: int, slowdown: float = 0.0
     ) -> None:
         self._caches = tempfile.TemporaryDirectory()
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - `kill` closes it
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - `close` closes it
         self._process = subprocess.Popen(
             [sys.executable, "-m", "parity.worker"],
             stdin=subprocess.PIPE,
@@ -42,14 +42,18 @@ class Arm:
             env={
                 **os.environ,
                 **dict.fromkeys(_THREADS, str(threads)),
-                **_NOT_SHARED,
+                "JAX_ENABLE_COMPILATION_CACHE": "0",
                 "TORCHINDUCTOR_CACHE_DIR": self._caches.name,
             },
         )
         self._to, self._from = (
             cast(IO[str], pipe) for pipe in (self._process.stdin, self._process.stdout)
         )
-        self.hello = self.ask(arm=name, recipe=recipe, threads=threads, slowdown=slowdown)
+        try:
+            self.hello = self.ask(arm=name, recipe=recipe, threads=threads, slowdown=slowdown)
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self, /, **request: object) -> Answer:
         """Send a request and wait for the answer; raise ArmLostError."""
@@ -58,12 +62,10 @@ class Arm:
             self._to.flush()
         line = self._from.readline()
         if not line:
-            lost = ArmLostError(self._ending())
-            self.kill()
-            raise lost
+            raise ArmLostError(self._ending())
         return json.loads(line)
 
-    def kill(self) -> None:
+    def close(self) -> None:
         """End the process."""
         self._process.kill()
         self._process.wait()
@@ -83,6 +85,3 @@ class Arm:
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC", "PJRT_NPROC")
 """Environment variables that tell the libraries how many threads to make."""
-
-_NOT_SHARED = {"JAX_ENABLE_COMPILATION_CACHE": "0", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-"""What has been compiled before does not help, and several processes share a GPU's memory."""

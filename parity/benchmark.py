@@ -20,37 +20,64 @@ STEP_FLOPS = 2 * 2 * (9 * 16 * 26 * 26) + 3 * 2 * (2704 * 10)
 layer's input."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What was measured of an arm in one round, by a process of its own."""
+
+    first: dict[str, float]
+    """Seconds of the first forward pass and of the first step."""
+    seconds: dict[str, float]
+    """By phase: of one forward pass, step, epoch or matrix product, after the warm-up."""
+    losses: list[float]
+    """Of each epoch, the warm-up's first."""
+    resident: list[int | None]
+    """Bytes of memory in use after each epoch; None where the system does not say so."""
+    retraces: int
+    """Programs compiled after the warm-up, when everything had been compiled already."""
+    peak: int | None
+    """The most bytes of memory that were in use; None where the system does not say so."""
+    device_peak: int | None
+    """The most bytes that were in use on the device; None where it does not count."""
+
+
 @dataclass(kw_only=True)
 class Timed:
     """What was measured of an arm."""
 
-    hello: dict[str, Any] = field(default_factory=dict)
-    """How it runs, and what its first forward pass and its first step took and lost."""
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    """By phase, a figure a round: seconds of one forward pass, step, epoch or matrix product."""
-    losses: list[float] = field(default_factory=list)
-    """Of each epoch, the warm-up's first."""
-    resident: list[int] = field(default_factory=list)
-    """Bytes of memory in use after each epoch, where the system says so."""
-    before: dict[str, Any] = field(default_factory=dict)
-    """Programs compiled and memory used up to the first round."""
-    after: dict[str, Any] = field(default_factory=dict)
-    """The same after the last one."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """How it runs."""
+    turns: list[Turn] = field(default_factory=list)
+    """By round."""
     void: str | None = None
     """Why its figures do not count; None where they do."""
 
+    def seconds(self, phase: str) -> list[float]:
+        """Return a phase's seconds, by round."""
+        return [turn.seconds[phase] for turn in self.turns]
+
     def spread(self, phase: str) -> Spread:
         """Return median and quartiles of a phase's seconds."""
-        return spread(self.seconds[phase])
+        return spread(self.seconds(phase))
+
+    def first(self, phase: Phase) -> float:
+        """Return the median of what the first call took."""
+        return spread([turn.first[phase] for turn in self.turns]).median
 
     def compile_seconds(self, phase: Phase) -> float:
-        """Return what the first call took above the later ones' median."""
-        return max(0.0, self.hello["first"][phase] - self.spread(phase).median)
+        """Return what the first call took above the later ones."""
+        return max(0.0, self.first(phase) - self.spread(phase).median)
 
     @property
     def retraces(self) -> int:
-        """Programs compiled during the rounds, when everything had been compiled already."""
-        return self.after["programs"] - self.before["programs"]
+        """Programs compiled after the warm-up, of all rounds."""
+        return sum(turn.retraces for turn in self.turns)
+
+    @property
+    def peaks(self) -> tuple[int | None, int | None]:
+        """The most bytes of memory that were in use in any round, and the most on the device."""
+        host = [turn.peak for turn in self.turns if turn.peak is not None]
+        device = [turn.device_peak for turn in self.turns if turn.device_peak is not None]
+        return max(host, default=None), max(device, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +137,12 @@ class Benchmark:
         pair = self.timed[size][arm], self.timed[size][other]
         if any(timed.void is not None for timed in pair):
             return None
-        return ratio(pair[0].seconds[phase], pair[1].seconds[phase])
+        return ratio(pair[0].seconds(phase), pair[1].seconds(phase))
 
     def product_flops(self, size: int) -> float | None:
         """Return the FLOP/s of a product of two matrices, of the arm that is fastest at it."""
         rates = [
-            2 * timed.hello["product size"] ** 3 / timed.spread(PRODUCT).median
+            2 * timed.facts["product size"] ** 3 / timed.spread(PRODUCT).median
             for timed in self.timed[size].values()
             if timed.void is None
         ]
@@ -126,7 +153,7 @@ class Benchmark:
         timed = self.timed[size][arm]
         if timed.void is not None:
             return None
-        images = timed.hello["images"] if phase == "epoch" else min(size, timed.hello["images"])
+        images = timed.facts["images"] if phase == "epoch" else min(size, timed.facts["images"])
         each = FORWARD_FLOPS if phase == "forward" else STEP_FLOPS
         return images * each / timed.spread(phase).median
 
@@ -156,10 +183,10 @@ class Benchmark:
         timed = self.timed[size][arm]
         if timed.void is not None or not {"step", "epoch"} <= set(self.phases):
             return None
-        images = timed.hello["images"]
+        images = timed.facts["images"]
         whole, rest = divmod(images, min(size, images))
         steps = whole + rest / size  # the smaller last batch has its part of a step
-        pairs = zip(timed.seconds["step"], timed.seconds["epoch"], strict=True)
+        pairs = zip(timed.seconds("step"), timed.seconds("epoch"), strict=True)
         return spread([1 - steps * step / epoch for step, epoch in pairs]).median
 
     def __str__(self) -> str:
@@ -230,11 +257,11 @@ class Benchmark:
             rows.append(
                 (
                     arm,
-                    _seconds(timed.hello["first"]["step"]),
+                    _seconds(timed.first("step")),
                     _seconds(timed.compile_seconds("step")) if compiled else "-",
                     f"{pays:,.0f} steps" if pays is not None else "-",
                     str(timed.retraces),
-                    _memory(timed.after["peak"], timed.after["device_peak"]),
+                    _memory(*timed.peaks),
                     f"{path:.1%}" if path is not None else "-",
                 )
             )
@@ -274,9 +301,7 @@ class Benchmark:
             arms[arm] = dataclasses.asdict(timed)
             if timed.void is None:
                 arms[arm] |= {
-                    "compile seconds": timed.compile_seconds("step")
-                    if "step" in self.phases
-                    else None,
+                    "compile seconds": self._compiling(timed),
                     "retraces": timed.retraces,
                     "break-even steps": self.break_even(size, arm),
                     "data path": self.data_path(size, arm),
@@ -291,7 +316,7 @@ class Benchmark:
         first, other = (self.timed[size][name] for name in (self.arms[0], arm))
         if first.void is not None:
             return None
-        pairs = zip(first.seconds[phase], other.seconds[phase], strict=True)
+        pairs = zip(first.seconds(phase), other.seconds(phase), strict=True)
         return [a / b for a, b in pairs]
 
     def _summary(self, size: int, phase: Phase, arm: str) -> dict[str, Any]:
@@ -301,7 +326,7 @@ class Benchmark:
             **dataclasses.asdict(found),
             "unstable": found.unstable,
             "rounds": {
-                "seconds": self.timed[size][arm].seconds[phase],
+                "seconds": self.timed[size][arm].seconds(phase),
                 f"speed over {self.arms[0]}": self._round_ratios(size, phase, arm),
             },
             "FLOP/s": self.flops(size, phase, arm),

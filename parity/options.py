@@ -82,8 +82,9 @@ class Train:
 class Bench:
     """Time subjects, and the tutorial's own loop, in turns; jit against eager.
 
-    Each arm is a process of its own, with equal threads. The last one runs twice, to show the
-    noise; an arm is void if its losses are not those of float64 by hand, or its process ends.
+    Each turn of an arm is a process of its own, with equal threads. The last arm runs twice, to
+    show the noise; an arm is void if its losses are not those of float64 by hand, or its process
+    ends.
 
     Exit status: 0 done, 1 an arm is void or the planted slowdown is not detected, 2 usage, data or
     environment error.

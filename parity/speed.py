@@ -12,10 +12,10 @@ def sections(benchmark: Benchmark) -> Iterator[Html]:
     recipe = benchmark.recipe
     yield section(
         "What was timed",
-        "Each arm is a process of its own, with the same images, initial weights and batch order."
-        " In every round each has its turn, in random order; ratios are taken round by round, and"
-        " their intervals hold the true median with 95 % confidence. JAX's eager mode dispatches"
-        " op by op, without jit.",
+        "In every round each arm has its turn, in random order: a process of its own, with the same"
+        " images, initial weights and batch order. Ratios are taken round by round, and their"
+        " intervals hold the true median with 95 % confidence. JAX's eager mode dispatches op by"
+        " op, without jit.",
         facts(
             [
                 ("command", benchmark.command),

@@ -1,4 +1,4 @@
-"""Which subject is how fast: in turns, in processes of their own, with their losses checked."""
+"""Which subject is how fast: in turns, each a process of its own, with its losses checked."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from parity.arms import Arm, ArmLostError
-from parity.benchmark import PHASES, Benchmark, Phase, Timed
+from parity.benchmark import PHASES, Benchmark, Phase, Timed, Turn
 from parity.contract.datasets import Dataset, pixels, read_dataset
 from parity.contract.errors import RecipeError
 from parity.contract.interrupts import cleaning_up
@@ -38,11 +38,20 @@ LATER_LIMIT = 0.02
 _LEAST_ROUNDS = 6
 """Of fewer, not even their smallest and largest hold the median with 95 % confidence."""
 
-_TURN, _EPOCHS = 2.0, 3
-"""Seconds of epochs in a turn, and the most of them: it is their median that counts."""
+_TIMES = 5
+"""How often each phase is timed in a turn, one after the other; it is the median that counts.
+
+What slows a shared machine for a second or two then meets few of a phase's times."""
+
+_EPOCHS = 3.0
+"""Seconds of epochs in a turn after which there are no more of them."""
 
 Report = Callable[[str, int, int], None]
 """Called with what is done, the round and the number of rounds."""
+
+
+class _WrongLossError(Exception):
+    """An arm does not compute what it should; the message says which loss."""
 
 
 def bench(
@@ -64,16 +73,18 @@ def bench(
 ) -> Benchmark:
     """Time subjects, and the tutorial's loop, against each other.
 
-    Each arm is a process of its own, with the same images, initial weights and batch order, and as
-    many threads as the others. In every round each arm has its turn, in random order; ratios are
-    taken round by round. The last arm runs twice, which shows the noise. An arm is void whose
-    process ends, or whose losses are not those of float64 by hand.
+    In every round each arm has its turn, in random order; ratios are taken round by round. Each
+    turn is a process of its own, with the same images, initial weights and batch order, and as many
+    threads as the others. So the intervals hold what two processes that run the same differ by,
+    if only for where their arrays lie (Kalibera and Jones 2013, "Rigorous benchmarking in
+    reasonable time"). The last arm runs twice, which shows the noise. An arm is void whose process
+    ends, or whose losses are not those of float64 by hand.
 
     Args:
         arms: subjects, or `seed`; the first is what the others are compared with.
         phases: what to time.
         batch_sizes: images in a step.
-        rounds: how often; the warm-up does not count.
+        rounds: turns of each arm.
         threads: of each arm; by default as many as there are cores.
         slowdown: if it is not 0, the last arm runs a third time, and idles this fraction.
         dataset: data set to train on.
@@ -141,100 +152,83 @@ class _Bench:
         self._plan = {arm: (arm, 0.0) for arm in arms}
         self._plan |= {copy: (arms[-1], slowdown) for copy, slowdown in copies.items()}
         self._timed = {arm: Timed() for arm in self._plan}
-        self._arms: dict[str, Arm] = {}
-        self._warm_up: dict[str, float] = {}
 
     def run(self, rounds: int, report: Report) -> dict[str, Timed]:
         """Return what was measured of each arm."""
-        with cleaning_up(), contextlib.closing(self):
-            report("losses by hand", 0, rounds)
-            expected = self._by_hand()
-            for arm in self._plan:
-                report(f"{arm} starts", 0, rounds)
-                self._ask(arm, lambda arm=arm: self._start(arm, expected))
-            turns = np.random.RandomState(self._recipe.seed)
+        report("losses by hand", 0, rounds)
+        expected = self._by_hand()
+        order = np.random.RandomState(self._recipe.seed)
+        with cleaning_up():
             for number in range(rounds):
-                for phase in (PRODUCT, *self._phases):
-                    for arm in turns.permutation(list(self._arms)).tolist():
-                        report(f"{phase}: {arm}", number, rounds)
-                        self._ask(arm, lambda arm=arm, phase=phase: self._measure(arm, phase))
+                counting = [arm for arm, timed in self._timed.items() if timed.void is None]
+                for arm in order.permutation(counting).tolist():
+                    report(arm, number, rounds)
+                    try:
+                        self._timed[arm].turns.append(self._turn(arm, expected))
+                    except (ArmLostError, _WrongLossError) as error:
+                        self._timed[arm].void = str(error)
                 self._compare_losses()
-            for arm in list(self._arms):
-                self._ask(arm, lambda arm=arm: self._end(arm))
         return self._timed
 
-    def close(self) -> None:
-        """End all processes."""
-        for arm in self._arms.values():
-            arm.kill()
-        self._arms.clear()
-
-    def _ask(self, arm: str, what: Callable[[], None]) -> None:
-        """Do something that needs the arm's process; without one, the arm is void."""
-        try:
-            what()
-        except ArmLostError as lost:
-            self._void(arm, str(lost))
-
-    def _void(self, arm: str, why: str) -> None:
-        self._timed[arm].void = why
-        if process := self._arms.pop(arm, None):
-            process.kill()
-
-    def _start(self, arm: str, expected: list[float]) -> None:
-        """Start an arm's process, warm it up, and check the losses of that."""
+    def _turn(self, arm: str, expected: list[float]) -> Turn:
+        """Start a process, check the losses of its warm-up, time each phase in it, and end it."""
         name, slowdown = self._plan[arm]
-        timed = self._timed[arm]
-        self._arms[arm] = process = Arm(
-            name, self._recipe.to_json(), threads=self._threads, slowdown=slowdown
+        recipe = self._recipe.to_json()
+        with contextlib.closing(
+            Arm(name, recipe, threads=self._threads, slowdown=slowdown)
+        ) as process:
+            hello = process.hello
+            self._timed[arm].facts = hello["facts"]
+            epochs = [process.ask(measure="epoch")] if "epoch" in self._phases else []
+            self._check(hello["losses"], [epoch["loss"] for epoch in epochs], expected)
+            before = process.ask(measure="state")
+            seconds: dict[str, list[float]] = {phase: [] for phase in (PRODUCT, *self._phases)}
+            for _ in range(_TIMES):
+                for phase, found in seconds.items():
+                    if phase != "epoch":
+                        found.append(process.ask(measure=phase)["seconds"])
+                    elif sum(found) < _EPOCHS:
+                        epochs.append(process.ask(measure=phase))
+                        found.append(epochs[-1]["seconds"])
+            after = process.ask(measure="state")
+        if not all(math.isfinite(epoch["loss"]) for epoch in epochs):
+            raise _WrongLossError("the loss of an epoch is not finite")
+        return Turn(
+            first=hello["first"],
+            seconds={phase: statistics.median(found) for phase, found in seconds.items()},
+            losses=[epoch["loss"] for epoch in epochs],
+            resident=[epoch["resident"] for epoch in epochs],
+            retraces=after["programs"] - before["programs"],
+            peak=after["peak"],
+            device_peak=after["device_peak"],
         )
-        timed.hello = process.hello
-        losses = list(timed.hello["losses"])
-        if "epoch" in self._phases:
-            self._warm_up[arm] = self._epoch(arm)
-            losses += timed.losses
-        timed.before = process.ask(measure="state")
-        for number, (got, loss) in enumerate(zip(losses, expected, strict=True), start=1):
+
+    def _check(self, steps: list[float], epochs: list[float], expected: list[float]) -> None:
+        """Raise _WrongLossError unless the losses of a warm-up are those by hand."""
+        for number, (got, loss) in enumerate(zip(steps + epochs, expected, strict=True), start=1):
             if not abs(got - loss) <= LOSS_LIMITS[self._recipe.dtype] * abs(loss):
-                epoch = number > len(timed.hello["losses"])
-                what = "first epoch" if epoch else f"step {number} on one batch"
-                self._void(arm, f"the loss of its {what} is {got:.9g}, should be {loss:.9g}")
-                return
-
-    def _measure(self, arm: str, phase: str) -> None:
-        if phase == "epoch":
-            epochs = max(1, min(_EPOCHS, int(_TURN / self._warm_up[arm])))
-            seconds = statistics.median(self._epoch(arm) for _ in range(epochs))
-        else:
-            seconds = self._arms[arm].ask(measure=phase)["seconds"]
-        self._timed[arm].seconds.setdefault(phase, []).append(seconds)
-
-    def _epoch(self, arm: str) -> float:
-        told = self._arms[arm].ask(measure="epoch")
-        self._timed[arm].losses.append(told["loss"])
-        self._timed[arm].resident.append(told["resident"])
-        return told["seconds"]
-
-    def _end(self, arm: str) -> None:
-        self._timed[arm].after = self._arms[arm].ask(measure="state")
+                what = "first epoch" if number > len(steps) else f"step {number} on one batch"
+                raise _WrongLossError(f"the loss of its {what} is {got:.9g}, should be {loss:.9g}")
 
     def _compare_losses(self) -> None:
-        """Void an arm that lost something else in an epoch than most, or no number.
+        """Void an arm that lost something else in an epoch of this round than most.
 
         The epochs that all have come to are compared; copies do not count among them, and of two
         that differ both are void.
         """
-        for arm in list(self._arms):
-            if not all(map(math.isfinite, self._timed[arm].losses)):
-                self._void(arm, "the loss of an epoch is not finite")
-        for epoch in range(min((len(self._timed[arm].losses) for arm in self._arms), default=0)):
-            losses = {arm: self._timed[arm].losses[epoch] for arm in self._arms}
-            voices = [loss for arm, loss in losses.items() if arm == self._plan[arm][0]]
-            middle = statistics.median(voices or losses.values()) if losses else 0.0
-            for arm, loss in losses.items():
-                if not abs(loss - middle) <= LATER_LIMIT * middle:
-                    said = f"{loss:.6g}, the arms' median {middle:.6g}"
-                    self._void(arm, f"the loss of its epoch {epoch + 1} is {said}")
+        told = {
+            arm: timed.turns[-1].losses for arm, timed in self._timed.items() if timed.void is None
+        }
+        for epoch, losses in enumerate(zip(*told.values(), strict=False), start=1):
+            found = dict(zip(told, losses, strict=True))
+            voices = [loss for arm, loss in found.items() if arm == self._plan[arm][0]]
+            middle = statistics.median(voices or losses)
+            wrong = [arm for arm in found if not abs(found[arm] - middle) <= LATER_LIMIT * middle]
+            for arm in wrong:
+                said = f"{found[arm]:.6g}, the arms' median {middle:.6g}"
+                self._timed[arm].void = f"the loss of its epoch {epoch} is {said}"
+            if wrong:
+                return
 
     def _by_hand(self) -> list[float]:
         """Return the losses of the first steps on one batch, then of the first epoch if asked."""
@@ -256,10 +250,10 @@ class _Bench:
 def _backends(timed: dict[int, dict[str, Timed]]) -> dict[str, Any]:
     """Return what each backend said of its environment, by its name."""
     return {
-        arm.hello["backend"]: arm.hello["environment"]
+        arm.facts["backend"]: arm.facts["environment"]
         for arms in timed.values()
         for arm in arms.values()
-        if arm.hello
+        if arm.facts
     }
 
 

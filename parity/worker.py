@@ -1,4 +1,4 @@
-"""The process behind an arm of a benchmark: it computes on request, and says how long that took.
+"""The process of an arm's turn in a benchmark: it computes on request, and says how long that took.
 
 The first line on standard input says what to be; each further one asks for a measurement, and each
 is answered on standard output, all in JSON. It ends where the input does.
@@ -9,7 +9,6 @@ import functools
 import json
 import math
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -39,8 +38,8 @@ PRODUCT = "product"
 CHECKED_STEPS = 5
 """First steps on the batch, whose losses are told."""
 
-_WINDOW, _WINDOWS = 0.2, 5
-"""Seconds that forward passes or steps are timed together, and how often in a turn."""
+_WINDOW = 0.2
+"""Seconds that forward passes, steps or products are timed together."""
 
 _TRIED, _MOST = 4, 2000
 """How many are timed to find out how many fill a window, and the most that are put into one."""
@@ -82,8 +81,8 @@ class _Turn:
         for phase in (*first, PRODUCT):
             each = self._time(phase, _TRIED) / _TRIED
             self._repeats[phase] = min(_MOST, math.ceil(_WINDOW / each))
-        sizes = {"product size": PRODUCT_SIZE}
-        self._pipe.answer(**facts, **sizes, first=first, losses=losses)
+        facts["product size"] = PRODUCT_SIZE
+        self._pipe.answer(facts=facts, first=first, losses=losses)
 
     def wait(self) -> None:
         """Answer requests until an epoch is asked for; leave the process when they end."""
@@ -102,9 +101,9 @@ class _Turn:
         self._pipe.answer(seconds=record.seconds, loss=record.loss, resident=_memory("VmRSS"))
 
     def _measure(self, phase: str) -> float:
-        """Return the median seconds of one, over some windows of many."""
+        """Return the seconds of one, timed together with so many that they fill a window."""
         repeats = self._repeats[phase]
-        return statistics.median(self._time(phase, repeats) / repeats for _ in range(_WINDOWS))
+        return self._time(phase, repeats) / repeats
 
     def _time(self, phase: str, repeats: int) -> float:
         started = time.perf_counter()
