@@ -9,9 +9,9 @@ def main() -> int:
     """Run the command line and return its exit status."""
     exit_on_interrupt()
     import jaxcnn  # after it, so that Ctrl-C works from here on
-    from parity.contract import cli
+    from parity.contract.cli import programs
 
-    return cli.main(jaxcnn, "Train a small convolutional network in JAX.")
+    return programs.main(jaxcnn, "Train a small convolutional network in JAX.")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from tensorflow_datasets.core.download import download_manager
 from tensorflow_datasets.core.download import util as download_utils
 from tensorflow_datasets.image_classification import mnist
 
-from parity.contract.datasets import (
+from parity.contract.data.datasets import (
     FILES,
     SOURCES,
     Dataset,
@@ -25,7 +25,7 @@ from parity.contract.datasets import (
     read_files,
     require_same,
 )
-from parity.contract.downloads import download_files, quiet_in_a_pipe, staging
+from parity.contract.data.downloads import download_files, quiet_in_a_pipe, staging
 from parity.contract.errors import DataError
 from parity.contract.recipe import DatasetName
 

@@ -11,8 +11,8 @@ from jaxcnn.model import Activations
 from jaxcnn.state import export_array, export_arrays, export_state, import_state
 from jaxcnn.steps import in_mode, in_sequence, trace_step, train_step
 from parity.contract.backend import STAGES, Trace
-from parity.contract.parameters import State
 from parity.contract.recipe import Recipe
+from parity.contract.state import State
 
 
 class Session:

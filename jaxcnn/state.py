@@ -17,8 +17,8 @@ from jaxcnn.fused import FusedCNN
 from jaxcnn.model import CNN
 from jaxcnn.optim import OptState, adam
 from parity.contract.errors import StateError
-from parity.contract.parameters import Arrays, State
 from parity.contract.recipe import Recipe
+from parity.contract.state import Arrays, State
 
 
 class Row(NamedTuple):

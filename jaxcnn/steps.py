@@ -20,8 +20,8 @@ from jaxtyping import Float, Int, Int64
 from jaxcnn.device import computing, to_host
 from jaxcnn.model import Activations
 from jaxcnn.state import TrainState
-from parity.contract.progress import chunk_size
 from parity.contract.recipe import Mode, Recipe
+from parity.contract.run.progress import chunk_size
 
 Step = TypeVar("Step", bound=Callable[..., Any])
 

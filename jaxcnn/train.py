@@ -11,13 +11,13 @@ from jaxcnn.data import load_dataset
 from jaxcnn.device import computing, resolve, to_device, to_host
 from jaxcnn.state import TrainState, export_state, import_state
 from jaxcnn.steps import eval_step, in_mode, in_sequence, predict_step, train_step
-from parity.contract.checkpoint import Checkpoint
-from parity.contract.datasets import Dataset, Split, pixels
-from parity.contract.history import Evaluation, History
-from parity.contract.observers import SILENT, Observer
-from parity.contract.parameters import State, initial_state
-from parity.contract.progress import Progress
+from parity.contract.data.datasets import Dataset, Split, pixels
 from parity.contract.recipe import Recipe
+from parity.contract.run.checkpoint import Checkpoint
+from parity.contract.run.history import Evaluation, History
+from parity.contract.run.observers import SILENT, Observer
+from parity.contract.run.progress import Progress
+from parity.contract.state import State, initial_state
 
 EVAL_BATCH = 250
 """Test images in an evaluation step."""

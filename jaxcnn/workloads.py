@@ -12,8 +12,8 @@ from jaxtyping import Float, Int64
 from jaxcnn.device import computing, jax_device, resolve, to_device
 from jaxcnn.state import import_state
 from jaxcnn.steps import in_mode, predict_step, repeatedly, train_step
-from parity.contract.parameters import State
 from parity.contract.recipe import Recipe
+from parity.contract.state import State
 
 
 class Workload:

@@ -1,10 +1,10 @@
-from .benchmark import Benchmark as Benchmark
-from .checks import Verdict as Verdict
-from .checks import check as check
-from .diagnosis import Diagnosis as Diagnosis
-from .diagnosis import diagnose as diagnose
-from .timing import bench as bench
-from .trajectory import Trajectory as Trajectory
-from .trajectory import train as train
+from .benchmark.bench import bench as bench
+from .benchmark.result import Benchmark as Benchmark
+from .judge.check import Verdict as Verdict
+from .judge.check import check as check
+from .judge.diagnosis import Diagnosis as Diagnosis
+from .judge.diagnosis import diagnose as diagnose
+from .judge.trajectory import Trajectory as Trajectory
+from .judge.trajectory import train as train
 
 __all__ = ["Benchmark", "Diagnosis", "Trajectory", "Verdict", "bench", "check", "diagnose", "train"]

@@ -7,19 +7,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parity.contract import command
+from parity.commands.options import Bench, Check, Convert, Doctor, Selftest, Train
+from parity.contract.cli import command
 from parity.contract.errors import OutputError, RecipeError
-from parity.contract.files import write_whole
+from parity.contract.files.whole import write_whole
 from parity.contract.interrupts import exit_on_interrupt
 from parity.contract.recipe import Recipe
-from parity.options import Bench, Check, Convert, Doctor, Selftest, Train
 
 if TYPE_CHECKING:
-    from parity.benchmark import Benchmark
-    from parity.checks import Verdict
-    from parity.diagnosis import Diagnosis
-    from parity.selftest import SelfTest
-    from parity.trajectory import Trajectory
+    from parity.benchmark.result import Benchmark
+    from parity.judge.check import Verdict
+    from parity.judge.diagnosis import Diagnosis
+    from parity.judge.selftest import SelfTest
+    from parity.judge.trajectory import Trajectory
 
 
 def main() -> int:
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def _check(options: Check) -> int:
-    from parity.checks import check
+    from parity.judge.check import check
 
     _require_writable(json=options.json, report=options.report)
     verdict = check(
@@ -67,8 +67,8 @@ def _check(options: Check) -> int:
 
 
 def _train(options: Train) -> int:
-    from parity.contract.console import ProgressBar
-    from parity.trajectory import train
+    from parity.contract.cli.console import ProgressBar
+    from parity.judge.trajectory import train
 
     _require_writable(json=options.json, report=options.report)
     with ProgressBar() as bar:
@@ -94,8 +94,8 @@ def _train(options: Train) -> int:
 
 
 def _bench(options: Bench) -> int:
-    from parity.contract.console import ProgressBar
-    from parity.timing import ARMS, bench
+    from parity.benchmark.bench import ARMS, bench
+    from parity.contract.cli.console import ProgressBar
 
     _require_writable(json=options.json, report=options.report)
     pair = options.a, options.b
@@ -124,8 +124,8 @@ def _bench(options: Bench) -> int:
 
 
 def _doctor(options: Doctor) -> int:
-    from parity.contract.console import ProgressBar
-    from parity.diagnosis import diagnose
+    from parity.contract.cli.console import ProgressBar
+    from parity.judge.diagnosis import diagnose
 
     _require_writable(json=options.json)
     with ProgressBar() as bar:
@@ -141,8 +141,8 @@ def _doctor(options: Doctor) -> int:
 
 
 def _selftest(options: Selftest) -> int:
-    from parity.contract.console import ProgressBar
-    from parity.selftest import selftest
+    from parity.contract.cli.console import ProgressBar
+    from parity.judge.selftest import selftest
 
     _require_writable(json=options.json)
     with ProgressBar() as bar:
@@ -161,7 +161,7 @@ def _selftest(options: Selftest) -> int:
 
 
 def _convert(options: Convert) -> int:
-    from parity.convert import convert
+    from parity.commands.convert import convert
 
     checkpoint = convert(options.source, options.target, overwrite=options.overwrite)
     print(f"{options.source} → {options.target}: {checkpoint}")
@@ -208,7 +208,7 @@ def _show(
 
 def _report(result: "Verdict | Trajectory | Benchmark", file: Path | None) -> None:
     if file is not None:
-        from parity.report import page
+        from parity.report.page import page
 
         _write(file, page(result))
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.contract.checkpoint import Checkpoint, digest, write_checkpoint
 from parity.contract.errors import CheckpointError
-from parity.contract.history import Epoch
-from parity.contract.parameters import PARAMETERS, State
 from parity.contract.recipe import DType, Recipe
+from parity.contract.run.checkpoint import Checkpoint, digest, write_checkpoint
+from parity.contract.run.history import Epoch
+from parity.contract.state import PARAMETERS, State
 
 
 def random_state(seed: int, dtype: DType = "float32", step: int = 31) -> State:

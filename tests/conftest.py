@@ -16,9 +16,9 @@ import jax
 import numpy as np
 import pytest
 
-from parity.contract import datasets
 from parity.contract.backend import Backend
-from parity.contract.datasets import FILES, Dataset, Source, Split
+from parity.contract.data import datasets
+from parity.contract.data.datasets import FILES, Dataset, Source, Split
 
 Write = Callable[..., Path]
 

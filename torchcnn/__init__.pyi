@@ -1,3 +1,5 @@
+from .checkpoints import read_native as read_native
+from .checkpoints import write_native as write_native
 from .data import load_dataset as load_dataset
 from .device import computing as computing
 from .device import environment as environment
@@ -5,8 +7,6 @@ from .device import resolve as resolve
 from .device import versions as versions
 from .model import CNN as CNN
 from .model import summary as summary
-from .native import read_native as read_native
-from .native import write_native as write_native
 from .sessions import session as session
 from .state import export_state as export_state
 from .state import import_state as import_state

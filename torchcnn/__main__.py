@@ -9,9 +9,9 @@ def main() -> int:
     """Run the command line and return its exit status."""
     exit_on_interrupt()
     import torchcnn  # after it, so that Ctrl-C works from here on
-    from parity.contract import cli
+    from parity.contract.cli import programs
 
-    return cli.main(torchcnn, "Train a small convolutional network in PyTorch.")
+    return programs.main(torchcnn, "Train a small convolutional network in PyTorch.")
 
 
 if __name__ == "__main__":

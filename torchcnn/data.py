@@ -9,7 +9,7 @@ from types import ModuleType
 
 import torch
 
-from parity.contract.datasets import (
+from parity.contract.data.datasets import (
     FILES,
     SOURCES,
     Dataset,
@@ -21,8 +21,8 @@ from parity.contract.datasets import (
     read_files,
     require_same,
 )
-from parity.contract.downloads import download_files
-from parity.contract.idx import unpacked
+from parity.contract.data.downloads import download_files
+from parity.contract.data.idx import unpacked
 from parity.contract.interrupts import cleaning_up
 from parity.contract.recipe import DatasetName
 

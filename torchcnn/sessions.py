@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int64
 
 from parity.contract.backend import STAGES, Trace
-from parity.contract.parameters import State
 from parity.contract.recipe import Recipe
+from parity.contract.state import State
 from torchcnn.device import computing, resolve, to_device
 from torchcnn.model import Activations
 from torchcnn.state import (

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from parity.contract.errors import StateError
-from parity.contract.parameters import PARAMETERS, Arrays, State
 from parity.contract.recipe import Recipe
+from parity.contract.state import PARAMETERS, Arrays, State
 from torchcnn.device import resolve, torch_device
 from torchcnn.fused import FusedCNN
 from torchcnn.model import CNN

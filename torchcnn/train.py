@@ -6,13 +6,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from parity.contract.checkpoint import Checkpoint
-from parity.contract.datasets import Dataset, Split, pixels
-from parity.contract.history import Evaluation, History
-from parity.contract.observers import SILENT, Observer
-from parity.contract.parameters import State, initial_state
-from parity.contract.progress import Progress
+from parity.contract.data.datasets import Dataset, Split, pixels
 from parity.contract.recipe import Recipe
+from parity.contract.run.checkpoint import Checkpoint
+from parity.contract.run.history import Evaluation, History
+from parity.contract.run.observers import SILENT, Observer
+from parity.contract.run.progress import Progress
+from parity.contract.state import State, initial_state
 from torchcnn.data import load_dataset
 from torchcnn.device import computing, resolve, to_device, to_host
 from torchcnn.state import TrainState, export_state, import_state

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from parity.contract.parameters import State
 from parity.contract.recipe import Recipe
+from parity.contract.state import State
 from torchcnn.device import computing, resolve, to_device, torch_device
 from torchcnn.state import import_state
 from torchcnn.steps import in_mode, predict_step, repeatedly, train_step

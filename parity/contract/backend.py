@@ -11,12 +11,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
-from parity.contract.checkpoint import Checkpoint
-from parity.contract.datasets import Dataset, Split
-from parity.contract.history import Evaluation, History
-from parity.contract.observers import Observer
-from parity.contract.parameters import PARAMETERS, State
+from parity.contract.data.datasets import Dataset, Split
 from parity.contract.recipe import DatasetName, Recipe
+from parity.contract.run.checkpoint import Checkpoint
+from parity.contract.run.history import Evaluation, History
+from parity.contract.run.observers import Observer
+from parity.contract.state import PARAMETERS, State
 
 Trace = dict[str, np.ndarray]
 """One array for each of STAGES, in canonical layout."""

@@ -17,7 +17,7 @@ from tensorflow_datasets.image_classification import mnist as tfds_mnist
 import jaxcnn
 import torchcnn
 from parity.contract.backend import Backend
-from parity.contract.datasets import FILES, Dataset, read_dataset
+from parity.contract.data.datasets import FILES, Dataset, read_dataset
 from parity.contract.errors import DataError
 from tests.conftest import Write, arrays_of
 

@@ -11,9 +11,9 @@ from hypothesis.extra.numpy import arrays
 import jaxcnn.fused
 import torchcnn.fused
 from parity.contract.backend import Backend
-from parity.contract.datasets import digits, pixels
-from parity.contract.parameters import initial_state
+from parity.contract.data.datasets import digits, pixels
 from parity.contract.recipe import Mode, Recipe
+from parity.contract.state import initial_state
 
 FEW = st.integers(-2, 2).map(float)
 """So few values that most windows have ties, and many have nothing above zero."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import jaxcnn
-from parity.contract.datasets import FILES, Dataset, Source, find_files
-from parity.contract.downloads import download_files
+from parity.contract.data.datasets import FILES, Dataset, Source, find_files
+from parity.contract.data.downloads import download_files
 from tests.backends.test_data import assert_same
 from tests.conftest import Write
 
@@ -17,8 +17,8 @@ LOAD = """
 import hashlib, os, signal, sys, time
 from dataclasses import replace
 from pathlib import Path
-from parity.contract import datasets
-from parity.contract.idx import read_idx
+from parity.contract.data import datasets
+from parity.contract.data.idx import read_idx
 
 folder, meeting = Path(sys.argv[1]), Path(sys.argv[2])
 sizes = replace(datasets.SOURCES["mnist"], train_size=40, test_size=20)
@@ -87,7 +87,7 @@ def test_two_that_prepare_at_once_do_not_harm_each_other(
 
 DOWNLOAD = """
 import shutil
-from parity.contract.downloads import download_files
+from parity.contract.data.downloads import download_files
 
 def fetch(into):
     return {{f: Path(shutil.copy(folder / f"{{f}}.gz", into)) for f in datasets.FILES}}

@@ -12,15 +12,15 @@ from PIL import Image
 
 import jaxcnn
 import torchcnn
-from parity import reference
 from parity.contract.backend import Backend
-from parity.contract.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
-from parity.contract.datasets import digits, pixels
-from parity.contract.parameters import State
+from parity.contract.data.datasets import digits, pixels
 from parity.contract.recipe import DType, Mode, Recipe
+from parity.contract.run.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
+from parity.contract.state import State
+from parity.truth import reference
 from tests.checkpoints import checkpoint
+from tests.commands.test_cli import run
 from tests.conftest import idx_bytes
-from tests.test_cli import run
 
 TEST = digits().test
 

@@ -15,16 +15,16 @@ import pytest
 
 import jaxcnn
 import torchcnn
-from parity.contract import cli
 from parity.contract.backend import Backend
-from parity.contract.checkpoint import Checkpoint, read_checkpoint
-from parity.contract.datasets import digits
+from parity.contract.cli import programs as cli
+from parity.contract.data.datasets import digits
 from parity.contract.errors import CheckpointError
-from parity.contract.observers import Observer
-from parity.contract.parameters import State
-from parity.contract.progress import Progress, as_another_training
 from parity.contract.recipe import DType, Recipe
-from parity.judging import numbers
+from parity.contract.run.checkpoint import Checkpoint, read_checkpoint
+from parity.contract.run.observers import Observer
+from parity.contract.run.progress import Progress, as_another_training
+from parity.contract.state import State
+from parity.judge.steps import numbers
 
 RECIPE = Recipe(dataset="digits", epochs=2, batch_size=16, limit=600, device="cpu", dtype="float64")
 """An epoch has 38 batches, the last one of 8 images."""

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from parity.contract.backend import Backend
 from parity.contract.errors import StateError
-from parity.contract.parameters import PARAMETERS, State, initial_state
 from parity.contract.recipe import DType, Recipe
+from parity.contract.state import PARAMETERS, State, initial_state
 
 
 def random_state(seed: int, dtype: DType, step: int = 3) -> State:

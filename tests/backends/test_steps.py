@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from parity import reference
 from parity.contract.backend import STAGES, Backend
-from parity.contract.datasets import digits, pixels
-from parity.contract.parameters import State, initial_state
+from parity.contract.data.datasets import digits, pixels
 from parity.contract.recipe import DType, Mode, Recipe
-from parity.subjects import OracleSession
+from parity.contract.state import State, initial_state
+from parity.subjects.subject import OracleSession
+from parity.truth import reference
 
 LABELS = np.array([3], dtype=np.int64)
 

@@ -7,13 +7,13 @@ import pytest
 import jaxcnn
 import torchcnn
 from parity.contract.backend import Backend
-from parity.contract.datasets import Dataset
+from parity.contract.data.datasets import Dataset
 from parity.contract.errors import DataError, DivergenceError
-from parity.contract.history import Epoch
-from parity.contract.observers import Observer
-from parity.contract.parameters import State
-from parity.contract.progress import Progress
 from parity.contract.recipe import DType, Mode, Recipe
+from parity.contract.run.history import Epoch
+from parity.contract.run.observers import Observer
+from parity.contract.run.progress import Progress
+from parity.contract.state import State
 
 SHORT = Recipe(dataset="digits", epochs=2, batch_size=64, limit=200, device="cpu")
 

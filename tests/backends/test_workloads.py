@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from parity.contract.backend import Backend
-from parity.contract.datasets import digits, pixels
-from parity.contract.parameters import initial_state
-from parity.contract.progress import chunk_size
+from parity.contract.data.datasets import digits, pixels
 from parity.contract.recipe import Kernel, Mode, Recipe
-from parity.subjects import OracleSession
+from parity.contract.run.progress import chunk_size
+from parity.contract.state import initial_state
+from parity.subjects.subject import OracleSession
 
 STEPS = 300
 """More than a compiled chunk of any size."""

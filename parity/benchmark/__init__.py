@@ -1,0 +1,1 @@
+"""Which subject is how fast."""

@@ -1,0 +1,133 @@
+"""The tutorial's own training loop, as it stands there: what `parity bench` calls `seed`.
+
+An image at a time goes from PIL through `ToTensor` and the DataLoader; each loss is fetched from
+the device. Only weights and batch order come from outside, so that its losses can be checked.
+"""
+
+import importlib
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from parity.contract.batches import batches
+from parity.contract.data.datasets import Dataset, Split
+from parity.contract.recipe import Recipe
+from parity.contract.run.history import Epoch
+from parity.contract.state import State
+from torchcnn.data import torchvision_datasets
+
+
+class SimpleCNN(nn.Module):
+    """The tutorial's network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 16, 3)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.fc1 = nn.Linear(16 * 13 * 13, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        x = self.pool(F.relu(self.conv1(x)))
+        x = x.view(x.size(0), -1)
+        return self.fc1(x)
+
+
+class _Training:
+    """The tutorial's objects: network, loss and optimiser, and what it does with a batch."""
+
+    def __init__(self, recipe: Recipe, state: State) -> None:
+        self.model = SimpleCNN()
+        weights = {name: torch.tensor(value) for name, value in state.params.items()}
+        self.model.load_state_dict(weights, strict=True)
+        self._criterion = nn.CrossEntropyLoss()
+        self._optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.lr)
+
+    def step(self, images: Tensor, labels: Tensor) -> float:
+        self._optimizer.zero_grad()
+        loss = self._criterion(self.model(images), labels)
+        loss.backward()
+        self._optimizer.step()
+        return loss.item()
+
+
+class SeedWorkload:
+    """The tutorial's training, and its parts on one batch.
+
+    Args:
+        recipe: seed, batch size and learning rate are taken.
+        state: initial weights.
+        dataset: the images to train on.
+    """
+
+    def __init__(self, recipe: Recipe, state: State, dataset: Dataset) -> None:
+        self._recipe, self._state, self._train = recipe, state, dataset.train
+        self._images = _mnist(dataset.train)
+        self._batch = next(iter(self._loader(epoch=1)))
+        self._on_batch, self._square = _Training(recipe, state), None
+
+    def forward(self, repeats: int) -> None:
+        """Compute the first batch's logits so often."""
+        with torch.no_grad():
+            for _ in range(repeats):
+                self._on_batch.model(self._batch[0])
+
+    def steps(self, repeats: int) -> np.ndarray:
+        """Train on the first batch so often; return the losses."""
+        return np.array([self._on_batch.step(*self._batch) for _ in range(repeats)])
+
+    def product(self, size: int, repeats: int) -> None:
+        """Multiply two square matrices of that size so often."""
+        if self._square is None:
+            self._square = torch.ones(size, size)
+        for _ in range(repeats):
+            torch.mm(self._square, self._square)
+
+    def programs(self) -> int:
+        """Return 0: nothing is compiled."""
+        return 0
+
+    def device_memory(self) -> int | None:
+        """Return None: it runs on the CPU."""
+        return None
+
+    def epochs(self) -> Iterator[Epoch]:
+        """Train epoch after epoch, from the initial weights; there is no test."""
+        training = _Training(self._recipe, self._state)
+        for number in range(1, sys.maxsize):
+            started, running_loss = time.perf_counter(), 0.0
+            for images, labels in self._loader(epoch=number):
+                running_loss += training.step(images, labels)
+            seconds = time.perf_counter() - started
+            yield Epoch(
+                epoch=number, loss=running_loss, test_loss=0.0, test_accuracy=0.0, seconds=seconds
+            )
+
+    def _loader(self, *, epoch: int) -> torch.utils.data.DataLoader:
+        order = batches(
+            seed=self._recipe.seed,
+            epoch=epoch,
+            examples=len(self._train),
+            batch_size=self._recipe.batch_size,
+        )
+        return torch.utils.data.DataLoader(
+            self._images,
+            batch_size=self._recipe.batch_size,
+            sampler=np.concatenate(list(order)).tolist(),
+        )
+
+
+def _mnist(split: Split) -> torch.utils.data.Dataset:
+    """Return torchvision's MNIST with these images in place of the files'."""
+    library = torchvision_datasets().MNIST
+    transforms = importlib.import_module("torchvision.transforms")
+    data = library.__new__(library)
+    data.data = torch.from_numpy(split.images.copy())
+    data.targets = torch.from_numpy(split.labels.copy())
+    data.transform, data.target_transform = transforms.ToTensor(), None
+    return data

@@ -1,0 +1,1 @@
+"""The commands of `parity`, a module each."""

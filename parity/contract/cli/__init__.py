@@ -1,0 +1,1 @@
+"""The command lines of the backends, and what all command lines share."""

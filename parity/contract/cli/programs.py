@@ -1,0 +1,235 @@
+"""The command line of a backend: `torchcnn` and `jaxcnn` are this, each with its own."""
+
+import contextlib
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from parity.contract.cli import command
+from parity.contract.errors import DataError, DivergenceError, RecipeError
+from parity.contract.recipe import DatasetName, Device, DType, Kernel, Mode, Recipe, require_integer
+
+if TYPE_CHECKING:
+    from parity.contract.backend import Backend
+    from parity.contract.run.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train from the seed's initial weights, and print each epoch's loss and test accuracy."""
+
+    recipe: Recipe = field(default_factory=Recipe)
+    out: Path | None = None
+    """Folder to write recipe.json, history.jsonl and checkpoint.safetensors to."""
+    save_every: int | None = None
+    """Steps after which the checkpoint is written, besides after each epoch; needs --out."""
+    resume: Path | None = None
+    """Folder of a run, or its checkpoint, to go on with, by its recipe and in that folder; or
+    another checkpoint, which needs --out to keep what follows. Give --data-dir again."""
+    override: bool = False
+    """Go on as another training where the command line or the images differ from the checkpoint."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Evaluate a checkpoint of either backend on the test images.
+
+    Without one, the seed's initial, untrained weights: where training starts.
+    """
+
+    checkpoint: Path | None = None
+    """Checkpoint, or the folder of a run."""
+    dataset: DatasetName | None = None
+    """Data set. Default: the checkpoint's, else mnist."""
+    data_dir: Path | None = None
+    """Folder of the data set's IDX files. Default: $CNN_DATA_DIR, else ./data."""
+    seed: int | None = None
+    """Seed of the initial weights, where there is no checkpoint."""
+    device: Device = "auto"
+    """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
+    mode: Mode = "auto"
+    """Compiled or op by op. auto: what is usual, jit for JAX and eager for PyTorch."""
+    kernel: Kernel = "auto"
+    """Layer by layer or as one matrix product. auto: what is faster on a CPU, layers elsewhere."""
+    dtype: DType | None = None
+    """Precision of weights and activations. Default: the checkpoint's, else float32."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Classify images: a line for each, with the digit and the probabilities of 0 to 9."""
+
+    files: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE...")]]
+    """PNG or IDX files of images of 28×28 pixels, white on black."""
+    checkpoint: Path
+    """Checkpoint of either backend, or the folder of a run."""
+    device: Device = "auto"
+    """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
+    mode: Mode = "auto"
+    """Compiled or op by op. auto: what is usual, jit for JAX and eager for PyTorch."""
+    kernel: Kernel = "auto"
+    """Layer by layer or as one matrix product. auto: what is faster on a CPU, layers elsewhere."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Print the layers, their output shapes and their parameter counts."""
+
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def main(backend: "Backend", description: str, argv: Sequence[str] | None = None) -> int:
+    """Run a backend's command line and return its exit status."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    commands = {"train": Train, "evaluate": Evaluate, "predict": Predict, "summary": Summary}
+
+    def execute(options: Train | Evaluate | Predict | Summary) -> int:
+        match options:
+            case Train():
+                _train(backend, options, command.given(args))
+            case Evaluate():
+                _evaluate(backend, options)
+            case Predict():
+                _predict(backend, options)
+            case Summary():
+                _summarise(backend)
+        return 0
+
+    return command.run(backend.__name__, description, commands, execute, args)
+
+
+# Each command imports what it needs: `--help` waits for neither NumPy nor rich.
+
+
+def _train(backend: "Backend", options: Train, given: set[str]) -> None:
+    from parity.contract.cli.console import ConsoleObserver, ProgressBar
+    from parity.contract.interrupts import stopping_between_steps
+    from parity.contract.run.checkpoint import read_checkpoint
+    from parity.contract.run.observers import Observer, Observers, RunFolder
+    from parity.contract.run.progress import as_another_training, require_same_training
+
+    if options.override and options.resume is None:
+        raise RecipeError("override needs --resume")
+    start = read_checkpoint(options.resume) if options.resume else None
+    recipe = _going_on(start, options.recipe, given, backend) if start else options.recipe
+    if start and options.override:
+        start = as_another_training(start, recipe)
+    elif start:
+        require_same_training(start, recipe)  # before data are looked for, or downloaded
+    own = _run_folder(options.resume)
+    out = options.out or own
+    if options.save_every is not None:
+        require_integer("save_every", options.save_every, at_least=1)
+        if out is None:
+            raise RecipeError("save_every needs --out, a folder for the checkpoint")
+    with contextlib.ExitStack() as stack:
+        observers: list[Observer] = []
+        if out is not None:
+            folder = RunFolder(
+                out,
+                versions=backend.versions(),
+                every=options.save_every,
+                start=start,
+                own=own is not None and own.resolve() == out.resolve(),
+                request=stack.enter_context(stopping_between_steps()),
+            )
+            observers.append(folder)
+        if not options.quiet:
+            bar = stack.enter_context(ProgressBar())
+            observers.append(ConsoleObserver(bar, recipe))
+        backend.fit(recipe, start=start, observer=Observers(*observers))
+
+
+def _going_on(start: "Checkpoint", recipe: Recipe, given: set[str], backend: "Backend") -> Recipe:
+    """Return the checkpoint's recipe, but for what the command line gives and where things lie.
+
+    Device, mode and kernel are another backend's own choice again.
+    """
+    own_choice = set() if start.backend == backend.__name__ else {"device", "mode", "kernel"}
+    left = {"data_dir"} | own_choice
+    kept = {field.name for field in dataclasses.fields(Recipe)} - left - given
+    return dataclasses.replace(recipe, **{name: getattr(start.recipe, name) for name in kept})
+
+
+def _run_folder(resume: Path | None) -> Path | None:
+    """Return the folder of the run that `resume` names; None for a checkpoint of no run."""
+    from parity.contract.run.checkpoint import CHECKPOINT_FILE
+
+    if resume is None or resume.is_dir():
+        return resume
+    return resume.parent if resume.name == CHECKPOINT_FILE else None
+
+
+def _summarise(backend: "Backend") -> None:
+    from parity.contract.cli.console import summary_lines
+
+    print("\n".join(summary_lines(backend.summary())))
+
+
+def _evaluate(backend: "Backend", options: Evaluate) -> None:
+    from parity.contract.cli.console import describe
+    from parity.contract.run.checkpoint import read_checkpoint
+
+    checkpoint = options.checkpoint and read_checkpoint(options.checkpoint)
+    if checkpoint and options.seed is not None:
+        raise RecipeError("seed is of untrained weights; leave out --seed or --checkpoint")
+    recipe = checkpoint.recipe if checkpoint else Recipe(seed=options.seed or 0)
+    recipe = backend.resolve(
+        dataclasses.replace(
+            recipe,
+            dataset=options.dataset or recipe.dataset,
+            data_dir=options.data_dir,
+            device=options.device,
+            mode=options.mode,
+            kernel=options.kernel,
+            dtype=options.dtype or recipe.dtype,
+        )
+    )
+    state = checkpoint.state.astype(recipe.dtype) if checkpoint else None
+    result = backend.evaluate(recipe, state=state)
+    if not math.isfinite(result.loss):
+        raise DivergenceError(f"the loss is {result.loss}: the weights are too large")
+    trained = f"after {checkpoint.state.step} steps" if checkpoint else "untrained"
+    print(
+        f"{describe(backend.__name__, recipe)}, {trained}: loss {result.loss:.4f},"
+        f" accuracy {result.accuracy:.2%} of {result.examples} test images"
+    )
+
+
+def _predict(backend: "Backend", options: Predict) -> None:
+    import numpy as np
+
+    from parity.contract.data.images import read_images
+    from parity.contract.run.checkpoint import read_checkpoint
+
+    if not options.files:
+        raise DataError("there is nothing to classify; name PNG or IDX files")
+    checkpoint = read_checkpoint(options.checkpoint)
+    recipe = dataclasses.replace(
+        checkpoint.recipe, device=options.device, mode=options.mode, kernel=options.kernel
+    )
+    for file in options.files:
+        images = read_images(file)
+        probabilities = backend.predict(recipe, state=checkpoint.state, images=images)
+        if not np.isfinite(probabilities).all():
+            raise DivergenceError(
+                f"{file}: not all probabilities are finite: the weights are too large"
+            )
+        for index, row in enumerate(probabilities):
+            name = file if len(images) == 1 else f"{file}[{index}]"
+            print(f"{name}: {row.argmax()}  {' '.join(f'{p:.4f}' for p in row)}")

@@ -1,0 +1,1 @@
+"""The data sets and images, as files and as numbers."""

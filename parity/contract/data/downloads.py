@@ -1,0 +1,86 @@
+"""What a download leaves behind: all four files of a data set, verified, or nothing."""
+
+import contextlib
+import io
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from parity.contract.data.datasets import FILES, Source, read_files
+from parity.contract.errors import DataError
+from parity.contract.interrupts import cleaning_up
+
+
+def download_files(
+    source: Source, directory: Path, fetch: Callable[[Path], dict[str, Path]]
+) -> dict[str, Path]:
+    """Download a data set's files to `directory`/FOLDER/raw, where torchvision keeps them too.
+
+    Args:
+        source: the data set.
+        directory: the data folder; created if need be, and removed again if the download fails.
+        fetch: downloads all files to the folder it is given and returns where each lies; raises
+            OSError where it cannot.
+
+    Raises:
+        DataError: there is no network, the server does not have the files, or they are not the
+            published ones; says what to do instead.
+    """
+    try:
+        with staging(directory) as folder, quiet_in_a_pipe():
+            files = fetch(folder)
+            _require_original(source, files)
+            return _keep(files, folder / "raw", directory / source.folder / "raw")
+    except OSError as error:
+        raise DataError(
+            f"{source.name} is not in {directory}: put its four IDX files there, or use --dataset"
+            f" digits, which needs no network (the download failed: {error})"
+        ) from None
+
+
+def _keep(files: dict[str, Path], staged: Path, raw: Path) -> dict[str, Path]:
+    """Move all files to `raw` in one step, so that a process killed in it leaves all or none."""
+    staged.mkdir()
+    for file in FILES:
+        files[file].replace(staged / f"{file}.gz")
+    raw.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        staged.rename(raw)
+    except OSError:  # it is there and holds something else, or the same from another process
+        for path in staged.iterdir():
+            path.replace(raw / path.name)
+    return {file: raw / f"{file}.gz" for file in FILES}
+
+
+def _require_original(source: Source, files: dict[str, Path]) -> None:
+    try:
+        read_files(source, files)
+    except DataError as error:
+        raise ConnectionError(f"the server sent something else: {error}") from None
+
+
+@contextlib.contextmanager
+def staging(directory: Path) -> Iterator[Path]:
+    """Give a temporary folder inside `directory`; if the block fails, nothing of either is left."""
+    created = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    with cleaning_up():
+        try:
+            with tempfile.TemporaryDirectory(prefix=".incoming-", dir=directory) as folder:
+                yield Path(folder)
+        except BaseException:
+            for path in created:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+            raise
+
+
+@contextlib.contextmanager
+def quiet_in_a_pipe() -> Iterator[None]:
+    """Keep a library's progress off standard output, and off standard error unless it is seen."""
+    with contextlib.ExitStack() as stack:
+        if not sys.stderr.isatty():
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield

@@ -1,0 +1,1 @@
+"""A training: where it is, what it reports, what it keeps."""

@@ -1,0 +1,146 @@
+"""Who is told how a training goes, and the folder that keeps what it has come to."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from parity.contract.data.datasets import Dataset
+from parity.contract.errors import OutputError, StoppedError
+from parity.contract.files.whole import write_whole
+from parity.contract.interrupts import StopRequest
+from parity.contract.recipe import Recipe
+from parity.contract.run.checkpoint import CHECKPOINT_FILE, Checkpoint, write_checkpoint
+from parity.contract.run.history import Epoch
+from parity.contract.run.progress import Progress
+from parity.contract.state import State
+
+
+class Observer:
+    """Told how a training goes; each method does nothing unless overridden."""
+
+    every: int | None = None
+    """Besides where it looks up anyway, it is told after each multiple of so many steps."""
+
+    def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
+        """Data and device are ready; the first step comes next."""
+
+    def stand(self, progress: Progress, state: State) -> None:
+        """The training stands between two steps: before the first, after some, after an epoch."""
+
+    def epoch(self, record: Epoch) -> None:
+        """An epoch has ended."""
+
+
+SILENT = Observer()
+"""Reports nothing."""
+
+
+class Observers(Observer):
+    """Several observers as one; at most one of them has `every`."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+        self.every = next((o.every for o in observers if o.every is not None), None)
+
+    def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
+        for observer in self._observers:
+            observer.start(backend, recipe, dataset)
+
+    def stand(self, progress: Progress, state: State) -> None:
+        for observer in self._observers:
+            observer.stand(progress, state)
+
+    def epoch(self, record: Epoch) -> None:
+        for observer in self._observers:
+            observer.epoch(record)
+
+
+class RunFolder(Observer):
+    """Keeps recipe.json, history.jsonl and checkpoint.safetensors of a training in a folder.
+
+    The checkpoint is written before the first step, after each epoch, after each multiple of
+    `every` steps, and where the training is asked to stop. Nothing is written before it starts.
+
+    Args:
+        folder: created if need be.
+        versions: of the packages that compute.
+        every: steps.
+        start: the checkpoint that the training goes on from.
+        own: whether it lies in this folder, which then may hold a run.
+        request: who may ask to stop.
+
+    Raises:
+        OutputError: the folder holds another run, or cannot be written.
+        StoppedError: it was asked to stop, and the checkpoint is written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        versions: dict[str, str],
+        every: int | None = None,
+        start: Checkpoint | None = None,
+        own: bool = False,
+        request: StopRequest | None = None,
+    ) -> None:
+        self._folder, self._versions, self.every = folder, versions, every
+        self._records = start.epochs if start else ()
+        self._request = request or StopRequest()
+        self._saved = False
+        if not own and (taken := self._taken()):
+            going_on = f", or go on with --resume {folder}" * (taken.name == CHECKPOINT_FILE)
+            raise OutputError(f"{taken} exists already; give --out another folder{going_on}")
+
+    def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
+        self._backend, self._sha256 = backend, dataset.sha256
+        text = json.dumps({"schema": 1, "backend": backend, **recipe.to_json()}, indent=2)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self._folder}: {error.strerror or error}; give --out another folder"
+            ) from None
+        write_whole(self._folder / "recipe.json", f"{text}\n".encode())
+        # what a killed run has written after its last checkpoint will be written again
+        self._write_history()
+
+    def stand(self, progress: Progress, state: State) -> None:
+        on_time = self.every is not None and progress.step % self.every == 0
+        number = self._request.number  # read once: a signal after this is for the next time
+        if not self._saved or on_time or number is not None or progress.batch == 0:
+            checkpoint = progress.checkpoint(
+                state,
+                dataset_sha256=self._sha256,
+                backend=self._backend,
+                versions=self._versions,
+            )
+            write_checkpoint(self._folder / CHECKPOINT_FILE, checkpoint)
+        self._request.worth_waiting = self._saved
+        self._saved = True
+        if number is not None:
+            raise StoppedError(
+                f"stopped after {progress}; go on with --resume {self._folder}", number
+            )
+
+    def epoch(self, record: Epoch) -> None:
+        self._records = (*self._records, record)
+        self._write_history()
+
+    def _write_history(self) -> None:
+        lines = [json.dumps(dataclasses.asdict(r), allow_nan=False) + "\n" for r in self._records]
+        write_whole(self._folder / "history.jsonl", "".join(lines).encode())
+
+    def _taken(self) -> Path | None:
+        """Return what another run has left in the folder."""
+        history = self._folder / "history.jsonl"
+        checkpoint = self._folder / CHECKPOINT_FILE
+        try:
+            if checkpoint.exists():
+                return checkpoint
+            return history if history.exists() and history.stat().st_size else None
+        except OSError as error:
+            raise OutputError(
+                f"cannot look into {self._folder}: {error.strerror or error};"
+                " give --out another folder"
+            ) from None

@@ -1,0 +1,209 @@
+"""Where a training stands, in batches, losses and records; and how it goes on from a checkpoint."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from parity.contract.batches import batch_count, batches
+from parity.contract.data.datasets import Dataset
+from parity.contract.errors import CheckpointError, DivergenceError
+from parity.contract.recipe import Recipe
+from parity.contract.run.checkpoint import Checkpoint
+from parity.contract.run.history import Epoch, Evaluation
+from parity.contract.state import State, initial_state
+
+ORDER = ("dataset", "limit", "batch_size", "seed")
+"""Fields of a recipe that make the batches of an epoch."""
+
+KEPT = (*ORDER, "lr", "dtype")
+"""Fields of a recipe that a training goes on with, unless it is to become another one."""
+
+
+class Progress:
+    """How far a training has come: which epoch, how many of its batches, and what they lost.
+
+    Args:
+        recipe: what is trained.
+        dataset: the images that it trains and tests on.
+        start: where it goes on; by default at the recipe's initial state.
+
+    Raises:
+        CheckpointError: `start` is of another training, or of other images.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, start: Checkpoint | None) -> None:
+        self._recipe = recipe
+        self._examples = len(dataset.train)
+        self.steps = batch_count(self._examples, recipe.batch_size)
+        """Batches of an epoch."""
+        self.epoch, self.batch, self.loss_sum = 1, 0, 0.0
+        self.records: list[Epoch] = []
+        """Of the epochs before this one."""
+        self.start = start.state if start else initial_state(recipe.seed, recipe.dtype)
+        """The state that the first of the remaining steps starts from."""
+        self.step = self.start.step
+        """Steps made in all, those before the checkpoint included."""
+        if start is not None:
+            require_same_training(start, recipe)
+            if start.dataset_sha256 not in (None, dataset.sha256):
+                raise CheckpointError(
+                    f"the checkpoint's training saw other images than these of {dataset.name};"
+                    " name the right folder with --data-dir, or go on all the same with --override"
+                )
+            if start.batch > self.steps:
+                raise CheckpointError(
+                    f"the checkpoint has done {start.batch} batches of an epoch that has"
+                    f" {self.steps} here; name the data set that it was trained on with --data-dir"
+                )
+            self.epoch, self.batch, self.loss_sum = start.epoch, start.batch, start.loss_sum
+            self.records = list(start.epochs)
+
+    def chunks(self, every: int | None) -> Iterator[Int64[np.ndarray, "steps batch"]]:
+        """Yield what is left of the present epoch's batches, some of one size at a time.
+
+        A chunk ends at each multiple of `chunk_size` batches, where the number of all steps is a
+        multiple of `every`, and before a smaller last batch. `add` has to be told of each before
+        the next.
+        """
+        longest = chunk_size(self._recipe)
+        order = batches(
+            seed=self._recipe.seed,
+            epoch=self.epoch,
+            examples=self._examples,
+            batch_size=self._recipe.batch_size,
+        )
+        rest = list(order)[self.batch :]
+        while rest:
+            size = longest - self.batch % longest
+            if every is not None:
+                size = min(size, every - self.step % every)
+            chunk = [batch for batch in rest[:size] if len(batch) == len(rest[0])]
+            rest = rest[len(chunk) :]
+            yield np.stack(chunk)
+
+    def add(self, losses: Float[np.ndarray, "steps"], state: State) -> None:
+        """Count steps that were made, by the losses of their batches in order, and look at `state`.
+
+        Raises:
+            DivergenceError: a loss is not finite, or a number of the state after these steps;
+                names the step.
+        """
+        for loss in losses.tolist():
+            self.step += 1
+            self.batch += 1
+            self.loss_sum += loss
+            if not math.isfinite(loss):
+                raise DivergenceError(f"the loss of {self} is {loss}; lower --lr")
+        for group in ("params", "adam_m", "adam_v"):
+            for name, array in getattr(state, group).items():
+                if not np.isfinite(array).all():
+                    raise DivergenceError(
+                        f"{group.replace('_', '.')}.{name} is not finite after {self}, the last of"
+                        f" {len(losses)} between two looks at it; lower --lr"
+                    )
+
+    def end_epoch(self, test: Evaluation, *, seconds: float) -> Epoch:
+        """Record the present epoch, and go on to the next.
+
+        Raises:
+            DivergenceError: the test loss is not finite.
+        """
+        if not math.isfinite(test.loss):
+            raise DivergenceError(f"the test loss after {self} is {test.loss}; lower --lr")
+        self.records.append(
+            Epoch(
+                epoch=self.epoch,
+                loss=self.loss_sum,
+                test_loss=test.loss,
+                test_accuracy=test.accuracy,
+                seconds=seconds,
+            )
+        )
+        self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
+        return self.records[-1]
+
+    def checkpoint(
+        self, state: State, *, dataset_sha256: str, backend: str, versions: dict[str, str]
+    ) -> Checkpoint:
+        """Return where the training stands, with a state that `add` has looked at."""
+        return Checkpoint(
+            recipe=self._recipe,
+            dataset_sha256=dataset_sha256,
+            state=state,
+            epoch=self.epoch,
+            batch=self.batch,
+            loss_sum=self.loss_sum,
+            epochs=tuple(self.records),
+            backend=backend,
+            versions=versions,
+        )
+
+    def __str__(self) -> str:
+        epoch, batch = (self.epoch, self.batch) if self.batch else (self.epoch - 1, self.steps)
+        return f"step {self.step} (epoch {epoch}, batch {batch} of {self.steps})"
+
+
+def chunk_size(recipe: Recipe) -> int:
+    """Return the steps after which a training looks up, at the losses and at who wants to stop it.
+
+    So few that they take a fraction of a second, so many that looking up costs little.
+    """
+    if recipe.mode == "eager":
+        images, steps = 2048, 32
+    else:
+        images, steps = (8192 if recipe.kernel == "fused" else 4096), 256
+    return max(1, min(steps, images // recipe.batch_size))
+
+
+def require_same_training(start: Checkpoint, recipe: Recipe) -> None:
+    """Require that a checkpoint belongs to a training by this recipe, for as many epochs at most.
+
+    Raises:
+        CheckpointError: it belongs to another; says which fields differ.
+    """
+    if changed := _changed(start, recipe, KEPT):
+        fields = ", ".join(
+            f"{name} {getattr(start.recipe, name)!r}, not {getattr(recipe, name)!r}"
+            for name in changed
+        )
+        raise CheckpointError(
+            f"the checkpoint's training has {fields}; leave that out, or go on with it as another"
+            " training with --override"
+        )
+    _require_epochs(start, recipe)
+
+
+def as_another_training(start: Checkpoint, recipe: Recipe) -> Checkpoint:
+    """Return a checkpoint from which another training, by `recipe`, goes on.
+
+    Weights, moments and records are taken over. Where other batches come, the epoch under way
+    starts again with its first one; whatever the images are, they are taken.
+
+    Raises:
+        CheckpointError: it has more epochs than the recipe.
+    """
+    _require_epochs(start, recipe)
+    other_order = bool(_changed(start, recipe, ORDER))
+    return dataclasses.replace(
+        start,
+        recipe=recipe,
+        dataset_sha256=None,
+        state=start.state.astype(recipe.dtype),
+        batch=0 if other_order else start.batch,
+        loss_sum=0.0 if other_order else start.loss_sum,
+    )
+
+
+def _require_epochs(start: Checkpoint, recipe: Recipe) -> None:
+    if len(start.epochs) > recipe.epochs:
+        raise CheckpointError(
+            f"the checkpoint has {len(start.epochs)} epochs already, epochs is {recipe.epochs};"
+            f" give --epochs {len(start.epochs)} or more"
+        )
+
+
+def _changed(start: Checkpoint, recipe: Recipe, names: Sequence[str]) -> list[str]:
+    return [name for name in names if getattr(start.recipe, name) != getattr(recipe, name)]

@@ -1,0 +1,106 @@
+"""The canonical layout of parameters and Adam state, and the values that a training starts from.
+
+Every backend translates between its own layout and this one, which is PyTorch's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from parity.contract.batches import parameter_stream
+from parity.contract.errors import StateError
+from parity.contract.recipe import DType
+
+
+class Parameter(NamedTuple):
+    """Shape of one parameter, and the number of inputs that one output of its layer sums."""
+
+    shape: tuple[int, ...]
+    fan_in: int
+
+
+PARAMETERS = {
+    "conv1.weight": Parameter((16, 1, 3, 3), fan_in=9),
+    "conv1.bias": Parameter((16,), fan_in=9),
+    "fc1.weight": Parameter((10, 2704), fan_in=2704),
+    "fc1.bias": Parameter((10,), fan_in=2704),
+}
+
+Arrays = dict[str, np.ndarray]
+"""One array for each name of PARAMETERS, in canonical layout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """All that a training step reads and writes, in canonical layout.
+
+    Raises:
+        StateError: names, shapes or dtypes are not those of PARAMETERS.
+    """
+
+    params: Arrays
+    """Weights and biases."""
+    adam_m: Arrays
+    """Adam's first moments: running means of the gradients."""
+    adam_v: Arrays
+    """Adam's second moments: running means of the squared gradients."""
+    step: int
+    """Updates made so far."""
+
+    def __post_init__(self) -> None:
+        dtype = self.dtype
+        for group in ("params", "adam_m", "adam_v"):
+            check_arrays(getattr(self, group), dtype=dtype, what=group)
+        if self.step < 0:
+            raise StateError(f"step must be at least 0, got {self.step}")
+
+    def astype(self, dtype: DType) -> "State":
+        """Return a copy with every array in another precision."""
+        params, adam_m, adam_v = (
+            {name: array.astype(dtype) for name, array in group.items()}
+            for group in (self.params, self.adam_m, self.adam_v)
+        )
+        return State(params=params, adam_m=adam_m, adam_v=adam_v, step=self.step)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The floating-point type that all arrays share."""
+        return next(iter(self.params.values())).dtype if self.params else np.dtype(np.float32)
+
+
+def initial_state(seed: int, dtype: DType = "float32") -> State:
+    """Return the state that every backend starts from.
+
+    Parameters are U(-1/sqrt(fan_in), 1/sqrt(fan_in)), weights and biases, as PyTorch's `Conv2d`
+    and `Linear` draw them by default; the moments are zero. The values are float32 numbers in
+    either dtype, so that a float64 training starts from the same point.
+    """
+    stream = parameter_stream(seed)
+    params = {}
+    for name, (shape, fan_in) in PARAMETERS.items():
+        bound = 1 / np.sqrt(fan_in)
+        params[name] = stream.uniform(-bound, bound, shape).astype(np.float32).astype(dtype)
+    adam_m, adam_v = ({name: np.zeros_like(p) for name, p in params.items()} for _ in range(2))
+    return State(params=params, adam_m=adam_m, adam_v=adam_v, step=0)
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray], *, dtype: np.dtype, what: str) -> None:
+    """Check names, then shapes, then dtypes against PARAMETERS.
+
+    Raises:
+        StateError: says which array of `what` is missing, extra, misshapen or of another dtype.
+    """
+    missing = [name for name in PARAMETERS if name not in arrays]
+    extra = [name for name in arrays if name not in PARAMETERS]
+    if missing or extra:
+        raise StateError(f"{what}: missing {missing or 'nothing'}, unknown {extra or 'nothing'}")
+    if dtype not in (np.float32, np.float64):
+        raise StateError(f"{what}: dtype must be float32 or float64, got {dtype}")
+    for name, (shape, _) in PARAMETERS.items():
+        got = arrays[name]
+        if got.shape != shape or got.dtype != dtype:
+            raise StateError(
+                f"{what}.{name}: expected {dtype} {shape}, got {got.dtype} {got.shape}"
+            )

@@ -1,0 +1,1 @@
+"""Verdicts on the subjects' computations, against the truth and against themselves."""

@@ -1,0 +1,289 @@
+"""What does this machine compute? Each subject against the oracle, and against itself."""
+
+import dataclasses
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from parity.contract.batches import batches
+from parity.contract.data.datasets import pixels, read_dataset
+from parity.contract.errors import DeviceError, RecipeError
+from parity.contract.files.jsonable import json_values
+from parity.contract.recipe import Device, DType, Recipe
+from parity.contract.state import initial_state
+from parity.judge.compare import Comparison
+from parity.judge.repetition import Difference, Outcome, Repetition, difference, repeat
+from parity.judge.steps import judge_plain_step, judge_step
+from parity.subjects.environment import environment, environment_lines, remarks
+from parity.subjects.subject import BACKENDS, KERNELS, MODES, Subject
+
+Progress = Callable[[str, int, int], None]
+"""Called with the subject, the run and the number of runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """What was found about one subject."""
+
+    missing: str | None = None
+    """Why it is not available on this machine."""
+    failure: str | None = None
+    """What its framework said as it broke down."""
+    stages: dict[str, Comparison] = field(default_factory=dict)
+    """Every stage of one step against the oracle."""
+    repetition: Repetition | None = None
+    """The step that training uses, again and again."""
+    outcome: Outcome = field(default_factory=dict)
+    """What that step leaves behind."""
+
+    @property
+    def wrong(self) -> Comparison | None:
+        """The first stage outside its bound."""
+        return next((c for c in self.stages.values() if not c.agrees), None)
+
+    @property
+    def right(self) -> bool:
+        """Whether every stage of its step is as near to the truth as rounding allows."""
+        return bool(self.stages) and self.wrong is None and self.failure is None
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the step has one result, as far as it was made."""
+        return self.repetition is None or self.repetition.distinct == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What each subject on this machine computes, with what, and what that means."""
+
+    recipe: Recipe
+    runs: int
+    environment: dict[str, Any]
+    subjects: dict[str, Examination]
+
+    @property
+    def exit_code(self) -> int:
+        """0 all available subjects are right and deterministic, 1 one is not right, else 3."""
+        available = [found for found in self.subjects.values() if found.missing is None]
+        if not all(found.right for found in available):
+            return 1
+        return 0 if all(found.deterministic for found in available) else 3
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every available subject is right and deterministic."""
+        return self.exit_code == 0
+
+    @property
+    def modes(self) -> dict[str, Difference | None]:
+        """By backend that ran in both modes, how jit and eager differ; None for the same bits."""
+        pairs = {
+            backend: [self.subjects[f"{backend}:{mode}"].outcome for mode in MODES]
+            for backend in BACKENDS
+        }
+        return {backend: difference(a, b) for backend, (a, b) in pairs.items() if a and b}
+
+    def __str__(self) -> str:
+        lines = [f"note: {line}" for line in remarks(self.environment, self.recipe.dtype)]
+        lines += [line for name in self.subjects for line in self._findings(name)]
+        if self.healthy:
+            lines.append(
+                "healthy: every available subject computes the step to rounding,"
+                " and repeats itself bit for bit"
+            )
+        return "\n".join(lines)
+
+    def table(self) -> str:
+        """Return the environment, then a line a subject, then one a backend's two modes.
+
+        That the modes give different bits is no fault: fusion changes the order of rounding.
+        """
+        recipe = self.recipe
+        title = (
+            f"{recipe.dataset}, {recipe.dtype}, seed {recipe.seed}, batch of {recipe.batch_size}"
+        )
+        head = f"{'subject':<18}{'worst error / its bound':<36}the same step {self.runs} times"
+        lines = [*environment_lines(self.environment), "", title, head]
+        lines += [f"{name:<18}{_cells(found)}" for name, found in self.subjects.items()]
+        for backend, parted in self.modes.items():
+            said = f"differ in bits: {parted}" if parted else "give the same bits"
+            lines.append(f"{backend}: jit and eager {said}")
+        return "\n".join([*lines, ""])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {
+            "schema": 1,
+            "healthy": self.healthy,
+            "exit_code": self.exit_code,
+            "verdict": str(self),
+            "recipe": self.recipe.to_json(),
+            "runs": self.runs,
+            "environment": self.environment,
+            "subjects": {name: _evidence(found) for name, found in self.subjects.items()},
+            "jit against eager": {
+                backend: parted and json_values(dataclasses.asdict(parted))
+                for backend, parted in self.modes.items()
+            },
+        }
+
+    def _findings(self, name: str) -> list[str]:
+        """Return what is wrong with a subject, what that means and what helps."""
+        found, lines = self.subjects[name], []
+        if found.failure is not None:
+            lines.append(f"{name}: fails: {found.failure}")
+        if found.wrong is not None:
+            lines.append(f"{name}: wrong from stage {found.wrong}; {self._meaning(name)}")
+        if found.repetition is not None and not found.deterministic:
+            lines.append(
+                f"{name}: {found.repetition.distinct} distinct results in {self.runs} runs,"
+                f" {found.repetition.difference}: not deterministic, so parity gives no verdict on"
+                f" it; {self._remedy(name)}"
+            )
+        return lines
+
+    def _remedy(self, name: str) -> str:
+        """Say what may make a subject deterministic on its device."""
+        if self.environment[name.partition(":")[0]]["device"] == "cpu":
+            return "try one thread: taskset -c 0 parity doctor"
+        flag = "XLA_FLAGS=--xla_gpu_deterministic_ops=true"
+        return f"try --device cpu or, for JAX on a GPU, {flag}"
+
+    def _meaning(self, name: str) -> str:
+        """Say what it means that a subject is wrong, given the backend's other mode and kernel."""
+        subject = Subject.parse(name)
+        mode, kernel = (
+            next(other for other in choices if other != own)
+            for choices, own in ((MODES, subject.mode), (KERNELS, subject.kernel))
+        )
+        for other, own in (
+            (dataclasses.replace(subject, mode=mode), f"{subject.mode} mode"),
+            (dataclasses.replace(subject, kernel=kernel), f"{subject.kernel} kernel"),
+        ):
+            found = self.subjects.get(str(other))
+            if found is not None and found.right:
+                return f"{other} is right, so this build's {own} computes something else"
+        return "this build computes something else, or in a lower precision than its flags say"
+
+
+def diagnose(
+    *,
+    device: Device = "auto",
+    dtype: DType = "float32",
+    seed: int = 0,
+    runs: int = 100,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Make one step with every subject: stage by stage against the oracle, and again and again.
+
+    The step is the first one of a training on the bundled digits, in batches of 64. Each subject
+    stands for itself: one that is missing or breaks down is noted, and the others go on.
+
+    Args:
+        device: where to compute.
+        dtype: precision of weights and activations.
+        seed: seed of the weights and of the batch.
+        runs: how often each subject makes the step.
+        progress: told of every run.
+
+    Raises:
+        RecipeError: `runs` is not an integer of at least 2.
+        DeviceError: no subject at all is available on this device.
+    """
+    if not isinstance(runs, int) or isinstance(runs, bool) or runs < 2:
+        raise RecipeError(f"runs must be an integer of at least 2, got {runs!r}")
+    recipe = Recipe(dataset="digits", device=device, dtype=dtype, seed=seed)
+    subjects = Subject.all()
+    missing = {subject: _missing(subject, recipe) for subject in subjects}
+    available = [subject for subject in subjects if missing[subject] is None]
+    if not available:
+        reasons = dict.fromkeys(str(reason) for reason in missing.values())
+        raise DeviceError(f"no subject is available: {'; '.join(reasons)}")
+    report = progress or (lambda *_: None)
+    return Diagnosis(
+        recipe=recipe,
+        runs=runs,
+        environment=environment(available, recipe),
+        subjects={
+            str(subject): Examination(missing=missing[subject])
+            if subject not in available
+            else _examine(subject, recipe, runs, report)
+            for subject in subjects
+        },
+    )
+
+
+def _missing(subject: Subject, recipe: Recipe) -> str | None:
+    """Return why a subject is not available; None where it is."""
+    try:
+        subject.resolve(recipe)
+    except DeviceError as error:
+        return str(error)
+    return None
+
+
+def _examine(subject: Subject, recipe: Recipe, runs: int, progress: Progress) -> Examination:
+    """Judge every stage of a step of one subject, then repeat the step."""
+    train = read_dataset(recipe.dataset).train
+    order = batches(seed=recipe.seed, epoch=1, examples=len(train), batch_size=recipe.batch_size)
+    batch = next(order)
+    images, labels = pixels(train.images[batch], recipe.dtype), train.labels[batch]
+    state = initial_state(recipe.seed, recipe.dtype)
+    found = Examination()
+    progress(f"{subject}", 0, runs)
+    try:
+        with subject.session(recipe, state) as session:
+            for judge in (judge_step, judge_plain_step):
+                session.load(state)
+                judged = judge(session, images, labels, dtype=subject.dtype(recipe), lr=recipe.lr)
+                found = dataclasses.replace(found, stages=found.stages | judged)
+            outcome, repetition = repeat(
+                session,
+                state,
+                images,
+                labels,
+                runs=runs,
+                progress=lambda run: progress(f"{subject}", run, runs),
+            )
+    except RuntimeError as error:  # what compilers, runtimes and drivers raise
+        said = textwrap.shorten(f"{type(error).__name__}: {error}", 240, placeholder=" ...")
+        return dataclasses.replace(found, failure=said)
+    return dataclasses.replace(found, outcome=outcome, repetition=repetition)
+
+
+def _cells(found: Examination) -> str:
+    """Return what a subject's line of the table says."""
+    if found.missing is not None:
+        return f"not available: {found.missing}"
+    told = found.wrong or max(found.stages.values(), key=lambda c: c.ratio, default=None)
+    mark = " !" if found.wrong else ""
+    judged = f"{told.ratio:.3g}{mark} at {told.stage}" if told else "-"
+    return f"{judged:<36}{_repeated(found.repetition)}"
+
+
+def _repeated(repetition: Repetition | None) -> str:
+    if repetition is None:
+        return "-"
+    if repetition.distinct == 1:
+        return "the same bits"
+    return f"{repetition.distinct} distinct results !"
+
+
+def _evidence(found: Examination) -> dict[str, Any]:
+    """Return an examination as JSON values, without the arrays."""
+    wrong = found.wrong
+    return json_values(
+        {
+            "missing": found.missing,
+            "failure": found.failure,
+            "right": found.right,
+            "deterministic": found.deterministic,
+            "wrong from": wrong and wrong.stage,
+            "stages": {
+                stage: dataclasses.asdict(comparison) | {"ratio": comparison.ratio}
+                for stage, comparison in found.stages.items()
+            },
+            "repetition": found.repetition and dataclasses.asdict(found.repetition),
+        }
+    )

@@ -1,0 +1,275 @@
+"""The report's figures, each in itself: SVG in a data URI. The same numbers give the same bytes."""
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib.style
+import numpy as np
+from jaxtyping import Float
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from parity.benchmark.stats import Spread
+from parity.judge.compare import Comparison
+from parity.judge.trajectory import FREE_RUN_LIMIT, Drift
+
+COLOURS = ("#0072b2", "#d55e00")
+"""Of the two subjects: a blue and a vermilion that colour-blind readers can tell apart."""
+_DTYPE_COLOURS = {"float64": "#475467", "float32": "#aa4499"}
+_LIMIT, _INK, _EDGE = "#b42318", "#1d2530", "#98a2b3"
+
+_STYLE = {
+    "svg.hashsalt": "parity",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _EDGE,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e7ec",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+
+
+class Picture(NamedTuple):
+    """A figure, and in words what it shows."""
+
+    uri: str
+    alt: str
+
+
+class _Line(NamedTuple):
+    """A series; of it, what is above 0 can be drawn on a logarithmic axis."""
+
+    label: str
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
+    colour: str
+    width: float = 1.5
+
+
+def stage_bars(
+    stages: Mapping[str, tuple[Comparison | None, Comparison | None]], subjects: tuple[str, str]
+) -> Picture:
+    """Draw each stage's worst error as a fraction of its bound, a bar for each subject."""
+    ratios = [c.ratio for pair in stages.values() for c in pair if c is not None]
+    drawn = [ratio for ratio in ratios if 0 < ratio < math.inf]
+    low = 10.0 ** math.floor(math.log10(min([*drawn, 0.02])))
+    high = 10 * max([*drawn, 0.8])
+    with matplotlib.style.context(["default", _STYLE]):
+        figure = Figure(figsize=(6.4, 0.9 + 0.32 * len(stages)), layout="constrained")
+        axes = figure.add_subplot(xscale="log", xlim=(low, high), xlabel="worst error / its bound")
+        for side, (subject, colour) in enumerate(zip(subjects, COLOURS, strict=True)):
+            rows = np.arange(len(stages)) + 0.4 * side - 0.2
+            comparisons = [pair[side] for pair in stages.values()]
+            ends = [low if c is None else np.clip(c.ratio, low, high) for c in comparisons]
+            axes.barh(rows, np.subtract(ends, low), 0.36, left=low, color=colour, label=subject)
+            for row, end, comparison in zip(rows, ends, comparisons, strict=True):
+                text, ink = _bar_text(comparison)
+                inside = end == high
+                axes.annotate(
+                    text,
+                    (end, row),
+                    (-4 if inside else 4, 0),
+                    textcoords="offset points",
+                    ha="right" if inside else "left",
+                    va="center_baseline",
+                    fontsize=7.5,
+                    color="white" if inside else ink,
+                    bbox=None if inside else {"fc": "white", "ec": "none", "pad": 0.4},
+                )
+        axes.axvline(1, color=_LIMIT)
+        axes.annotate(
+            "bound",
+            (1, 1),
+            (0, 3),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="center",
+            color=_LIMIT,
+        )
+        axes.set_yticks(range(len(stages)), list(stages))
+        axes.set_ylim(len(stages) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        figure.legend(loc="outside upper right", ncols=2)
+        alt = (
+            f"Bars, two for each of {len(stages)} stages: worst error over bound;"
+            f" the largest is {max(ratios, default=math.nan):.3g}"
+        )
+        return _picture(figure, alt)
+
+
+def phase_bars(phase: str, timings: Mapping[str, tuple[Spread, bool]]) -> Picture:
+    """Draw each arm's median seconds and its quartiles; pale where they are unstable."""
+    with matplotlib.style.context(["default", _STYLE]):
+        figure = Figure(figsize=(6.4, 0.9 + 0.36 * len(timings)), layout="constrained")
+        axes = figure.add_subplot(xlabel=f"seconds of one {phase}: median and quartiles")
+        for line, (found, unstable) in enumerate(timings.values()):
+            axes.barh(line, found.median, 0.6, color=COLOURS[0], alpha=0.4 if unstable else 1)
+            axes.plot([found.lower, found.upper], [line, line], color=_INK)
+        axes.set_yticks(range(len(timings)), list(timings))
+        axes.set_ylim(len(timings) - 0.4, -0.6)
+        axes.set_xlim(left=0)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        said = ", ".join(f"{arm} {found.median:.3g} s" for arm, (found, _) in timings.items())
+        return _picture(figure, f"Bars of one {phase}'s median time: {said}")
+
+
+def _bar_text(comparison: Comparison | None) -> tuple[str, str]:
+    if comparison is None:
+        return "not judged", _EDGE
+    if not comparison.agrees:
+        return ("wrong" if math.isinf(comparison.ratio) else f"{comparison.ratio:.3g}"), _LIMIT
+    return ("exact" if comparison.error == 0 else f"{comparison.ratio:.2g}"), _INK
+
+
+def losses(
+    drift: Drift,
+    subjects: tuple[str, str],
+    *,
+    batches_per_epoch: int,
+    tutorial: Sequence[float],
+) -> Picture:
+    """Draw the loss of a batch, smoothed by a running mean, and the tutorial's of each epoch."""
+    window = max(1, min(50, len(drift.losses[0]) // 20))
+    lines = []
+    for subject, series, colour, width in zip(
+        subjects, drift.losses, COLOURS, (4, 1.2), strict=True
+    ):
+        means = np.convolve(series, np.full(window, 1 / window), mode="valid")
+        lines.append(_Line(subject, np.arange(len(means)) + (window + 1) / 2, means, colour, width))
+    if tutorial:
+        starts = np.arange(len(tutorial)) * batches_per_epoch
+        x = np.column_stack([starts, starts + batches_per_epoch, starts]).ravel()
+        y = np.column_stack([tutorial, tutorial, np.full(len(tutorial), np.nan)]).ravel()
+        lines.append(_Line("tutorial's mean of an epoch", x, y / batches_per_epoch, _INK, 2))
+    what = "loss of a batch" + (f", mean of {window}" if window > 1 else "")
+    return _chart(lines, what, log_x=False)
+
+
+def loss_gaps(drifts: Mapping[str, Drift]) -> Picture:
+    """Draw how far the losses of the two are apart, in each precision."""
+    lines = []
+    for dtype, drift in drifts.items():
+        gaps = [abs(a - b) for a, b in zip(*drift.losses, strict=True)]
+        lines.append(_gap(dtype, range(1, len(gaps) + 1), gaps, 0.8))
+    return _chart(lines, "difference of the losses", limit=FREE_RUN_LIMIT)
+
+
+def parameter_gaps(drifts: Mapping[str, Drift]) -> Picture:
+    """Draw how far the parameters of the two are apart, in each precision."""
+    lines = [_gap(dtype, drift.steps, drift.apart) for dtype, drift in drifts.items()]
+    return _chart(lines, "largest difference of a parameter", limit=FREE_RUN_LIMIT)
+
+
+def distances(
+    steps: list[int], from_truth: tuple[list[float], list[float]], subjects: tuple[str, str]
+) -> Picture:
+    """Draw how far each subject's float32 training is from the float64 one."""
+    lines = [
+        _Line(_label(subject, series), steps, series, colour)
+        for subject, series, colour in zip(subjects, from_truth, COLOURS, strict=True)
+    ]
+    return _chart(lines, "root mean square distance")
+
+
+def _gap(
+    dtype: str, x: Sequence[float], y: Sequence[float] | np.ndarray, width: float = 1.5
+) -> _Line:
+    return _Line(_label(dtype, y), x, y, _DTYPE_COLOURS[dtype], width)
+
+
+def _label(name: str, series: Sequence[float] | np.ndarray) -> str:
+    """Return the name and what of the series a logarithmic axis does not show."""
+    zeros, broken = np.equal(series, 0).sum(), (~np.isfinite(series)).sum()
+    hidden = [f"0 at {zeros}"] * bool(zeros) + [f"not finite at {broken}"] * bool(broken)
+    return f"{name} ({', '.join(hidden)} of {len(series)})" if hidden else name
+
+
+def _chart(
+    lines: Sequence[_Line], ylabel: str, *, log_x: bool = True, limit: float | None = None
+) -> Picture:
+    """Draw lines over the steps, on a logarithmic axis; `limit` is what they may not pass."""
+    nothing = "nothing above 0"
+    with matplotlib.style.context(["default", _STYLE]):
+        figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+        axes = figure.add_subplot(xlabel="step", ylabel=ylabel)
+        ends = []
+        for label, x, y, colour, width in lines:
+            shown = np.where(np.isfinite(y) & np.greater(y, 0), y, np.nan)
+            marker = "o" if len(shown) <= 500 else ""  # so that a point between zeros is seen
+            size = min(3, 180 / len(shown))
+            axes.plot(x, shown, marker=marker, ms=size, color=colour, lw=width, label=label)
+            if not np.isnan(shown).all():
+                ends.append(f"{label} ends at {shown[~np.isnan(shown)][-1]:.3g}")
+        if limit is not None and ends:
+            axes.axhline(limit, color=_LIMIT, linestyle="--", linewidth=1, label="float64's limit")
+        if log_x:
+            axes.set_xscale("log")
+            axes.set_xlim(0.9, 1.1 * max(max(line.x) for line in lines))
+            axes.xaxis.set_major_locator(LogLocator())
+            axes.xaxis.set_major_formatter("{x:,g}")
+            axes.xaxis.set_minor_formatter("")
+        if ends:
+            axes.set_yscale("log")
+        else:
+            axes.set_yticks([])
+            axes.text(0.5, 0.5, nothing, transform=axes.transAxes, ha="center")
+        if ends and not log_x:
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
+        figure.legend(loc="outside upper left", ncols=3)
+        return _picture(figure, f"{ylabel} over the steps: {'; '.join(ends) or nothing}")
+
+
+def filters(
+    weights: tuple[Float[np.ndarray, "16 1 3 3"], Float[np.ndarray, "16 1 3 3"]],
+    subjects: tuple[str, str],
+) -> Picture:
+    """Draw conv1's filters of both on one colour scale, red above zero and blue below."""
+    sizes = np.abs(weights)
+    top = sizes[np.isfinite(sizes)].max(initial=1e-30)
+    scale = ScalarMappable(Normalize(-top, top), "RdBu_r")
+    edges = np.cumsum([0, *([1, 1, 1, 0.4] * 4)[:-1]])
+    with matplotlib.style.context(["default", _STYLE, {"axes.grid": False}]):
+        figure = Figure(figsize=(7.2, 3.8), layout="constrained")
+        panels = figure.subplots(1, 2, gridspec_kw={"wspace": 0.12})
+        for axes, weight, subject, colour in zip(panels, weights, subjects, COLOURS, strict=True):
+            framed = np.pad(
+                weight.reshape(4, 4, 3, 3), [(0, 0)] * 2 + [(0, 1)] * 2, constant_values=np.nan
+            )
+            tiles = framed.transpose(0, 2, 1, 3).reshape(16, 16)[:-1, :-1]
+            axes.pcolormesh(
+                edges,
+                edges,
+                tiles,
+                cmap=scale.cmap,
+                norm=scale.norm,
+                edgecolors="face",
+                linewidth=0.2,
+            )
+            axes.set_title(subject, color=colour)
+            axes.set_axis_off()
+            axes.set_aspect("equal")
+            axes.invert_yaxis()
+        figure.colorbar(scale, ax=panels, shrink=0.9, label="weight")
+        alt = f"conv1's 16 filters of both side by side, with weights up to {top:.3g}"
+        return _picture(figure, alt)
+
+
+def _picture(figure: Figure, alt: str) -> Picture:
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return Picture(f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}", alt)

@@ -1,0 +1,1 @@
+"""Who computes: backends by name, the oracle, planted mistakes, their environment."""

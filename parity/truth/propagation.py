@@ -1,0 +1,126 @@
+"""How far a step without stages may lie from the oracle: its stages' bounds, added up.
+
+The step that trains returns the loss, the moments and the parameters, and nothing between. Each
+stage adds its own rounding to what it makes of the errors before it, from the images on, to first
+order.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from parity.contract.backend import STAGES
+from parity.contract.state import PARAMETERS, State
+from parity.truth import reference
+from parity.truth.rounding import Expectation, Rounding
+from parity.truth.stages import expectations
+
+Array = np.ndarray
+
+STEP_STAGES = tuple(f"step.{s}" for s in STAGES if s == "loss" or s.startswith(("adam", "params")))
+"""What the step that trains returns, in the order of the computation."""
+
+
+def end_to_end(
+    after: State,
+    state: State,
+    images: Float[np.ndarray, "B 1 28 28"],
+    labels: Int64[np.ndarray, "B"],
+    *,
+    lr: float,
+) -> dict[str, Expectation]:
+    """Return what a step without stages should make of `state`: loss, moments and parameters.
+
+    Each stage adds its own rounding to what it makes of the errors before it. The parameters are
+    judged on the step's own moments: a first gradient near zero moves its parameter by the
+    learning rate, whatever its sign, so that no bound on it says anything of the update.
+
+    Args:
+        after: the state that the step returned, in the precision that it promises to compute in.
+        state: the state that it started from, likewise.
+        images: its input.
+        labels: likewise.
+        lr: Adam's learning rate.
+    """
+    t = reference.trace(state, images, labels, lr=lr)
+    local = expectations(t, state, images, labels, lr=lr)
+    weight = state.params["fc1.weight"].astype(np.float64)
+
+    conv1 = local["conv1"].bound
+    flatten = reference.flatten(reference.pool(conv1))
+    logits = local["logits"].bound + flatten @ np.abs(weight).T
+    largest = logits.max(axis=1)  # log p moves by twice that at most
+    p = np.exp(reference.log_softmax(t["logits"]))
+    gradient = local["grad.logits"].bound + p * np.expm1(2 * largest)[:, None] / len(labels)
+
+    g = t["grad.logits"]
+    errors = {
+        "fc1.weight": gradient.T @ (t["flatten"] + flatten) + np.abs(g).T @ flatten,
+        "fc1.bias": gradient.sum(axis=0),
+    }
+    errors["conv1.weight"], errors["conv1.bias"] = _conv1_gradient_errors(
+        reference.pooled_gradient(g, weight),
+        reference.pooled_gradient(gradient, np.abs(weight)),
+        t["conv1"],
+        conv1,
+        images.astype(np.float64),
+    )
+    loss = local["loss"]
+    expected = {"step.loss": Expectation(loss.value, loss.bound + 2 * largest.mean())}
+    rounding = Rounding(state.dtype)
+    for name in PARAMETERS:
+        error = errors[name] + local[f"grad.{name}"].bound
+        squared = (2 * np.abs(t[f"grad.{name}"]) + error) * error
+        for stage, grown in (
+            (f"adam.m.{name}", (1 - reference.B1) * error),
+            (f"adam.v.{name}", (1 - reference.B2) * squared),
+        ):
+            expected[f"step.{stage}"] = Expectation(t[stage], local[stage].bound + grown)
+        expected[f"step.params.{name}"] = rounding.of_update(
+            *(
+                group[name].astype(np.float64)
+                for group in (state.params, after.adam_m, after.adam_v)
+            ),
+            step=state.step + 1,
+            lr=lr,
+        )
+    return {stage: expected[stage] for stage in STEP_STAGES}
+
+
+def _conv1_gradient_errors(
+    pooled: Array, pooled_error: Array, conv1: Array, conv1_error: Array, images: Array
+) -> tuple[Array, Array]:
+    """Return the errors of conv1's gradients that come from those of the stages before them.
+
+    An error of conv1 may also change which position of a pooling window is passed, or whether one
+    is. Then the window's gradient is multiplied by the pixels under another one of the positions
+    that the errors leave possible: off by the spread of these pixels. In even parts of an image,
+    where near-ties abound, there is no spread.
+
+    Args:
+        pooled: the gradient by pooling window, (B, 16, 13, 13).
+        pooled_error: its error.
+        conv1: the convolution's output, (B, 16, 26, 26).
+        conv1_error: its error.
+        images: (B, 1, 28, 28).
+    """
+    low, high = reference.windows(conv1 - conv1_error), reference.windows(conv1 + conv1_error)
+    surest = low.max(axis=-1)
+    possible = (high > 0) & (high >= surest[..., None])
+    perhaps_none = surest <= 0
+    patches = reference.patches(images).reshape(-1, 13, 2, 13, 2, 9)
+    patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(-1, 13, 13, 4, 9)
+    weight, bias = np.zeros((16, 9)), np.zeros(16)
+    for o in range(16):
+        candidates, none = possible[:, o, ..., None], perhaps_none[:, o, ..., None]
+        top = np.where(candidates, patches, -np.inf).max(axis=3)
+        bottom = np.where(candidates, patches, np.inf).min(axis=3)
+        top, bottom = (
+            np.where(none, np.maximum(top, 0), top),
+            np.where(none, np.minimum(bottom, 0), bottom),
+        )
+        size, error = np.abs(pooled[:, o, ..., None]), pooled_error[:, o, ..., None]
+        largest = np.maximum(np.abs(top), np.abs(bottom))
+        weight[o] = (size * (top - bottom) + error * largest).sum(axis=(0, 1, 2))
+        passed = possible[:, o].any(axis=-1)
+        bias[o] = (size[..., 0] * (passed & none[..., 0]) + error[..., 0] * passed).sum()
+    return weight.reshape(16, 1, 3, 3), bias

@@ -1,0 +1,462 @@
+"""The command lines: what they print, write and exit with."""
+
+import errno
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import jaxcnn
+import torchcnn
+from parity import __main__ as parity_main
+from parity.contract.backend import Backend
+from parity.contract.cli import programs as cli
+from parity.contract.data.datasets import FILES
+from parity.contract.recipe import Recipe
+from parity.subjects.faults import Edit, Fault
+from tests.conftest import Write
+
+EPOCH = re.compile(r"Epoch (\d+), Loss: (\d+\.\d{3}), test \d+\.\d{2}%, \d+\.\d s")
+TRAIN = ["train", "--dataset", "digits", "--limit", "128", "--epochs", "2", "--device", "cpu"]
+
+
+def run(backend: Backend, *argv: str) -> int:
+    return cli.main(backend, "A description.", argv)
+
+
+def run_parity(monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["parity", *argv])
+    monkeypatch.setattr(parity_main, "exit_on_interrupt", lambda: None)
+    return parity_main.main()
+
+
+def test_train_prints_the_data_set_and_a_line_an_epoch(
+    backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(backend, *TRAIN) == 0
+    header, *epochs = capsys.readouterr().out.splitlines()
+    assert header.startswith(f"{backend.__name__}: digits, cpu, ")
+    assert [EPOCH.sub(r"\1", line) for line in epochs] == ["1", "2"]
+
+
+def test_quiet_prints_nothing_and_out_gets_the_history(
+    backend: Backend, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(backend, *TRAIN, "--quiet", "--out", str(tmp_path / "run")) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    assert (recipe["dataset"], recipe["limit"]) == ("digits", 128)
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+
+
+def test_summary_prints_27210_parameters(
+    backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(backend, "summary") == 0
+    assert capsys.readouterr().out.endswith("160 + 27,050 = 27,210 parameters\n")
+
+
+def test_evaluate_prints_the_untrained_networks_loss(
+    backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(backend, "evaluate", "--dataset", "digits", "--seed", "1") == 0
+    [loss] = re.findall(r"untrained: loss (\d\.\d{4})", capsys.readouterr().out)
+    expected = backend.evaluate(Recipe(dataset="digits", seed=1)).loss
+    assert float(loss) == pytest.approx(expected, abs=5e-5)
+
+
+BAD = {
+    "unknown data set": (["--dataset", "cifar"], "mnist', 'fashion_mnist', 'kmnist', 'digits'"),
+    "unknown option": (["--optimizer", "sgd"], "--optimizer"),
+    "not a number": (["--epochs", "ten"], "--epochs"),
+    "batch size 0": (["--batch-size", "0"], "batch_size must be an integer of at least 1"),
+    "epochs 0": (["--epochs", "0"], "epochs must be an integer of at least 1"),
+    "negative lr": (["--lr", "-0.1"], "lr must be a finite number above 0"),
+    "lr NaN": (["--lr", "nan"], "lr must be a finite number above 0"),
+    "limit beyond the data": (["--limit", "1438"], "--limit 1437 or less"),
+    "no GPU": (["--device", "cuda"], "use --device cpu"),
+    "no TPU": (["--device", "tpu"], "use --device cpu"),
+    "out is a file": (["--out", "pyproject.toml/run"], "give --out another folder"),
+}
+
+
+@pytest.mark.parametrize(("options", "mend"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_that_names_the_mend_and_exit_2(
+    backend: Backend,
+    options: list[str],
+    mend: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    out = [] if "--out" in options else ["--out", str(tmp_path / "run")]
+    assert run(backend, "train", "--dataset", "digits", *options, "--quiet", *out) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"{backend.__name__}: error: ")
+    assert captured.err.count("\n") == 1
+    assert mend in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_command_is_exit_2(backend: Backend, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(backend) == 2
+    assert "train" in capsys.readouterr().err
+
+
+def test_debug_shows_where_an_error_was_raised(
+    backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(backend, *TRAIN, "--limit", "9999", "--debug") == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_internal_error_does_not_look_like_a_verdict(
+    backend: Backend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parity.contract.cli.console.summary_lines", lambda layers: 1 / 0)
+    assert run(backend, "summary") == 70
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["train", "--help"], ["evaluate", "--help"], ["predict", "--help"]]
+)
+def test_both_backends_list_the_same_options(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = []
+    backends: tuple[Backend, ...] = (torchcnn, jaxcnn)
+    for backend in backends:
+        with pytest.raises(SystemExit) as end:
+            run(backend, *command)
+        assert not end.value.code
+        texts.append(capsys.readouterr().out.replace(backend.__name__, "PROGRAM"))
+    assert texts[0] == texts[1]
+    assert "--debug" in texts[0]
+
+
+def test_parity_check_exits_0_and_writes_what_it_shows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    assert run_parity(monkeypatch, "check", "--dataset", "digits", "--json", str(report)) == 0
+    shown = capsys.readouterr().out.splitlines()
+    written = json.loads(report.read_text())
+    assert shown[-1] == written["verdict"]
+    assert [line.split()[0] for line in shown[1:-1]] == list(written["stages"])
+
+
+def test_parity_check_exits_1_where_subjects_disagree(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torchcnn.steps
+
+    right = torchcnn.steps.cross_entropy
+    monkeypatch.setattr(torchcnn.steps, "cross_entropy", lambda z, y: 1.001 * right(z, y))
+    assert run_parity(monkeypatch, "check", "--dataset", "digits", "--device", "cpu") == 1
+    assert "torch:eager is different from stage loss" in capsys.readouterr().out
+
+
+def test_parity_train_prints_both_trainings_and_exits_0(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    options = ["--dataset", "digits", "--steps", "2", "--device", "cpu", "--json", str(report)]
+    assert run_parity(monkeypatch, "train", *options) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].split() == ["torch:eager", "jax:jit"]
+    assert shown[-1] == "same algorithm; float32 drift is rounding"
+    assert json.loads(report.read_text())["verdict"] == shown[-1]
+
+
+def test_parity_doctor_exits_0_and_writes_what_it_shows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("torchcnn.device._compiler", lambda: None)
+    report = tmp_path / "report.json"
+    options = ["--runs", "2", "--device", "cpu", "--json", str(report)]
+    assert run_parity(monkeypatch, "doctor", *options) == 0
+    shown = capsys.readouterr().out
+    written = json.loads(report.read_text())
+    assert (written["schema"], written["healthy"]) == (1, True)
+    assert shown.endswith(written["verdict"] + "\n")
+    assert all(f"\n{name} " in shown for name in written["subjects"])
+    assert all(f"\n  {name} " in shown for name in written["environment"]["jax"])
+
+
+def test_parity_doctor_exits_2_where_there_is_nothing_to_repeat(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_parity(monkeypatch, "doctor", "--runs", "1") == 2
+    error = capsys.readouterr().err
+    assert error == "parity: error: runs must be an integer of at least 2, got 1\n"
+
+
+def test_parity_selftest_exits_0_and_writes_what_it_shows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    subjects = ["--a", "torch:eager", "--b", "torch:eager", "--device", "cpu"]
+    options = [*subjects, "--only", "correct", "--cases", "1", "--json", str(report)]
+    assert run_parity(monkeypatch, "selftest", *options) == 0
+    written = json.loads(report.read_text())
+    assert (written["cases"], written["alarms"], written["trials"]) == (2, [], [])
+    assert capsys.readouterr().out.splitlines()[-1] == written["verdict"]
+
+
+def test_parity_selftest_exits_1_where_a_mistake_is_missed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = Edit(module="model", old="F.relu(conv1)", new="conv1.relu()")
+    fault = Fault(name="none at all", stage="relu", edits={"torch": (same,)}, only="a test")
+    monkeypatch.setattr("parity.judge.selftest.catalogue", lambda: [fault])
+    options = ["--b", "torch:eager", "--device", "cpu", "--only", "mistakes"]
+    assert run_parity(monkeypatch, "selftest", *options) == 1
+    assert "0 located, 0 caught elsewhere, 2 missed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "mend"),
+    [
+        (["--cases", "0"], "cases must be an integer of at least 1"),
+        (["--a", "numpy"], "mistakes are planted into a backend, not into numpy"),
+        (["--only", "some"], "mistakes"),
+        (["--json", "tests"], "give --json another file"),
+    ],
+)
+def test_parity_selftest_exits_2_on_bad_input(
+    options: list[str],
+    mend: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run_parity(monkeypatch, "selftest", *options) == 2
+    error = capsys.readouterr().err
+    assert mend in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "mend"),
+    [
+        (["--a", "tensorflow:jit"], "torch:eager, torch:eager:fused, torch:jit, torch:jit:fused"),
+        (["--json", "pyproject.toml/report.json"], "give --json another file"),
+        (["--json", "tests"], "give --json another file"),
+        (["--report", "pyproject.toml/report.html"], "give --report another file"),
+        (["--report", "nowhere/report.html"], "there is no such folder; give --report another"),
+        (["--report", "tests"], "it is a folder; give --report another file"),
+        (["--report", "nothing", "--json", "nothing"], "both name nothing"),
+        (["--seed", "-1"], "seed must be an integer of at least 0"),
+    ],
+)
+def test_parity_exits_2_on_bad_input(
+    options: list[str],
+    mend: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run_parity(monkeypatch, "check", "--dataset", "digits", *options) == 2
+    error = capsys.readouterr().err
+    assert mend in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(
+    command: str,
+    option: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    computed = []
+    monkeypatch.setattr("parity.judge.check.check", lambda **options: computed.append(options))
+    monkeypatch.setattr("parity.judge.trajectory.train", lambda **options: computed.append(options))
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != tmp_path)
+    options = ["--dataset", "digits", option, str(tmp_path / "report")]
+    assert run_parity(monkeypatch, command, *options) == 2
+    assert (computed, list(tmp_path.iterdir())) == ([], [])
+    assert f"no permission; give {option} another file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [["check"], ["check", "--dtype", "float64"], ["train", "--steps", "2"]]
+)
+def test_report_writes_a_page_with_the_verdict(
+    command: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    page = tmp_path / "report.html"
+    options = ["--dataset", "digits", "--a", "numpy", "--b", "torch:eager", "--report", str(page)]
+    assert run_parity(monkeypatch, *command, *options) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>")
+    assert capsys.readouterr().out.splitlines()[-1] in text
+    assert list(tmp_path.iterdir()) == [page]
+
+
+CHECK_NUMPY = ["check", "--dataset", "digits", "--a", "numpy", "--b", "numpy"]
+
+
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_a_file_is_written_whole_or_not_at_all(
+    option: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "report"
+    file.write_text("an earlier one")
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    assert run_parity(monkeypatch, *CHECK_NUMPY, option, str(file)) == 2
+    assert f"cannot write {file}: No space left on device; make room" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["an earlier one"]
+
+
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to("file")
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    files = ["--json", str(link), "--report", str(pipe)]
+    assert run_parity(monkeypatch, *CHECK_NUMPY, *files) == 0
+    reader.join()
+    assert link.is_symlink()
+    assert json.loads((tmp_path / "file").read_text())["agrees"] is True
+    assert pipe.is_fifo()
+    assert read[0].startswith("<!doctype html>")
+
+
+def interrupted(package: str, until: str) -> tuple[int, str]:
+    """Send Ctrl-C to a training once it has printed a line that begins so; nothing for at once."""
+    command = [sys.executable, "-m", package, "train", "--dataset", "digits", "--epochs", "9999"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        if until:
+            while not process.stdout.readline().startswith(until):
+                assert process.poll() is None
+        else:
+            time.sleep(1)  # the framework is being imported
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    return process.returncode, error
+
+
+@pytest.mark.parametrize("until", ["", "torchcnn", "Epoch 2"])
+def test_ctrl_c_ends_torchcnn_with_130_and_one_line(until: str) -> None:
+    assert interrupted("torchcnn", until) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("until", ["", "jaxcnn", "Epoch 2"])
+def test_ctrl_c_ends_jaxcnn_with_130_and_one_line(until: str) -> None:
+    assert interrupted("jaxcnn", until) == (130, "interrupted\n")
+
+
+def test_a_reader_that_leaves_is_not_a_verdict() -> None:
+    command = f"{sys.executable} -m torchcnn train --dataset digits --epochs 50 | head -1"
+    script = f"{command}; exit ${{PIPESTATUS[0]}}"
+    run = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (141, "")
+
+
+def remove_all(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+def truncate(folder: Path) -> None:
+    path = folder / f"{FILES[0]}.gz"
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def rewrite(file: str, change: Callable[[bytearray], None]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = folder / f"{file}.gz"
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        change(content)
+        path.write_bytes(gzip.compress(bytes(content)))
+
+    return damage
+
+
+def set_byte(place: int, value: int) -> Callable[[bytearray], None]:
+    def change(content: bytearray) -> None:
+        content[place] = value
+
+    return change
+
+
+DAMAGE = {
+    "empty folder": (remove_all, "--dataset digits, which needs no network"),
+    "truncated gzip": (truncate, "truncated or damaged gzip file"),
+    "wrong magic number": (rewrite(FILES[2], set_byte(3, 9)), "magic number"),
+    "sizes that disagree": (rewrite(FILES[1], set_byte(7, 39)), "announces 39 values, expected 40"),
+    "label 10": (rewrite(FILES[3], set_byte(8, 10)), "label 10 at position 0"),
+    "flipped byte": (rewrite(FILES[0], lambda c: c.__setitem__(99, c[99] ^ 1)), "SHA-256 differs"),
+    "missing file": (lambda folder: (folder / f"{FILES[3]}.gz").unlink(), f"not {FILES[3]}"),
+}
+
+
+@pytest.mark.parametrize(("damage", "mend"), DAMAGE.values(), ids=DAMAGE)
+def test_damaged_data_is_one_line_exit_2_and_nothing_written(
+    backend: Backend,
+    damage: Callable[[Path], None],
+    mend: str,
+    write_tiny: Write,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    no_network: None,
+) -> None:
+    folder = write_tiny(tmp_path / "data")
+    damage(folder)
+    before = sorted(tmp_path.rglob("*"))
+    options = ["--data-dir", str(folder), "--out", str(tmp_path / "run"), "--quiet"]
+    assert run(backend, "train", *options) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert mend in captured.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "ascii"])
+def test_a_usage_error_has_no_box_whatever_the_terminals_characters(coding: str) -> None:
+    command = [sys.executable, "-m", "torchcnn", "train", "--epochs", "ten"]
+    environment = {**os.environ, "PYTHONIOENCODING": coding, "PYTHONUTF8": "0"}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert run.stderr == (
+        "torchcnn: error: Error parsing --epochs: invalid literal for int() with base 10: 'ten';"
+        " see torchcnn train --help\n"
+    )

@@ -1,0 +1,131 @@
+"""The verdict: right code agrees, and a planted mistake is found at its stage."""
+
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jaxcnn.sessions
+import parity
+import torchcnn.sessions
+from parity.contract.backend import STAGES
+from parity.contract.data.datasets import digits, pixels
+from parity.contract.errors import NondeterminismError, RecipeError
+from parity.contract.recipe import DType, Recipe
+from parity.contract.state import initial_state
+from parity.judge.steps import first_batches
+from parity.subjects.subject import Subject
+from parity.truth import reference
+
+pytestmark = pytest.mark.usefixtures("planting")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "dtype", "batch_size"),
+    [
+        ("torch:eager", "jax:jit", "float32", 64),
+        ("torch:eager", "jax:jit", "float64", 64),
+        ("torch:jit", "jax:eager", "float32", 7),
+        ("torch:jit", "jax:eager", "float64", 1),
+        ("jax:jit", "jax:eager", "float32", 32),
+        ("numpy", "torch:eager", "float32", 3),
+    ],
+)
+def test_the_backends_agree(a: str, b: str, dtype: DType, batch_size: int) -> None:
+    verdict = parity.check(
+        a=a, b=b, dataset="digits", dtype=dtype, batch_size=batch_size, device="cpu"
+    )
+    assert verdict.agrees, str(verdict)
+    assert str(verdict).startswith("agree: ")
+    assert json.loads(json.dumps(verdict.to_json(), allow_nan=False))["agrees"] is True
+
+
+@pytest.mark.parametrize("name", ["torch:eager", "torch:jit", "jax:eager", "jax:jit"])
+def test_in_float64_every_stage_is_the_oracles(name: str) -> None:
+    """The whole step, not stage by stage: nothing amplifies rounding by more than thousands."""
+    recipe = Recipe(dataset="digits", device="cpu", dtype="float64")
+    train = digits().train
+    with Subject.parse(name).session(recipe, initial_state(0, "float64")) as session:
+        for batch in first_batches(recipe, len(train)):
+            images, labels = pixels(train.images[batch], "float64"), train.labels[batch]
+            right = reference.trace(session.export(), images, labels, lr=recipe.lr)
+            for stage, got in session.trace(images, labels).items():
+                error = np.abs(got - right[stage]).max() / np.abs(right[stage]).max()
+                assert error <= 1e-12, stage
+
+
+def test_the_first_stage_that_parts_is_named_and_whose_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A trace in another layout than its mirror's: the stages before it are judged, none after."""
+    right = jaxcnn.sessions._canonical
+
+    def wrong(activations: Any) -> dict[str, np.ndarray]:
+        return {**right(activations), "pool": np.asarray(activations.pool)}
+
+    monkeypatch.setattr(jaxcnn.sessions, "_canonical", wrong)
+    verdict = parity.check(dataset="digits", device="cpu")
+    assert "jax:jit is different from stage pool: is float32 (64, 13, 13, 16)" in str(verdict)
+    shown = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
+    assert shown["agrees"] is False
+    assert shown["first_disagreement"] == {"subject": "jax:jit", "stage": "pool"}
+    assert shown["stages"]["relu"]["b"]["ratio"] <= 1
+    assert shown["stages"]["logits"]["b"] is None
+    assert shown["stages"]["fit.state"]["a"]["ratio"] <= 1
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage.startswith("grad.")])
+def test_a_gradient_that_is_a_thousandth_too_large_is_found(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = torchcnn.sessions.Session.trace
+
+    def wrong(*args: Any) -> dict[str, np.ndarray]:
+        values = right(*args)
+        return {**values, stage: (values[stage] * np.float32(1.001)).astype(np.float32)}
+
+    monkeypatch.setattr(torchcnn.sessions.Session, "trace", wrong)
+    verdict = parity.check(a="torch:eager", b="numpy", dataset="digits", device="cpu")
+    assert f"torch:eager is different from stage {stage}[" in str(verdict)
+
+
+def test_it_starts_from_the_state_that_is_given() -> None:
+    state = initial_state(3)
+    verdict = parity.check(
+        a="torch:eager", b="numpy", dataset="digits", device="cpu", batch_size=1, state=state
+    )
+    assert verdict.agrees
+    plain = parity.check(a="numpy", b="numpy", dataset="digits", batch_size=1)
+    assert verdict.inputs["initial state"] != plain.inputs["initial state"]
+    assert verdict.inputs["batches"] == plain.inputs["batches"]
+    expected = [verdict.stages["logits"][1], plain.stages["logits"][1]]
+    assert expected[0] != expected[1]
+
+
+def test_a_subject_that_differs_from_itself_gets_no_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = itertools.count()
+    right = torchcnn.sessions.Session.trace
+
+    def wrong(*args: Any) -> dict[str, np.ndarray]:
+        values = right(*args)
+        if next(calls) == 1:
+            values["logits"][0, 0] = np.nextafter(values["logits"][0, 0], np.float32(9))
+        return values
+
+    monkeypatch.setattr(torchcnn.sessions.Session, "trace", wrong)
+    with pytest.raises(NondeterminismError, match=r"torch:eager.*from stage logits on") as caught:
+        parity.check(dataset="digits", device="cpu")
+    assert caught.value.exit_code == 3
+
+
+UNKNOWN = ["torch", "torch:", "keras:jit", "torch:fast", "jax:jit:x", "numpy:layers", ""]
+
+
+@pytest.mark.parametrize("subject", UNKNOWN)
+def test_an_unknown_subject_is_refused_and_the_known_ones_named(subject: str) -> None:
+    with pytest.raises(RecipeError, match=r"torch:eager, torch:eager:fused, .*, jax:jit:fused"):
+        parity.check(a=subject, dataset="digits")

@@ -1,0 +1,196 @@
+"""The doctor: a healthy machine is called so, and what is planted is named."""
+
+import dataclasses
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import jaxcnn.sessions
+import parity
+import torchcnn.device
+import torchcnn.sessions
+import torchcnn.steps
+from parity.contract.errors import DeviceError, RecipeError
+from parity.subjects.subject import Subject
+
+pytestmark = pytest.mark.usefixtures("planting")
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave PyTorch nothing to compile with, which makes torch:jit unavailable, and tests quick.
+
+    $CXX would be read once for the whole process, and kept.
+    """
+    monkeypatch.setattr(torchcnn.device, "_compiler", lambda: None)
+
+
+@pytest.fixture
+def layers_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the folded kernels where the layers show it all."""
+    layers = [subject for subject in Subject.all() if subject.kernel == "layers"]
+    monkeypatch.setattr(Subject, "all", lambda: layers)
+
+
+def restless(patch: pytest.MonkeyPatch, *runs: int) -> None:
+    """Make some of torch:eager's untraced steps return another loss."""
+    calls = itertools.count(1)
+    right = torchcnn.sessions.Session.step
+
+    def wrong(*args: Any) -> float:
+        loss = right(*args)
+        return np.nextafter(loss, 9) if next(calls) in runs else loss
+
+    patch.setattr(torchcnn.sessions.Session, "step", wrong)
+
+
+def scaled_in_jit(patch: pytest.MonkeyPatch) -> None:
+    """Make JAX's compiled step compute other logits."""
+    right = jaxcnn.sessions.Session.trace
+
+    def wrong(session: Any, *args: Any) -> dict[str, np.ndarray]:
+        values = right(session, *args)
+        if session._recipe.mode == "jit":
+            values["logits"] *= np.float32(1.001)
+        return values
+
+    patch.setattr(jaxcnn.sessions.Session, "trace", wrong)
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_a_healthy_machine_without_a_compiler() -> None:
+    heard = []
+    diagnosis = parity.diagnose(
+        device="cpu",
+        runs=3,
+        progress=lambda *told: heard.append(told),
+    )
+    assert (diagnosis.healthy, diagnosis.exit_code) == (True, 0)
+    assert str(diagnosis).splitlines()[-1].startswith("healthy: every available subject")
+    available = [
+        f"{subject}{kernel}"
+        for subject in ("torch:eager", "jax:eager", "jax:jit")
+        for kernel in ("", ":fused")
+    ]
+    assert heard == [(name, run, 3) for name in available for run in range(4)]
+    lines = {line.split()[0]: line for line in diagnosis.table().splitlines() if line}
+    assert "not available: mode jit: torch.compile needs a C++ compiler" in lines["torch:jit"]
+    assert all(lines[name].endswith("the same bits") for name in available)
+    assert list(diagnosis.modes) == ["jax"]
+    report = json.loads(json.dumps(diagnosis.to_json(), allow_nan=False))
+    assert report["subjects"]["torch:jit"]["missing"].startswith("mode jit")
+    assert report["subjects"]["jax:jit"]["repetition"]["distinct"] == 1
+    assert report["environment"]["torch"]["device"] == "cpu"
+
+
+@pytest.mark.parametrize("subject", ["torch:jit"])
+def test_a_compiled_step_of_pytorch_is_examined_too(subject: str) -> None:
+    """More runs than PyTorch would recompile a step for: each state is loaded in place."""
+    diagnosis = parity.diagnose(device="cpu", runs=10)
+    found = diagnosis.subjects[subject]
+    assert found.right, str(diagnosis)
+    assert found.repetition is not None
+    assert found.repetition.runs == 10
+    assert list(diagnosis.modes) == ["torch", "jax"]
+
+
+@pytest.mark.usefixtures("no_compiler", "layers_only")
+def test_a_wrong_stage_is_named_and_exits_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = torchcnn.steps.cross_entropy
+    monkeypatch.setattr(torchcnn.steps, "cross_entropy", lambda z, y: 1.001 * right(z, y))
+    diagnosis = parity.diagnose(device="cpu", runs=2)
+    assert (diagnosis.healthy, diagnosis.exit_code) == (False, 1)
+    assert "torch:eager: wrong from stage loss" in str(diagnosis)
+    assert "healthy" not in str(diagnosis)
+    assert diagnosis.to_json()["subjects"]["torch:eager"]["wrong from"] == "loss"
+    assert diagnosis.subjects["jax:jit"].right
+
+
+@pytest.mark.usefixtures("no_compiler", "layers_only")
+def test_a_step_that_is_right_only_while_it_is_traced_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = torchcnn.sessions.Session.step
+    monkeypatch.setattr(
+        torchcnn.sessions.Session, "step", lambda session, x, y: right(session, x, (y + 1) % 10)
+    )
+    diagnosis = parity.diagnose(device="cpu", runs=2)
+    assert diagnosis.exit_code == 1
+    assert "torch:eager: wrong from stage step.loss" in str(diagnosis)
+
+
+@pytest.mark.usefixtures("no_compiler", "layers_only")
+def test_a_wrong_compiler_is_told_from_a_wrong_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    scaled_in_jit(monkeypatch)
+    diagnosis = parity.diagnose(device="cpu", runs=2)
+    assert diagnosis.exit_code == 1
+    assert "jax:jit: wrong from stage logits" in str(diagnosis)
+    assert "jax:eager is right, so this build's jit mode computes something else" in str(diagnosis)
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_a_wrong_kernel_is_told_from_a_wrong_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchcnn.fused._at_least", lambda a, b: torch.ones_like(a))
+    diagnosis = parity.diagnose(device="cpu", runs=2)
+    assert diagnosis.exit_code == 1
+    assert "torch:eager:fused: wrong from stage grad.conv1.weight" in str(diagnosis)
+    assert "torch:eager is right, so this build's fused kernel computes" in str(diagnosis)
+
+
+@pytest.mark.usefixtures("no_compiler", "layers_only")
+def test_a_step_with_several_results_exits_3_and_says_how_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    restless(monkeypatch, 3, 5)
+    diagnosis = parity.diagnose(device="cpu", runs=5)
+    assert (diagnosis.healthy, diagnosis.exit_code) == (False, 3)
+    assert "torch:eager: 2 distinct results in 5 runs, first in loss" in str(diagnosis)
+    assert "not deterministic" in str(diagnosis)
+    assert "try one thread" in str(diagnosis)
+    gpu = {**diagnosis.environment, "torch": {"device": "cuda: a GPU"}}
+    on_gpu = dataclasses.replace(diagnosis, environment=gpu)
+    assert "try --device cpu" in str(on_gpu)
+    assert "2 distinct results !" in diagnosis.table()
+    report = json.loads(json.dumps(diagnosis.to_json(), allow_nan=False))
+    assert report["subjects"]["torch:eager"]["repetition"]["distinct"] == 2
+
+
+@pytest.mark.usefixtures("no_compiler", "layers_only")
+def test_wrong_goes_before_not_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
+    restless(monkeypatch, 2)
+    scaled_in_jit(monkeypatch)
+    diagnosis = parity.diagnose(device="cpu", runs=2)
+    assert diagnosis.exit_code == 1
+    assert "torch:eager: 2 distinct results" in str(diagnosis)
+    assert "jax:jit: wrong from stage logits" in str(diagnosis)
+
+
+@pytest.mark.usefixtures("no_compiler", "layers_only")
+def test_a_framework_that_breaks_down_exits_1_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*args: Any) -> float:
+        raise RuntimeError("CUDA error:\n  an illegal instruction")
+
+    monkeypatch.setattr(torchcnn.sessions.Session, "step", broken)
+    diagnosis = parity.diagnose(device="cpu", runs=2)
+    assert diagnosis.exit_code == 1
+    assert "torch:eager: fails: RuntimeError: CUDA error: an illegal instruction" in str(diagnosis)
+    assert diagnosis.subjects["jax:jit"].right
+    json.dumps(diagnosis.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("runs", [1, 0, True, 2.5])
+def test_fewer_than_two_runs_show_nothing_and_are_refused(runs: Any) -> None:
+    with pytest.raises(RecipeError, match="runs must be an integer of at least 2"):
+        parity.diagnose(runs=runs)
+
+
+def test_a_device_that_no_framework_has_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match=r"no subject is available: .*PyTorch.*; .*JAX"):
+        parity.diagnose(device="cuda")
