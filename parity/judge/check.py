@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parity.contract.backend import STAGES
 from parity.contract.data.datasets import Dataset, read_dataset
 from parity.contract.files.jsonable import json_values
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
@@ -17,6 +16,7 @@ from parity.judge.steps import Judged, badness, examine, first_batches, judge_da
 from parity.subjects.environment import environment, inputs
 from parity.subjects.subject import Subject
 from parity.truth.propagation import STEP_STAGES
+from parity.truth.reference import STAGES
 
 ALL_STAGES = ("data", "init", *STAGES, *STEP_STAGES, *FIT_STAGES)
 """Everything that a verdict is made of, in the order in which a mistake is looked for."""

@@ -45,7 +45,7 @@ class Recorder(Observer):
         self.backend, self.every = backend, every
         self.kept: list[Checkpoint] = []
 
-    def stand(self, progress: Progress, state: State) -> None:
+    def paused(self, progress: Progress, state: State) -> None:
         self.kept.append(
             progress.checkpoint(
                 state,

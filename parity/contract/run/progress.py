@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float, Int64
 
-from parity.contract.batches import batch_count, batches
+from parity.contract.batches import batch_count
 from parity.contract.data.datasets import Dataset
 from parity.contract.errors import CheckpointError, DivergenceError
 from parity.contract.recipe import Recipe
@@ -69,13 +69,7 @@ class Progress:
         the next.
         """
         longest = chunk_size(self._recipe)
-        order = batches(
-            seed=self._recipe.seed,
-            epoch=self.epoch,
-            examples=self._examples,
-            batch_size=self._recipe.batch_size,
-        )
-        rest = list(order)[self.batch :]
+        rest = list(self._recipe.batches(self.epoch, self._examples))[self.batch :]
         while rest:
             size = longest - self.batch % longest
             if every is not None:
@@ -147,9 +141,9 @@ class Progress:
 
 
 def chunk_size(recipe: Recipe) -> int:
-    """Return the steps after which a training looks up, at the losses and at who wants to stop it.
+    """Return how many steps run between two pauses: a fraction of a second.
 
-    So few that they take a fraction of a second, so many that looking up costs little.
+    In a pause losses and state are checked, a stop may be asked for, and a checkpoint is written.
     """
     if recipe.mode == "eager":
         images, steps = 2048, 32
