@@ -7,7 +7,7 @@ what it misses. The harness needs no change.
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
@@ -33,6 +33,7 @@ class Layer(NamedTuple):
     """Sizes of weight and bias; empty for a layer without any."""
 
 
+@runtime_checkable
 class Session(Protocol):
     """A training between two steps, driven from outside in NumPy and canonical layout."""
 
@@ -66,6 +67,7 @@ class Session(Protocol):
         ...
 
 
+@runtime_checkable
 class Workload(Protocol):
     """A batch and a data set that stay on the device, and a training on each, to be timed."""
 
@@ -94,6 +96,7 @@ class Workload(Protocol):
         ...
 
 
+@runtime_checkable
 class Stepper(Protocol):
     """A backend that makes steps: all that `parity check` and `parity train` need."""
 
@@ -122,6 +125,7 @@ class Stepper(Protocol):
         ...
 
 
+@runtime_checkable
 class Trainer(Protocol):
     """A backend with a training loop of its own; what else is judged of it, if it is there."""
 
@@ -149,6 +153,7 @@ class Trainer(Protocol):
         ...
 
 
+@runtime_checkable
 class Timed(Protocol):
     """A backend that `parity bench` can time."""
 
@@ -159,6 +164,7 @@ class Timed(Protocol):
         ...
 
 
+@runtime_checkable
 class Saved(Protocol):
     """A backend with a checkpoint format of its own, for `parity convert`."""
 
@@ -171,6 +177,7 @@ class Saved(Protocol):
         ...
 
 
+@runtime_checkable
 class Backend(Stepper, Trainer, Timed, Saved, Protocol):
     """One framework's implementation of the network and its training, whole."""
 
