@@ -1,22 +1,21 @@
 """What the harness drives and times, as far as it is the same for every backend.
 
-A backend's `harness.py` completes these classes with its own functions on its own arrays. Both are
-used within the backend's `computing`.
+A backend's `harness.py` completes these classes with what is its own. Both are used within the
+backend's `computing`.
 """
 
 import abc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64
 
-from parity.contract.backend import Trace
+from parity.contract import backend
 from parity.contract.recipe import Recipe
 from parity.contract.run.history import NOT_TESTED, Epoch
 from parity.contract.run.progress import Progress, chunk_size
-from parity.contract.state import State
 
 Native = Any
 """A backend's own state, or array."""
@@ -30,8 +29,8 @@ ManySteps = Callable[[Native, Native, Native, Order], tuple[Native, Losses]]
 """A backend's `many_steps`: makes a step on each batch of an order, at most a chunk of them."""
 
 
-class Session(abc.ABC):
-    """A training between two steps, driven from outside in NumPy and canonical layout.
+class Session(backend.Session, abc.ABC):
+    """A training driven from outside; a backend adds `export` and `load`.
 
     Args:
         recipe: with device, mode and kernel resolved.
@@ -56,35 +55,24 @@ class Session(abc.ABC):
         """Return images and labels as the backend has them."""
 
     @abc.abstractmethod
-    def canonical(self, values: Any) -> Trace:
+    def canonical(self, values: Any) -> backend.Trace:
         """Return the stages of a traced step up to its gradients, as canonical copies."""
 
-    @abc.abstractmethod
-    def export(self) -> State:
-        """Return a copy of the present state."""
-
-    @abc.abstractmethod
-    def load(self, state: State) -> None:
-        """Continue from another state."""
-
     def step(self, images: Images, labels: Labels) -> float:
-        """Make one update by the step that training uses; return the loss before it."""
         return float(self.steps(images, labels, np.arange(len(labels))[None])[0])
 
     def steps(self, images: Images, labels: Labels, order: Order) -> Losses:
-        """Make an update on each batch of an order, as training does; return the losses."""
         data = self.to_device(images, labels)
         self._state, losses = in_chunks(self._many_steps, self._state, data, order, self._recipe)
         return losses
 
-    def trace(self, images: Images, labels: Labels) -> Trace:
-        """Make one update with every stage in the open, and return them."""
+    def trace(self, images: Images, labels: Labels) -> backend.Trace:
         self._state, values = self._trace_step(self._state, *self.to_device(images, labels))
         return {**self.canonical(values), **self.export().named()}
 
 
-class Workload(abc.ABC):
-    """A batch and a data set that stay on the device, and a training on each, to be timed.
+class Workload(backend.Workload, abc.ABC):
+    """A training on a batch and one on a data set; a backend adds `forward` and what it counts.
 
     Args:
         recipe: with device, mode and kernel resolved.
@@ -109,24 +97,7 @@ class Workload(abc.ABC):
         self._on_batch, self._on_data = states
         self._many_steps, self._train_epoch, self._progress = many_steps, train_epoch, progress
 
-    @abc.abstractmethod
-    def forward(self, repeats: int) -> None:
-        """Compute the batch's probabilities so often, one call each, and wait for them."""
-
-    @abc.abstractmethod
-    def product(self, size: int, repeats: int) -> None:
-        """Multiply two square matrices of that size so often, and wait for it."""
-
-    @abc.abstractmethod
-    def programs(self) -> int:
-        """Return how many programs have been compiled since this workload was opened."""
-
-    @abc.abstractmethod
-    def device_memory(self) -> int | None:
-        """Return the most bytes that were in use on the device; None where it does not count."""
-
     def steps(self, repeats: int) -> Losses:
-        """Make so many of the steps that `fit` makes, on the batch; return the losses."""
         order = np.tile(np.arange(len(self._batch[1])), (repeats, 1))
         self._on_batch, losses = in_chunks(
             self._many_steps, self._on_batch, self._batch, order, self._recipe
@@ -134,27 +105,17 @@ class Workload(abc.ABC):
         return losses
 
     def epoch(self) -> Epoch:
-        """Train for one epoch on the data set as `fit` does, without a test."""
         started = time.perf_counter()
         self._on_data = self._train_epoch(self._on_data, self._progress)
         return self._progress.end_epoch(NOT_TESTED, seconds=time.perf_counter() - started)
 
 
 def in_chunks(
-    many_steps: ManySteps,
-    state: Native,
-    data: tuple[Native, Native],
-    order: Order,
-    recipe: Recipe,
+    many_steps: ManySteps, state: Native, data: tuple[Native, Native], order: Order, recipe: Recipe
 ) -> tuple[Native, Losses]:
     """Make a step on each batch of an order of any length; return the state and the losses."""
-    losses = []
-    for chunk in _split(order, chunk_size(recipe)):
-        state, part = many_steps(state, *data, chunk)
+    size, losses = chunk_size(recipe), []
+    for start in range(0, len(order), size):
+        state, part = many_steps(state, *data, order[start : start + size])
         losses.append(part)
     return state, np.concatenate(losses)
-
-
-def _split(order: Order, size: int) -> Iterator[Order]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
