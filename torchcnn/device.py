@@ -82,7 +82,7 @@ def computing(recipe: Recipe) -> Iterator[None]:
 
     TF32 is off, for matrix products and for cuDNN, and cuDNN neither tunes nor picks algorithms
     whose sums depend on timing. In jit mode the compiled code of the block is dropped after it, and
-    a step that was recompiled too often is an error: PyTorch would go on in eager mode instead.
+    a step that was recompiled too often is an error: PyTorch would continue in eager mode instead.
     """
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")

@@ -1,4 +1,4 @@
-"""Who is told how a training goes, and the folder that keeps what it has come to."""
+"""Who observes a training, and the folder that keeps its results."""
 
 import dataclasses
 import json
@@ -65,7 +65,7 @@ class RunFolder(Observer):
         folder: created if need be.
         versions: of the packages that compute.
         every: steps.
-        start: the checkpoint that the training goes on from.
+        start: the checkpoint that the training continues from.
         resuming: continue the run that this folder holds.
         request: who may ask to stop.
 
@@ -89,7 +89,7 @@ class RunFolder(Observer):
         self._request = request or StopRequest()
         self._saved = False
         if not resuming and (taken := self._taken()):
-            going_on = f", or go on with --resume {folder}" * (taken.name == CHECKPOINT_FILE)
+            going_on = f", or continue with --resume {folder}" * (taken.name == CHECKPOINT_FILE)
             raise OutputError(f"{taken} exists already; give --out another folder{going_on}")
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
@@ -120,7 +120,7 @@ class RunFolder(Observer):
         self._saved = True
         if number is not None:
             raise StoppedError(
-                f"stopped after {progress}; go on with --resume {self._folder}", number
+                f"stopped after {progress}; continue with --resume {self._folder}", number
             )
 
     def epoch(self, record: Epoch) -> None:
