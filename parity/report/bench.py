@@ -43,7 +43,7 @@ def _phase(benchmark: Benchmark, size: int, phase: Phase) -> Html:
     medians = {
         arm: (timed.spread(phase), timed.spread(phase).unstable)
         for arm, timed in benchmark.timed[size].items()
-        if timed.void is None
+        if timed.failed is None
     }
     pictures = [figure(phase_bars(phase, medians), "Pale bars are unstable.")] if medians else []
     return section(
