@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from parity.commands.options import Bench, Check, Convert, Doctor, Selftest, Train
 from parity.contract.cli import command
 from parity.contract.errors import OutputError, RecipeError
+from parity.contract.files.jsonable import to_json
 from parity.contract.files.whole import write_whole
 from parity.contract.interrupts import exit_on_interrupt
 from parity.contract.recipe import Recipe
@@ -202,7 +203,7 @@ def _show(
     print(result.table())
     print(result)
     if file is not None:
-        text = json.dumps(result.to_json(), indent=2, allow_nan=False)
+        text = json.dumps(to_json(result), indent=2, allow_nan=False)
         _write(file, text + "\n")
 
 

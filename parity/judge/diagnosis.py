@@ -9,7 +9,6 @@ from typing import Any
 from parity.contract.batches import batches
 from parity.contract.data.datasets import pixels, read_dataset
 from parity.contract.errors import DeviceError, RecipeError
-from parity.contract.files.jsonable import json_values
 from parity.contract.recipe import Device, DType, Recipe
 from parity.contract.state import initial_state
 from parity.judge.compare import Comparison
@@ -34,7 +33,7 @@ class Examination:
     """Every stage of one step against the oracle."""
     repetition: Repetition | None = None
     """The step that training uses, again and again."""
-    outcome: Outcome = field(default_factory=dict)
+    outcome: Outcome = field(default_factory=dict, repr=False)
     """What that step leaves behind."""
 
     @property
@@ -110,23 +109,6 @@ class Diagnosis:
             said = f"differ in bits: {parted}" if parted else "give the same bits"
             lines.append(f"{backend}: jit and eager {said}")
         return "\n".join([*lines, ""])
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        return {
-            "schema": 1,
-            "healthy": self.healthy,
-            "exit_code": self.exit_code,
-            "verdict": str(self),
-            "recipe": self.recipe.to_json(),
-            "runs": self.runs,
-            "environment": self.environment,
-            "subjects": {name: _evidence(found) for name, found in self.subjects.items()},
-            "jit against eager": {
-                backend: parted and json_values(dataclasses.asdict(parted))
-                for backend, parted in self.modes.items()
-            },
-        }
 
     def _findings(self, name: str) -> list[str]:
         """Return what is wrong with a subject, what that means and what helps."""
@@ -268,22 +250,3 @@ def _repeated(repetition: Repetition | None) -> str:
     if repetition.distinct == 1:
         return "the same bits"
     return f"{repetition.distinct} distinct results !"
-
-
-def _evidence(found: Examination) -> dict[str, Any]:
-    """Return an examination as JSON values, without the arrays."""
-    wrong = found.wrong
-    return json_values(
-        {
-            "missing": found.missing,
-            "failure": found.failure,
-            "right": found.right,
-            "deterministic": found.deterministic,
-            "wrong from": wrong and wrong.stage,
-            "stages": {
-                stage: dataclasses.asdict(comparison) | {"ratio": comparison.ratio}
-                for stage, comparison in found.stages.items()
-            },
-            "repetition": found.repetition and dataclasses.asdict(found.repetition),
-        }
-    )

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from parity.contract.backend import STAGES
 from parity.contract.batches import batches
 from parity.contract.data.datasets import Dataset, pixels, read_dataset
 from parity.contract.errors import NondeterminismError, RecipeError
-from parity.contract.files.jsonable import json_values
 from parity.contract.recipe import DatasetName, Device, Recipe
 from parity.contract.state import State, initial_state
 from parity.judge.check import judge
@@ -147,22 +146,6 @@ class SelfTest:
                 f" weights {weights}: {alarm.evidence}"
             )
         return "\n".join([*lines, ""])
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        outcomes: tuple[Outcome, ...] = ("located", "caught", "missed")
-        return json_values(
-            {
-                "schema": 1,
-                "passed": self.passed,
-                "verdict": str(self),
-                **{outcome: self.count(outcome) for outcome in outcomes},
-                **dataclasses.asdict(self),
-                "trials": [
-                    dataclasses.asdict(trial) | {"outcome": trial.outcome} for trial in self.trials
-                ],
-            }
-        )
 
 
 def selftest(

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,10 @@ import numpy as np
 from parity.contract.batches import batch_count, batches
 from parity.contract.data.datasets import Split, pixels, read_dataset
 from parity.contract.errors import RecipeError
-from parity.contract.files.jsonable import json_values
 from parity.contract.recipe import DType, Recipe
 from parity.contract.run.history import Evaluation
 from parity.contract.state import State, initial_state
-from parity.judge.compare import Comparison
+from parity.judge.compare import Comparison, Sides
 from parity.judge.loop import FREE_RUN_LIMIT
 from parity.judge.steps import judge_step
 from parity.subjects.environment import environment, inputs
@@ -38,13 +37,13 @@ class Drift:
     """How two trainings, left to themselves, lie at some steps."""
 
     steps: list[int]
-    losses: tuple[list[float], list[float]]
+    losses: Sides[list[float]]
     """By subject, the loss of every step."""
     apart: list[float]
     """Largest difference of a parameter between the two, at each of `steps`."""
-    from_truth: tuple[list[float], list[float]] | None
+    from_truth: Sides[list[float]] | None
     """By subject, the root mean square distance of the parameters from the float64 training."""
-    states: tuple[State, State]
+    states: Sides[State] = field(repr=False)
     """By subject, where the training ended."""
 
     @property
@@ -88,16 +87,15 @@ class Trajectory:
     judged: int
     """Steps judged by the local check, of each subject."""
     failure: Failure | None
-    ran: tuple[Recipe, Recipe]
+    ran: Sides[Recipe]
     """The recipe of each with device, mode and kernel as they were used."""
     environment: dict[str, Any]
     """What they were computed with."""
     inputs: dict[str, str]
     """SHA-256 of data set, initial state and batches."""
-    tests: tuple[Evaluation, Evaluation]
-    """By subject, its final state of `last` on the test images, evaluated by itself."""
+    tests: Sides[Evaluation]
+    """By subject, its final state of `last()` on the test images, evaluated by itself."""
 
-    @property
     def last(self) -> Drift:
         """The free run in the recipe's precision."""
         return self.single or self.double
@@ -151,38 +149,6 @@ class Trajectory:
         )
         return list(zip(*sums, strict=True))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        return {
-            "schema": 1,
-            "agrees": self.agrees,
-            "verdict": str(self),
-            "a": self.a,
-            "b": self.b,
-            "recipe": self.recipe.to_json(),
-            "ran": {
-                key: {"device": recipe.device, "mode": recipe.mode, "kernel": recipe.kernel}
-                for key, recipe in zip("ab", self.ran, strict=True)
-            },
-            "environment": self.environment,
-            "inputs": self.inputs,
-            "steps": self.steps,
-            "judged": self.judged,
-            "failure": self.failure
-            and {
-                "subject": self.failure.subject,
-                "step": self.failure.step,
-                "stage": self.failure.comparison.stage,
-                "evidence": str(self.failure.comparison),
-            },
-            "float64": _drift_json(self.double),
-            "float32": self.single and _drift_json(self.single),
-            "test": {
-                key: _evaluation_json(evaluation)
-                for key, evaluation in zip("ab", self.tests, strict=True)
-            },
-        }
-
 
 def train(
     *,
@@ -208,7 +174,7 @@ def train(
     if steps is not None and steps < 1:
         raise RecipeError(f"steps must be at least 1, got {steps}")
     subjects = Subject.parse(a), Subject.parse(b)
-    ran = subjects[0].resolve(recipe), subjects[1].resolve(recipe)
+    ran = Sides(subjects[0].resolve(recipe), subjects[1].resolve(recipe))
     dataset = read_dataset(recipe.dataset, recipe.data_dir).first(recipe.limit)
     per_epoch = batch_count(len(dataset.train), recipe.batch_size)
     run = _Run(subjects, recipe, dataset.train, steps or per_epoch * recipe.epochs, progress)
@@ -220,9 +186,11 @@ def train(
     if recipe.dtype == "float32" or double.parted is not None:
         failure, judged = run.judge(recipe.dtype)
     ends = (single or double).states
-    test_a, test_b = (
-        subject.evaluate(recipe, state, dataset.test)
-        for subject, state in zip(subjects, ends, strict=True)
+    tests = Sides(
+        *(
+            subject.evaluate(recipe, state, dataset.test)
+            for subject, state in zip(subjects, ends, strict=True)
+        )
     )
     return Trajectory(
         a=a,
@@ -237,7 +205,7 @@ def train(
         ran=ran,
         environment=environment(subjects, recipe),
         inputs=inputs(dataset, initial_state(recipe.seed, recipe.dtype), run.order()),
-        tests=(test_a, test_b),
+        tests=tests,
     )
 
 
@@ -254,9 +222,9 @@ class _Run:
         recipe = dataclasses.replace(self.recipe, dtype=dtype)
         state = initial_state(recipe.seed, dtype)
         samples, marks = [], _sample_steps(self.steps)
-        losses: tuple[list[float], list[float]] = ([], [])
+        losses: Sides[list[float]] = Sides([], [])
         apart: list[float] = []
-        distances: tuple[list[float], list[float]] = ([], [])
+        distances: Sides[list[float]] = Sides([], [])
         with contextlib.ExitStack() as stack:
             sessions = [stack.enter_context(s.session(recipe, state)) for s in self.subjects]
             for step, (images, labels) in enumerate(self._batches(dtype), start=1):
@@ -272,7 +240,7 @@ class _Run:
                     truth[step] = vectors[0]
                 for vector, series in zip(vectors, distances, strict=True):
                     series.append(float(np.sqrt(np.mean((vector - truth[step]) ** 2))))
-            states = sessions[0].export(), sessions[1].export()
+            states = Sides(sessions[0].export(), sessions[1].export())
         return Drift(
             steps=samples,
             losses=losses,
@@ -335,19 +303,3 @@ def _parameters(state: State) -> np.ndarray:
 def _chunks(values: list[float], size: int) -> Iterator[list[float]]:
     for start in range(0, len(values), size):
         yield values[start : start + size]
-
-
-def _drift_json(drift: Drift) -> dict[str, Any]:
-    shown = {name: value for name, value in vars(drift).items() if name != "states"}
-    return json_values(shown | {"ratio": drift.ratio})
-
-
-def _evaluation_json(test: Evaluation) -> dict[str, Any]:
-    return json_values(
-        {
-            "loss": test.loss,
-            "accuracy": test.accuracy,
-            "examples": test.examples,
-            "confusion": test.confusion.tolist(),
-        }
-    )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from parity.benchmark.result import Benchmark
+from parity.contract.files.jsonable import to_json
 from parity.contract.recipe import Recipe
 from parity.judge.check import Verdict
 from parity.judge.compare import Comparison
@@ -52,7 +53,7 @@ def page(result: Verdict | Trajectory | Benchmark) -> str:
     details = tag(
         "details",
         tag("summary", "Everything, as --json writes it"),
-        tag("pre", json.dumps(result.to_json(), indent=2, allow_nan=False)),
+        tag("pre", json.dumps(to_json(result), indent=2, allow_nan=False)),
     )
     return document(title, verdict, tag("main", *sections, *origin, details))
 
@@ -187,7 +188,10 @@ def _train(run: Trajectory) -> Iterator[Html]:
         " what a network takes them for; a frame marks what the two count differently.",
         tag("div", _confusion(run, 0), _confusion(run, 1), class_="figures"),
     )
-    weights = run.last.states[0].params["conv1.weight"], run.last.states[1].params["conv1.weight"]
+    weights = (
+        run.last().states[0].params["conv1.weight"],
+        run.last().states[1].params["conv1.weight"],
+    )
     yield section(
         "What they learned",
         "The 16 filters of conv1, on one scale. No weight of them differs by more than"
@@ -225,7 +229,7 @@ def _losses(run: Trajectory, drifts: dict[str, Drift]) -> Html:
             " another seed."
         )
     curves = plots.losses(
-        run.last, (run.a, run.b), batches_per_epoch=run.batches_per_epoch, tutorial=tutorial
+        run.last(), (run.a, run.b), batches_per_epoch=run.batches_per_epoch, tutorial=tutorial
     )
     return section(
         "Training loss",

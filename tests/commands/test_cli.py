@@ -192,7 +192,7 @@ def test_parity_doctor_exits_0_and_writes_what_it_shows(
     assert run_parity(monkeypatch, "doctor", *options) == 0
     shown = capsys.readouterr().out
     written = json.loads(report.read_text())
-    assert (written["schema"], written["healthy"]) == (1, True)
+    assert (written["schema"], written["healthy"]) == (2, True)
     assert shown.endswith(written["verdict"] + "\n")
     assert all(f"\n{name} " in shown for name in written["subjects"])
     assert all(f"\n  {name} " in shown for name in written["environment"]["jax"])

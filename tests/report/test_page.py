@@ -97,7 +97,7 @@ def test_the_same_verdict_gives_the_same_bytes(result: Verdict | Trajectory) -> 
 def test_the_verdict_comes_first_and_the_json_last(result: Verdict | Trajectory) -> None:
     shown = Page(page(result)).text
     verdict = shown.index(str(result))
-    assert verdict < shown.index("What was compared") < shown.index('"schema": 1')
+    assert verdict < shown.index("What was compared") < shown.index('"schema": 2')
     assert f'"agrees": {str(result.agrees).lower()}' in shown
 
 
