@@ -4,18 +4,11 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from parity.contract.cli.command import Debug
 from parity.contract.errors import OutputError
 from parity.contract.files.whole import write_whole
-
-if TYPE_CHECKING:
-    from parity.benchmark.result import Benchmark
-    from parity.judge.check import Verdict
-    from parity.judge.diagnosis import Diagnosis
-    from parity.judge.selftest import SelfTest
-    from parity.judge.trajectory import Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +24,19 @@ class Output(Debug):
         here = ("debug", "json", "report")
         return {name: value for name, value in vars(self).items() if name not in here}
 
+    @property
+    def _files(self) -> dict[str, Path]:
+        """The files to write, by option."""
+        files = {name: vars(self).get(name) for name in ("json", "report")}
+        return {name: file for name, file in files.items() if file is not None}
+
     def require_writable(self) -> None:
         """Try the files, before anything is computed.
 
         Raises:
             OutputError: one cannot be written, or two are the same.
         """
-        files = [(name, vars(self).get(name)) for name in ("json", "report")]
-        files = [(name, file) for name, file in files if file is not None]
-        for name, file in files:
+        for name, file in self._files.items():
             try:
                 _try(file)
             except OSError as error:
@@ -47,21 +44,24 @@ class Output(Debug):
                 raise OutputError(
                     f"cannot write {file}: {reason}; give --{name} another file"
                 ) from None
-        if len({file.resolve() for _, file in files}) < len(files):
-            raise OutputError(f"--json and --report both name {files[0][1]}; give one another file")
+        files = list(self._files.values())
+        if len({file.resolve() for file in files}) < len(files):
+            raise OutputError(f"--json and --report both name {files[0]}; give one another file")
 
-    def show(self, result: "Verdict | Trajectory | Benchmark | Diagnosis | SelfTest") -> None:
-        """Print a result, and write it as JSON where that was asked for.
+    def show(self, result: Any) -> None:
+        """Print a result's table and verdict, and write the files that were asked for.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: a file cannot be written.
         """
-        from parity.contract.files.jsonable import to_json
-
         print(result.table())
         print(result)
-        if self.json is not None:
-            _write(self.json, json.dumps(to_json(result), indent=2, allow_nan=False) + "\n")
+        for name, file in self._files.items():
+            text = _page(result) if name == "report" else _json(result)
+            if _is_special(file):
+                file.write_text(text, encoding="utf-8")
+            else:
+                write_whole(file, text.encode())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +71,17 @@ class Report(Output):
     report: Path | None = None
     """File to write an HTML page with tables and plots to."""
 
-    def show(self, result: "Verdict | Trajectory | Benchmark") -> None:
-        super().show(result)
-        if self.report is not None:
-            from parity.report.page import page
 
-            _write(self.report, page(result))
+def _json(result: Any) -> str:
+    from parity.contract.files.jsonable import to_json
+
+    return json.dumps(to_json(result), indent=2, allow_nan=False) + "\n"
+
+
+def _page(result: Any) -> str:
+    from parity.report.page import page
+
+    return page(result)
 
 
 def _try(file: Path) -> None:
@@ -91,11 +96,3 @@ def _try(file: Path) -> None:
 def _is_special(file: Path) -> bool:
     """Whether it is a pipe or a device, as /dev/stdout may be."""
     return file.exists() and not (file.is_file() or file.is_dir())
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a file whole or not at all; a pipe or a device, as it comes."""
-    if _is_special(file):
-        file.write_text(text, encoding="utf-8")
-    else:
-        write_whole(file, text.encode())

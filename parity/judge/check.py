@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from parity.contract.backend import STAGES
+from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import Dataset, read_dataset
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
 from parity.contract.state import State, initial_state
@@ -77,11 +78,9 @@ class Verdict:
 
     def table(self) -> str:
         """Return a line a stage: each subject's worst error, as a fraction of its bound."""
-        lines = [f"{'stage':<26}{self.a:>18}{self.b:>18}   worst error / its bound"]
-        for stage, pair in self.stages.items():
-            cells = "".join(f"{_cell(comparison):>18}" for comparison in pair)
-            lines.append(f"{stage:<26}{cells}")
-        return "\n".join(lines)
+        rows = [(stage, *map(_cell, pair)) for stage, pair in self.stages.items()]
+        head, *lines = aligned([("stage", self.a, self.b), *rows])
+        return "\n".join([f"{head}   worst error / its bound", *lines])
 
 
 def check(

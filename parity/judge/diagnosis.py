@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parity.contract.batches import batches
+from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import pixels, read_dataset
 from parity.contract.errors import DeviceError, RecipeError
 from parity.contract.recipe import Device, DType, Recipe
@@ -102,9 +103,9 @@ class Diagnosis:
         title = (
             f"{recipe.dataset}, {recipe.dtype}, seed {recipe.seed}, batch of {recipe.batch_size}"
         )
-        head = f"{'subject':<18}{'worst error / its bound':<36}the same step {self.runs} times"
-        lines = [*environment_lines(self.environment), "", title, head]
-        lines += [f"{name:<18}{_cells(found)}" for name, found in self.subjects.items()]
+        rows = [("subject", "worst error / its bound", f"the same step {self.runs} times")]
+        rows += [(name, *_cells(found)) for name, found in self.subjects.items()]
+        lines = [*environment_lines(self.environment), "", title, *aligned(rows, left=3)]
         for backend, parted in self.modes.items():
             said = f"differ in bits: {parted}" if parted else "give the same bits"
             lines.append(f"{backend}: jit and eager {said}")
@@ -234,14 +235,14 @@ def _examine(subject: Subject, recipe: Recipe, runs: int, progress: Progress) ->
     return dataclasses.replace(found, outcome=outcome, repetition=repetition)
 
 
-def _cells(found: Examination) -> str:
-    """Return what a subject's line of the table says."""
+def _cells(found: Examination) -> tuple[str, str]:
+    """Return a subject's worst stage, and whether its step repeats itself."""
     if found.missing is not None:
-        return f"not available: {found.missing}"
-    told = found.wrong or max(found.stages.values(), key=lambda c: c.ratio, default=None)
+        return "-", f"not available: {found.missing}"
+    worst = found.wrong or max(found.stages.values(), key=lambda c: c.ratio, default=None)
     mark = " !" if found.wrong else ""
-    judged = f"{told.ratio:.3g}{mark} at {told.stage}" if told else "-"
-    return f"{judged:<36}{_repeated(found.repetition)}"
+    judged = f"{worst.ratio:.3g}{mark} at {worst.stage}" if worst else "-"
+    return judged, _repeated(found.repetition)
 
 
 def _repeated(repetition: Repetition | None) -> str:

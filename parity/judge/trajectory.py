@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from parity.contract.batches import batch_count, batches
+from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import Split, pixels, read_dataset
 from parity.contract.errors import RecipeError
 from parity.contract.recipe import DType, Recipe
@@ -49,9 +50,10 @@ class Drift:
     @property
     def parted(self) -> int | None:
         """The first step at which a parameter or a loss differs by more than FREE_RUN_LIMIT."""
+        first, second = self.losses
         differences = [
             *zip(self.steps, self.apart, strict=True),
-            *((step, abs(a - b)) for step, (a, b) in enumerate(zip(*self.losses, strict=True), 1)),
+            *((step, abs(a - b)) for step, (a, b) in enumerate(zip(first, second, strict=True), 1)),
         ]
         return min((step for step, d in differences if not d <= FREE_RUN_LIMIT), default=None)
 
@@ -118,13 +120,13 @@ class Trajectory:
 
     def table(self) -> str:
         """Return each epoch's losses, how far apart the trainings are, and what was judged."""
-        lines = [f"{'':<24}{self.a:>18}{self.b:>18}"]
+        rows: list[tuple[str, ...]] = [("", self.a, self.b)]
+        lines = []
         for dtype, drift in (("float64", self.double), ("float32", self.single)):
             if drift is None:
                 continue
-            for epoch, losses in enumerate(self.epoch_losses(drift), start=1):
-                label = f"{dtype}, epoch {epoch}, loss"
-                lines.append(f"{label:<24}{losses[0]:>16.3f}{losses[1]:>16.3f}")
+            for epoch, (a, b) in enumerate(self.epoch_losses(drift), start=1):
+                rows.append((f"{dtype}, epoch {epoch}, loss", f"{a:.3f}", f"{b:.3f}"))
             lines.append(
                 f"{dtype}: parameters at most {drift.apart[-1]:.2g} apart after"
                 f" {self.steps:,} steps"
@@ -136,10 +138,10 @@ class Trajectory:
             ("loss", [f"{test.loss:.4f}" for test in self.tests]),
             ("accuracy", [f"{test.accuracy:.2%}" for test in self.tests]),
         ):
-            lines.append(f"{f'{self.recipe.dtype}, test {what}':<24}{values[0]:>18}{values[1]:>18}")
+            rows.append((f"{self.recipe.dtype}, test {what}", *values))
         if self.judged:
             lines.append(f"every stage judged in {self.judged:,} steps of each")
-        return "\n".join(lines)
+        return "\n".join([*aligned(rows), *lines])
 
     def epoch_losses(self, drift: Drift) -> list[tuple[float, float]]:
         """Return each epoch's summed loss of both, the last epoch as far as it went."""

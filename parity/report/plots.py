@@ -139,11 +139,7 @@ def _bar_text(comparison: Comparison | None) -> tuple[str, str]:
 
 
 def losses(
-    drift: Drift,
-    subjects: tuple[str, str],
-    *,
-    batches_per_epoch: int,
-    tutorial: Sequence[float],
+    drift: Drift, subjects: tuple[str, str], *, batches_per_epoch: int, tutorial: Sequence[float]
 ) -> Picture:
     """Draw the loss of a batch, smoothed by a running mean, and the tutorial's of each epoch."""
     window = max(1, min(50, len(drift.losses[0]) // 20))
@@ -166,7 +162,8 @@ def loss_gaps(drifts: Mapping[str, Drift]) -> Picture:
     """Draw how far the losses of the two are apart, in each precision."""
     lines = []
     for dtype, drift in drifts.items():
-        gaps = [abs(a - b) for a, b in zip(*drift.losses, strict=True)]
+        first, second = drift.losses
+        gaps = [abs(a - b) for a, b in zip(first, second, strict=True)]
         lines.append(_gap(dtype, range(1, len(gaps) + 1), gaps, 0.8))
     return _chart(lines, "difference of the losses", limit=FREE_RUN_LIMIT)
 
@@ -246,6 +243,7 @@ def filters(
     sizes = np.abs(weights)
     top = sizes[np.isfinite(sizes)].max(initial=1e-30)
     scale = ScalarMappable(Normalize(-top, top), "RdBu_r")
+    border = {"edgecolors": "face", "linewidth": 0.2}
     edges = np.cumsum([0, *([1, 1, 1, 0.4] * 4)[:-1]])
     with matplotlib.style.context(["default", _STYLE, {"axes.grid": False}]):
         figure = Figure(figsize=(7.2, 3.8), layout="constrained")
@@ -255,15 +253,7 @@ def filters(
                 weight.reshape(4, 4, 3, 3), [(0, 0)] * 2 + [(0, 1)] * 2, constant_values=np.nan
             )
             tiles = framed.transpose(0, 2, 1, 3).reshape(16, 16)[:-1, :-1]
-            axes.pcolormesh(
-                edges,
-                edges,
-                tiles,
-                cmap=scale.cmap,
-                norm=scale.norm,
-                edgecolors="face",
-                linewidth=0.2,
-            )
+            axes.pcolormesh(edges, edges, tiles, cmap=scale.cmap, norm=scale.norm, **border)
             axes.set_title(subject, color=colour)
             axes.set_axis_off()
             axes.set_aspect("equal")

@@ -43,8 +43,8 @@ def test_a_mistake_is_located_caught_elsewhere_or_missed(
     assert result.passed == (outcome == "located")
     assert str(result).startswith("passed: of 2" if result.passed else "failed: of 2")
     assert shown in result.table()
-    shown = json.loads(json.dumps(to_json(result), allow_nan=False))
-    assert [trial["outcome"] for trial in shown["trials"]] == [outcome] * 2
+    written = json.loads(json.dumps(to_json(result), allow_nan=False))
+    assert [trial["outcome"] for trial in written["trials"]] == [outcome] * 2
 
 
 def test_right_code_is_judged_from_many_states(monkeypatch: pytest.MonkeyPatch) -> None:

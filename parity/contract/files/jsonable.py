@@ -26,9 +26,9 @@ def json_values(value: Any) -> Any:
     Left out are a dataclass's fields that its `repr` leaves out: states and other arrays. What has
     a `to_json` of its own is what that returns.
     """
-    if hasattr(value, "to_json"):
-        return json_values(value.to_json())
     match value:
+        case object(to_json=own) | object(_asdict=own):
+            return json_values(own())
         case float() if not math.isfinite(value):
             return None
         case np.ndarray() | np.generic():
@@ -37,8 +37,6 @@ def json_values(value: Any) -> Any:
             return str(value)
         case dict():
             return {str(key): json_values(item) for key, item in value.items()}
-        case tuple() if hasattr(value, "_asdict"):
-            return json_values(value._asdict())
         case list() | tuple():
             return [json_values(item) for item in value]
     if dataclasses.is_dataclass(value):
