@@ -1,4 +1,4 @@
-"""Results as JSON values: a dataclass is its fields, and what its properties derive from them."""
+"""Results as JSON values: a dataclass is its properties and its fields."""
 
 import dataclasses
 import math
@@ -40,7 +40,7 @@ def json_values(value: Any) -> Any:
         case list() | tuple():
             return [json_values(item) for item in value]
     if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value) if field.repr]
-        names += [name for name, item in vars(type(value)).items() if isinstance(item, property)]
+        names = [name for name, item in vars(type(value)).items() if isinstance(item, property)]
+        names += [field.name for field in dataclasses.fields(value) if field.repr]
         return {name: json_values(getattr(value, name)) for name in names}
     return value
