@@ -1,6 +1,6 @@
 """The network and its training in JAX, Flax NNX and Optax; `torchcnn` is its mirror image.
 
-The public names stand in `__init__.pyi`; nothing heavy is imported until one is used.
+The public names are in `__init__.pyi`; nothing heavy is imported until one is used.
 """
 
 import lazy_loader

@@ -1,8 +1,8 @@
 """The same network with convolution, ReLU and pooling folded into one matrix product.
 
-Each output of the pool comes from a window of 4×4 pixels, and the windows stand 2 apart. In each of
-the four places that it takes there, and zero around it, the 3×3 kernel is a matrix of 16·4 rows;
-times the windows, one a column, it gives the four candidates that the pool selects from.
+Each output of the pool comes from a window of 4×4 pixels; the windows are 2 pixels apart. The 3×3
+kernel fits into a window at four places. Padded with zeros at each of them, it is a matrix of 16·4
+rows; times the windows, one a column, it gives the four candidates that the pool selects from.
 
 Shapes: B batch, innermost, so that neither windows nor flattening are transposed; P positions of
 the pool times B; products (16, 4, P), the four in the order of the pool's window.
@@ -48,7 +48,7 @@ class FusedCNN(CNN):
         """Return the convolution before its bias, the four places of each window together."""
         pixels = images[..., 0].transpose(1, 2, 0)  # (28, 28, B)
         kernel = _fold(_value(self.conv1.kernel))
-        return [_dot(kernel, _windows(pixels, rows)).reshape(16, 4, -1) for rows in _TILES]
+        return [(kernel @ _windows(pixels, rows)).reshape(16, 4, -1) for rows in _TILES]
 
     def _pool(self, tiles: list[Float[Array, "16 4 P"]]) -> Float[Array, "2704 B"]:
         """Return what is left after bias, ReLU and pooling, in the order C, H, W."""
@@ -117,7 +117,7 @@ def _unfold(tile: Float[Array, "16 4 P"], batch: int) -> Float[Array, "B 2R 26 1
 @jax.custom_vjp
 def _linear(flatten: Float[Array, "2704 B"], weight: Float[Array, "2704 10"]) -> Array:
     """Return logits before their bias; its own gradients are products that XLA has kernels for."""
-    return _dot(weight.T, flatten).T
+    return (weight.T @ flatten).T
 
 
 def _linear_forward(flatten: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -126,11 +126,7 @@ def _linear_forward(flatten: Array, weight: Array) -> tuple[Array, tuple[Array, 
 
 def _linear_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     flatten, weight = saved
-    return _dot(weight, gradient.T), _dot(flatten, gradient)
+    return weight @ gradient.T, flatten @ gradient
 
 
 _linear.defvjp(_linear_forward, _linear_backward)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from parity.contract.backend import Layer
@@ -25,34 +26,28 @@ class Activations(NamedTuple):
 
 
 class CNN(nnx.Module):
-    """27,210 parameters: 144 + 16 in conv1, 27,040 + 10 in fc1. Their values come from outside."""
+    """27,210 parameters: 144 + 16 in conv1, 27,040 + 10 in fc1, drawn from U(±1/√fan_in)."""
 
-    def __init__(self, *, dtype: jnp.dtype) -> None:
-        no_values = {
-            "kernel_init": nnx.initializers.zeros_init(),
-            "bias_init": nnx.initializers.zeros_init(),
-            "rngs": nnx.Rngs(0),
-        }
+    def __init__(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
         self.conv1 = nnx.Conv(
             1,
             16,
             kernel_size=(3, 3),
-            strides=(1, 1),
             padding="VALID",
-            use_bias=True,
             dtype=dtype,
             param_dtype=dtype,
-            precision=jax.lax.Precision.HIGHEST,
-            **no_values,
+            kernel_init=_uniform(fan_in=9),
+            bias_init=_uniform(fan_in=9),
+            rngs=rngs,
         )
         self.fc1 = nnx.Linear(
             13 * 13 * 16,
             10,
-            use_bias=True,
             dtype=dtype,
             param_dtype=dtype,
-            precision=jax.lax.Precision.HIGHEST,
-            **no_values,
+            kernel_init=_uniform(fan_in=2704),
+            bias_init=_uniform(fan_in=2704),
+            rngs=rngs,
         )
 
     def stages(self, images: Float[Array, "B 28 28 1"]) -> Activations:
@@ -69,9 +64,15 @@ class CNN(nnx.Module):
         return self.stages(images).logits
 
 
+def _uniform(*, fan_in: int) -> nnx.Initializer:
+    """Return U(±1/√fan_in), from which PyTorch's layers draw weights and biases by default."""
+    bound = fan_in**-0.5
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
 def summary() -> list[Layer]:
     """Describe each layer: its output shape and the sizes of its weight and bias."""
-    model = nnx.eval_shape(lambda: CNN(dtype=jnp.float32))
+    model = nnx.eval_shape(lambda: CNN(rngs=nnx.Rngs(0)))
     images = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
     outputs = nnx.eval_shape(lambda m, x: m.stages(x), model, images)
     names = ("conv1", "relu", "pool", "flatten", "fc1")

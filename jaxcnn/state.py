@@ -1,15 +1,13 @@
 """The border between JAX's state and the canonical one, which has PyTorch's layout."""
 
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
+from flax import nnx, struct
 from jax import Array
 
 from jaxcnn.device import jax_device, resolve
@@ -50,19 +48,13 @@ LAYOUT = {
 """One row a parameter, for weights, gradients and both moments."""
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["params", "opt_state"],
-    meta_fields=["graphdef", "transform"],
-)
-@dataclass(frozen=True)
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """What a step reads and returns; the arrays are data, the rest is known to the compiler."""
 
     params: nnx.State
     opt_state: OptState
-    graphdef: nnx.GraphDef[CNN]
-    transform: optax.GradientTransformation
+    graphdef: nnx.GraphDef[CNN] = struct.field(pytree_node=False)
+    optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
 
 
 def import_state(state: State, recipe: Recipe) -> TrainState:
@@ -75,15 +67,16 @@ def import_state(state: State, recipe: Recipe) -> TrainState:
         raise StateError(f"the state is {state.dtype}, but the recipe asks for {recipe.dtype}")
     recipe = resolve(recipe)
     network = FusedCNN if recipe.kernel == "fused" else CNN
-    model = nnx.eval_shape(lambda: network(dtype=jnp.dtype(recipe.dtype)))
+    dtype = jnp.dtype(recipe.dtype)
+    model = nnx.eval_shape(lambda: network(dtype=dtype, rngs=nnx.Rngs(0)))  # without values
     graphdef, shapes = nnx.split(model, nnx.Param)
     params, mu, nu = (
         _to_native(arrays, shapes, recipe) for arrays in (state.params, state.adam_m, state.adam_v)
     )
-    transform, (adam_state, rest) = adam(params, lr=recipe.lr)
+    optimizer, (adam_state, rest) = adam(params, lr=recipe.lr)
     count = jax.device_put(np.int32(state.step), jax_device(recipe.device))
     opt_state = (adam_state._replace(count=count, mu=mu, nu=nu), rest)
-    return TrainState(params, opt_state, graphdef, transform)
+    return TrainState(params, opt_state, graphdef, optimizer)
 
 
 def export_state(state: TrainState) -> State:

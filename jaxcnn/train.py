@@ -9,8 +9,9 @@ from jaxtyping import Float, UInt8
 
 from jaxcnn.data import load_dataset
 from jaxcnn.device import computing, resolve, to_device, to_host
+from jaxcnn.loops import Steps, compiled, many_steps
 from jaxcnn.state import TrainState, export_state, import_state
-from jaxcnn.steps import eval_step, in_mode, in_sequence, predict_step, train_step
+from jaxcnn.steps import eval_step, predict_step, train_step
 from parity.contract.data.datasets import Dataset, Split, pixels
 from parity.contract.recipe import Recipe
 from parity.contract.run.checkpoint import Checkpoint
@@ -35,8 +36,8 @@ def fit(
     Args:
         recipe: what to train, and how.
         dataset: images and labels in memory, instead of the recipe's data set.
-        start: where to go on, as if the training had never been away.
-        observer: told how it goes.
+        start: where to continue, as if the training had never stopped.
+        observer: sees how it proceeds.
 
     Raises:
         DataError, DeviceError: data set or device is not there.
@@ -49,22 +50,45 @@ def fit(
     progress = Progress(recipe, dataset, start)
     with computing(recipe):
         state = import_state(progress.start, recipe)
-        train, test = (_on_device(split, recipe) for split in (dataset.train, dataset.test))
-        steps = in_sequence(train_step, recipe)
+        train, test = (on_device(split, recipe) for split in (dataset.train, dataset.test))
+        steps = many_steps(train_step, recipe)
         observer.start("jaxcnn", recipe, dataset)
-        observer.stand(progress, progress.start)
+        observer.paused(progress, progress.start)
         for _ in range(progress.epoch, recipe.epochs + 1):
             started = time.perf_counter()
-            for chunk in progress.chunks(observer.every):
-                state, losses = steps(state, *train, chunk)
-                stands = export_state(state)
-                progress.add(losses, stands)
-                observer.stand(progress, stands)
+            state = train_epoch(state, train, steps, progress, observer)
             seconds = time.perf_counter() - started
             result = evaluate_split(state, *test, recipe)
             observer.epoch(progress.end_epoch(result, seconds=seconds))
-            observer.stand(progress, export_state(state))
+            observer.paused(progress, export_state(state))
         return History(recipe=recipe, epochs=progress.records, state=export_state(state))
+
+
+def train_epoch(
+    state: TrainState,
+    data: tuple[Array, Array],
+    steps: Steps,
+    progress: Progress,
+    observer: Observer = SILENT,
+) -> TrainState:
+    """Make the steps that are left of the present epoch; within `computing`.
+
+    Args:
+        state: where the first of them starts.
+        data: training images and labels on the device.
+        steps: what `many_steps` returns.
+        progress: counts the steps, and looks at losses and states.
+        observer: sees each pause between two chunks of steps.
+
+    Raises:
+        DivergenceError: a loss or a weight is not finite; names the step.
+    """
+    for chunk in progress.chunks(observer.every):
+        state, losses = steps(state, *data, chunk)
+        exported = export_state(state)
+        progress.add(losses, exported)
+        observer.paused(progress, exported)
+    return state
 
 
 def evaluate(
@@ -86,7 +110,7 @@ def evaluate(
         split = load_dataset(recipe.dataset, recipe.data_dir).test
     with computing(recipe):
         native = import_state(state or initial_state(recipe.seed, recipe.dtype), recipe)
-        return evaluate_split(native, *_on_device(split, recipe), recipe)
+        return evaluate_split(native, *on_device(split, recipe), recipe)
 
 
 def predict(
@@ -105,7 +129,7 @@ def predict(
     """
     recipe = resolve(recipe)
     with computing(recipe):
-        native, step = import_state(state, recipe), in_mode(predict_step, recipe.mode)
+        native, step = import_state(state, recipe), compiled(predict_step, recipe.mode)
         parts = [np.zeros((0, 10))]
         for start in range(0, len(images), EVAL_BATCH):
             batch = pixels(images[start : start + EVAL_BATCH], recipe.dtype)
@@ -116,7 +140,7 @@ def predict(
 
 def evaluate_split(state: TrainState, images: Array, labels: Array, recipe: Recipe) -> Evaluation:
     """Return mean loss and confusion matrix over a split on the device; within `computing`."""
-    step = in_mode(eval_step, recipe.mode)
+    step = compiled(eval_step, recipe.mode)
     sums, confusions = [], []
     for start in range(0, len(labels), EVAL_BATCH):
         # by its start and size: `rows[start:end]` would be a program for each start
@@ -131,6 +155,6 @@ def evaluate_split(state: TrainState, images: Array, labels: Array, recipe: Reci
     )
 
 
-def _on_device(split: Split, recipe: Recipe) -> tuple[Array, Array]:
+def on_device(split: Split, recipe: Recipe) -> tuple[Array, Array]:
     """Return a split's images, scaled, and its labels on the recipe's device."""
     return to_device(pixels(split.images, recipe.dtype), split.labels, recipe)

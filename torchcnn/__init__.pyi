@@ -5,9 +5,10 @@ from .device import computing as computing
 from .device import environment as environment
 from .device import resolve as resolve
 from .device import versions as versions
+from .harness import session as session
+from .harness import workload as workload
 from .model import CNN as CNN
 from .model import summary as summary
-from .sessions import session as session
 from .state import export_state as export_state
 from .state import import_state as import_state
 from .steps import eval_step as eval_step
@@ -15,7 +16,6 @@ from .steps import train_step as train_step
 from .train import evaluate as evaluate
 from .train import fit as fit
 from .train import predict as predict
-from .workloads import workload as workload
 
 __all__ = [
     "CNN",

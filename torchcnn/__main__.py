@@ -2,12 +2,14 @@
 
 import sys
 
+from parity.contract.cli.threads import bind_threads
 from parity.contract.interrupts import exit_on_interrupt
 
 
 def main() -> int:
     """Run the command line and return its exit status."""
     exit_on_interrupt()
+    bind_threads()
     import torchcnn  # after it, so that Ctrl-C works from here on
     from parity.contract.cli import programs
 

@@ -82,7 +82,7 @@ def computing(recipe: Recipe) -> Iterator[None]:
 
     TF32 is off, for matrix products and for cuDNN, and cuDNN neither tunes nor picks algorithms
     whose sums depend on timing. In jit mode the compiled code of the block is dropped after it, and
-    a step that was recompiled too often is an error: PyTorch would go on in eager mode instead.
+    a step that was recompiled too often is an error: PyTorch would continue in eager mode instead.
     """
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
@@ -114,6 +114,11 @@ def _compiling() -> Iterator[None]:
 
 _VARIABLES = (
     "OMP_NUM_THREADS",
+    "OMP_PROC_BIND",
+    "OMP_PLACES",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "GOMP_CPU_AFFINITY",
     "MKL_NUM_THREADS",
     "MKL_CBWR",
     "ATEN_CPU_CAPABILITY",
@@ -149,6 +154,7 @@ def environment(recipe: Recipe) -> dict[str, str | int | bool]:
             "CPU instructions": torch.backends.cpu.get_cpu_capability(),
             "threads within an operation": torch.get_num_threads(),
             "threads between operations": torch.get_num_interop_threads(),
+            "threads bound to cores": os.environ.get("OMP_PROC_BIND", "false") != "false",
             "float32 matmul precision": torch.get_float32_matmul_precision(),
             "TF32 in matrix products": torch.backends.cuda.matmul.allow_tf32,
             "TF32 in cuDNN": torch.backends.cudnn.allow_tf32,

@@ -1,8 +1,8 @@
 """The same network with convolution, ReLU and pooling folded into one matrix product.
 
-Each output of the pool comes from a window of 4×4 pixels, and the windows stand 2 apart. In each of
-the four places that it takes there, and zero around it, the 3×3 kernel is a matrix of 16·4 rows;
-times the windows, one a column, it gives the four candidates that the pool selects from.
+Each output of the pool comes from a window of 4×4 pixels; the windows are 2 pixels apart. The 3×3
+kernel fits into a window at four places. Padded with zeros at each of them, it is a matrix of 16·4
+rows; times the windows, one a column, it gives the four candidates that the pool selects from.
 
 Shapes: B batch, innermost, so that neither windows nor flattening are transposed; P positions of
 the pool times B; products (16, 4, P), the four in the order of the pool's window.

@@ -24,14 +24,12 @@ class Activations(NamedTuple):
 
 
 class CNN(nn.Module):
-    """27,210 parameters: 144 + 16 in conv1, 27,040 + 10 in fc1. Their values come from outside."""
+    """27,210 parameters: 144 + 16 in conv1, 27,040 + 10 in fc1, drawn from U(±1/√fan_in)."""
 
-    def __init__(self, *, dtype: torch.dtype) -> None:
+    def __init__(self, *, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(
-            1, 16, kernel_size=3, stride=1, padding=0, bias=True, device="meta", dtype=dtype
-        )
-        self.fc1 = nn.Linear(16 * 13 * 13, 10, bias=True, device="meta", dtype=dtype)
+        self.conv1 = nn.Conv2d(1, 16, kernel_size=3, padding=0, dtype=dtype)
+        self.fc1 = nn.Linear(16 * 13 * 13, 10, dtype=dtype)
 
     def stages(self, images: Float[Tensor, "B 1 28 28"]) -> Activations:
         """Return the output of every layer, in order."""
@@ -49,8 +47,9 @@ class CNN(nn.Module):
 
 def summary() -> list[Layer]:
     """Describe each layer: its output shape and the sizes of its weight and bias."""
-    model = CNN(dtype=torch.float32)
-    outputs = model.stages(torch.zeros(1, 1, 28, 28, device="meta"))
+    with torch.device("meta"):
+        model = CNN()
+        outputs = model.stages(torch.zeros(1, 1, 28, 28))
     names = ("conv1", "relu", "pool", "flatten", "fc1")
     layers = dict(model.named_children())
     return [

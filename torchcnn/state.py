@@ -1,8 +1,7 @@
 """The border between PyTorch's state and the canonical one, which has PyTorch's own layout."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,8 +15,8 @@ from torchcnn.fused import FusedCNN
 from torchcnn.model import CNN
 from torchcnn.optim import adam
 
-_LARGEST_COUNT = 2**24
-"""Of steps in a float32: one more, and it stays where it is."""
+_EXACT_IN_FLOAT32 = 2**24
+"""Steps that a float32 counts exactly."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,6 @@ class TrainState:
 
     model: CNN
     optimizer: torch.optim.Adam
-    update: Callable[[], object]
-    """The optimiser's step; `torch.compile` leaves it as it is, which is faster."""
 
 
 def import_state(state: State, recipe: Recipe) -> TrainState:
@@ -41,7 +38,8 @@ def import_state(state: State, recipe: Recipe) -> TrainState:
     recipe = resolve(recipe)
     device = torch_device(recipe.device)
     network = FusedCNN if recipe.kernel == "fused" else CNN
-    model = network(dtype=getattr(torch, recipe.dtype))
+    with torch.device("meta"):  # its values come from the state
+        model = network(dtype=getattr(torch, recipe.dtype))
     weights = {name: _to_native(value, device) for name, value in state.params.items()}
     model.load_state_dict(weights, strict=True, assign=True)
     optimizer = adam(list(model.parameters()), lr=recipe.lr)
@@ -54,10 +52,9 @@ def import_state(state: State, recipe: Recipe) -> TrainState:
             "exp_avg": _to_native(state.adam_m[name], device),
             "exp_avg_sq": _to_native(state.adam_v[name], device),
         }
-    update: Any = optimizer.step
-    if recipe.mode == "jit":
-        update = torch.compiler.disable(update)
-    return TrainState(model, optimizer, update)
+    if recipe.mode == "jit":  # one kernel already: it is faster outside the compiled graph
+        optimizer.step = cast(Any, torch.compiler.disable(optimizer.step))
+    return TrainState(model, optimizer)
 
 
 def export_state(state: TrainState) -> State:
@@ -75,9 +72,9 @@ def export_state(state: TrainState) -> State:
         raise StateError(f"Adam has made different numbers of steps: {sorted(steps)}")
     step = steps.pop()
     counted = {moment["step"].dtype for moment in moments.values()}
-    if step >= _LARGEST_COUNT and counted != {torch.float64}:
+    if step >= _EXACT_IN_FLOAT32 and counted != {torch.float64}:
         raise StateError(
-            f"on this device PyTorch's Adam counts to {_LARGEST_COUNT:,} steps;"
+            f"on this device PyTorch's Adam counts to {_EXACT_IN_FLOAT32:,} steps;"
             " train on with another --device or in JAX"
         )
     return State(

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.contract.backend import Workload
-from parity.contract.batches import batches
-from parity.contract.data.datasets import Dataset, Split, pixels, read_dataset
+from parity.contract.data.datasets import Dataset, Split, read_dataset
 from parity.contract.recipe import Recipe
 from parity.contract.run.history import Epoch
 from parity.contract.run.observers import Observer
@@ -130,7 +129,7 @@ class _Turns(Observer):
     def __init__(self, turn: _Turn) -> None:
         self._turn, self._since = turn, 0.0
 
-    def stand(self, progress: Progress, state: State) -> None:
+    def paused(self, progress: Progress, state: State) -> None:
         if progress.batch == 0:
             self._turn.wait()
         else:
@@ -164,8 +163,7 @@ def _subject(
     subject: Subject, recipe: Recipe, dataset: Dataset, begin: Callable[[Workload], _Turn]
 ) -> None:
     ran = subject.resolve(recipe)
-    images, labels = _first_batch(recipe, dataset)
-    with subject.workload(recipe, initial_state(recipe.seed, recipe.dtype), images, labels) as work:
+    with subject.workload(recipe, initial_state(recipe.seed, recipe.dtype), dataset) as work:
         turn = begin(work)
         turn.hello(
             images=len(dataset.train),
@@ -196,14 +194,6 @@ def _seed(recipe: Recipe, dataset: Dataset, begin: Callable[[Workload], _Turn]) 
 
 def _environment(subject: Subject, recipe: Recipe) -> dict[str, Any]:
     return environment([subject], recipe)[subject.backend_name]
-
-
-def _first_batch(recipe: Recipe, dataset: Dataset) -> tuple[Any, Any]:
-    order = batches(
-        seed=recipe.seed, epoch=1, examples=len(dataset.train), batch_size=recipe.batch_size
-    )
-    batch = next(order)
-    return pixels(dataset.train.images[batch], recipe.dtype), dataset.train.labels[batch]
 
 
 def _memory(what: str) -> int | None:

@@ -1,12 +1,13 @@
 """What the harness asks of a framework. `torchcnn` and `jaxcnn` are modules that provide it.
 
-Everything that crosses this border is NumPy, in canonical layout; a third backend is one more
-module with these names, and the harness needs no change.
+Everything that crosses this border is NumPy, in canonical layout. A third backend is one more
+module with the names of `Stepper`; of the other protocols it has what it can, and each command says
+what it misses. The harness needs no change.
 """
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
@@ -14,29 +15,12 @@ from jaxtyping import Float, Int64, UInt8
 from parity.contract.data.datasets import Dataset, Split
 from parity.contract.recipe import DatasetName, Recipe
 from parity.contract.run.checkpoint import Checkpoint
-from parity.contract.run.history import Evaluation, History
+from parity.contract.run.history import Epoch, Evaluation, History
 from parity.contract.run.observers import Observer
-from parity.contract.state import PARAMETERS, State
+from parity.contract.state import State
 
 Trace = dict[str, np.ndarray]
-"""One array for each of STAGES, in canonical layout."""
-
-STAGES = (
-    "conv1",
-    "relu",
-    "pool",
-    "flatten",
-    "logits",
-    "loss",
-    "grad.logits",
-    "grad.fc1.weight",
-    "grad.fc1.bias",
-    "grad.conv1.weight",
-    "grad.conv1.bias",
-    *(f"{group}.{name}" for group in ("adam.m", "adam.v", "params") for name in PARAMETERS),
-)
-"""The stages of a step that every backend traces, in the order of the computation; those of `adam`
-and `params` are the values after the update."""
+"""One array for each stage of a step, in canonical layout; `parity.truth.stages` lists them."""
 
 
 class Layer(NamedTuple):
@@ -49,13 +33,23 @@ class Layer(NamedTuple):
     """Sizes of weight and bias; empty for a layer without any."""
 
 
+@runtime_checkable
 class Session(Protocol):
-    """A training that goes on one step at a time, in NumPy and canonical layout."""
+    """A training between two steps, driven from outside in NumPy and canonical layout."""
 
     def step(
         self, images: Float[np.ndarray, "batch 1 28 28"], labels: Int64[np.ndarray, "batch"]
     ) -> float:
         """Make one update by the step that training uses; return the loss before it."""
+        ...
+
+    def steps(
+        self,
+        images: Float[np.ndarray, "images 1 28 28"],
+        labels: Int64[np.ndarray, "images"],
+        order: Int64[np.ndarray, "steps batch"],
+    ) -> Float[np.ndarray, "steps"]:
+        """Make an update on each batch of an order, as training does; return the losses."""
         ...
 
     def trace(
@@ -69,19 +63,24 @@ class Session(Protocol):
         ...
 
     def load(self, state: State) -> None:
-        """Go on from another state."""
+        """Continue from another state."""
         ...
 
 
+@runtime_checkable
 class Workload(Protocol):
-    """A batch that stays on the device, to be timed."""
+    """A batch and a data set that stay on the device, and a training on each, to be timed."""
 
     def forward(self, repeats: int) -> None:
         """Compute the batch's probabilities so often, one call each, and wait for them."""
         ...
 
     def steps(self, repeats: int) -> Float[np.ndarray, "repeats"]:
-        """Make so many of the steps that `fit` makes, on this batch; return their losses."""
+        """Make so many of the steps that `fit` makes, on the batch; return their losses."""
+        ...
+
+    def epoch(self) -> Epoch:
+        """Train for one epoch on the data set as `fit` does, without a test."""
         ...
 
     def product(self, size: int, repeats: int) -> None:
@@ -97,21 +96,14 @@ class Workload(Protocol):
         ...
 
 
-class Backend(Protocol):
-    """One framework's implementation of the network and its training."""
+@runtime_checkable
+class Stepper(Protocol):
+    """A backend that makes steps: all that `parity check` and `parity train` need."""
 
     __name__: str
 
-    def load_dataset(self, name: DatasetName, data_dir: Path | None = None) -> Dataset:
-        """Load a data set through the framework's own library."""
-        ...
-
     def resolve(self, recipe: Recipe) -> Recipe:
         """Replace device, mode and kernel `auto`; raise DeviceError for what is not there."""
-        ...
-
-    def versions(self) -> dict[str, str]:
-        """Return the version of each package that it computes with."""
         ...
 
     def environment(self, recipe: Recipe) -> dict[str, str | int | bool]:
@@ -121,22 +113,21 @@ class Backend(Protocol):
         """
         ...
 
-    def session(self, recipe: Recipe, state: State) -> AbstractContextManager["Session"]:
+    def load_dataset(self, name: DatasetName, data_dir: Path | None = None) -> Dataset:
+        """Load a data set through the framework's own library."""
+        ...
+
+    def session(self, recipe: Recipe, state: State) -> AbstractContextManager[Session]:
         """Open a training at `state`, to be driven step by step from outside.
 
         Sessions of one dtype may be open at once, closed in the reverse order.
         """
         ...
 
-    def workload(
-        self,
-        recipe: Recipe,
-        state: State,
-        images: Float[np.ndarray, "batch 1 28 28"],
-        labels: Int64[np.ndarray, "batch"],
-    ) -> AbstractContextManager["Workload"]:
-        """Open a workload on one batch."""
-        ...
+
+@runtime_checkable
+class Trainer(Protocol):
+    """A backend with a training loop of its own; what else is judged of it, if it is there."""
 
     def fit(
         self,
@@ -161,9 +152,21 @@ class Backend(Protocol):
         """Return the probability of each digit for each image."""
         ...
 
-    def summary(self) -> list[Layer]:
-        """Describe the layers of the network."""
+
+@runtime_checkable
+class Timed(Protocol):
+    """A backend that `parity bench` can time."""
+
+    def workload(
+        self, recipe: Recipe, state: State, dataset: Dataset
+    ) -> AbstractContextManager[Workload]:
+        """Open trainings from `state` on a data set and on its first batch."""
         ...
+
+
+@runtime_checkable
+class Saved(Protocol):
+    """A backend with a checkpoint format of its own, for `parity convert`."""
 
     def write_native(self, path: Path, checkpoint: Checkpoint) -> None:
         """Write a checkpoint in the framework's own format, all of it; raise OutputError."""
@@ -171,4 +174,17 @@ class Backend(Protocol):
 
     def read_native(self, path: Path) -> Checkpoint:
         """Read a checkpoint in the framework's own format; raise CheckpointError."""
+        ...
+
+
+@runtime_checkable
+class Backend(Stepper, Trainer, Timed, Saved, Protocol):
+    """One framework's implementation of the network and its training, whole."""
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of each package that it computes with."""
+        ...
+
+    def summary(self) -> list[Layer]:
+        """Describe the layers of the network."""
         ...

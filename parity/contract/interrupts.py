@@ -1,4 +1,4 @@
-"""Ctrl-C or SIGTERM ends a command line: one line, exit status 130 or 143, whatever is going on.
+"""Ctrl-C or SIGTERM ends a command line: one line, exit status 130 or 143, whatever it is doing.
 
 Frameworks swallow a KeyboardInterrupt that arrives while they import or compile, or crash on the
 way out after it. So the process leaves from the signal's handler, except where something would be
@@ -59,7 +59,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stopping_between_steps() -> Iterator[StopRequest]:
-    """Let the signals be noted in this block, for a training that looks up between its steps."""
+    """Let the signals be noted in this block, for a training that pauses between steps."""
     request = StopRequest()
     if signal.getsignal(signal.SIGINT) is not _leave:
         yield request

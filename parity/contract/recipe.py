@@ -2,12 +2,16 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from parity.contract.errors import RecipeError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Int64
 
 DatasetName = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
 Device = Literal["auto", "cpu", "cuda", "tpu"]
@@ -78,6 +82,12 @@ class Recipe:
             raise RecipeError(
                 f"lr must be a finite number above 0, at most {_LARGEST_LR:g}, got {self.lr!r}"
             )
+
+    def batches(self, epoch: int, examples: int) -> "Iterator[Int64[np.ndarray, 'batch']]":
+        """Yield the indices of each batch of an epoch, counted from 1, of so many examples."""
+        from parity.contract.batches import batches  # here: `--help` does not wait for NumPy
+
+        return batches(seed=self.seed, epoch=epoch, examples=examples, batch_size=self.batch_size)
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON values, Adam's fixed hyperparameters included."""

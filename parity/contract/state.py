@@ -32,6 +32,10 @@ Arrays = dict[str, np.ndarray]
 """One array for each name of PARAMETERS, in canonical layout."""
 
 
+_GROUPS = {"adam.m": "adam_m", "adam.v": "adam_v", "params": "params"}
+"""Field of each group of arrays, in the order of the computation."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class State:
     """All that a training step reads and writes, in canonical layout.
@@ -55,6 +59,31 @@ class State:
             check_arrays(getattr(self, group), dtype=dtype, what=group)
         if self.step < 0:
             raise StateError(f"step must be at least 0, got {self.step}")
+
+    def named(self) -> Arrays:
+        """Return all arrays by group and parameter: "adam.m.conv1.weight", then v, then params."""
+        return {
+            f"{prefix}.{name}": array
+            for prefix, field in _GROUPS.items()
+            for name, array in getattr(self, field).items()
+        }
+
+    @classmethod
+    def from_named(cls, arrays: Mapping[str, np.ndarray], *, step: int) -> "State":
+        """Return the state whose `named` gives these arrays; others are left out.
+
+        Raises:
+            StateError: an array is missing, or of another shape or dtype.
+        """
+        groups = {
+            field: {
+                name: arrays[f"{prefix}.{name}"]
+                for name in PARAMETERS
+                if f"{prefix}.{name}" in arrays
+            }
+            for prefix, field in _GROUPS.items()
+        }
+        return cls(**groups, step=step)
 
     def astype(self, dtype: DType) -> "State":
         """Return a copy with every array in another precision."""

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from parity.contract.backend import STAGES
 from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import Dataset, read_dataset
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
@@ -16,6 +15,7 @@ from parity.judge.steps import Judged, badness, examine, first_batches, judge_da
 from parity.subjects.environment import environment, inputs
 from parity.subjects.subject import Subject
 from parity.truth.propagation import STEP_STAGES
+from parity.truth.reference import STAGES
 
 ALL_STAGES = ("data", "init", *STAGES, *STEP_STAGES, *FIT_STAGES)
 """Everything that a verdict is made of, in the order in which a mistake is looked for."""

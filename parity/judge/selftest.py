@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 
-from parity.contract.backend import STAGES
 from parity.contract.batches import batches
 from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import Dataset, pixels, read_dataset
@@ -22,6 +21,7 @@ from parity.judge.steps import examine
 from parity.subjects.faults import Fault, catalogue, planted
 from parity.subjects.subject import Subject
 from parity.truth.propagation import STEP_STAGES
+from parity.truth.reference import STAGES
 from parity.truth.stages import expectations
 
 BATCH_SIZES = (1, 7, 32, 64, 256)

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float, Int64
 
-from parity.contract.backend import STAGES, Session
+from parity.contract.backend import Session
 from parity.contract.batches import batches
 from parity.contract.data.datasets import Dataset, Split, pixels
 from parity.contract.errors import DataError, DeviceError, NondeterminismError
@@ -18,6 +18,7 @@ from parity.contract.state import PARAMETERS, State, initial_state
 from parity.judge.compare import Comparison, compare, misfit
 from parity.subjects.subject import Subject
 from parity.truth.propagation import STEP_STAGES, end_to_end
+from parity.truth.reference import STAGES
 from parity.truth.rounding import exact
 from parity.truth.stages import expectations, stage_shapes
 

@@ -108,16 +108,16 @@ class Subject:
         return self.backend.fit(self._own(recipe), dataset=dataset, observer=observer)
 
     def workload(
-        self, recipe: Recipe, state: State, images: np.ndarray, labels: np.ndarray
+        self, recipe: Recipe, state: State, dataset: Dataset
     ) -> contextlib.AbstractContextManager[Workload]:
-        """Open a workload on one batch.
+        """Open trainings from `state` on a data set and on its first batch, to be timed.
 
         Raises:
             RecipeError: the oracle is not made to be timed.
         """
         if self.backend is None:
             raise RecipeError(f"{self} is not made to be timed; name another subject")
-        return self.backend.workload(self._own(recipe), state, images, labels)
+        return self.backend.workload(self._own(recipe), state, dataset)
 
     def evaluate(self, recipe: Recipe, state: State, split: Split) -> Evaluation:
         """Evaluate a state on the images of a split."""
@@ -145,6 +145,10 @@ class OracleSession:
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         """Make one update; return the loss before it."""
         return float(self.trace(images, labels)["loss"])
+
+    def steps(self, images: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np.ndarray:
+        """Make an update on each batch of an order; return the losses."""
+        return np.array([self.step(images[batch], labels[batch]) for batch in order])
 
     def trace(self, images: np.ndarray, labels: np.ndarray) -> Trace:
         """Make one update and return every stage of it."""

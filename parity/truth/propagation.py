@@ -8,9 +8,9 @@ order.
 import numpy as np
 from jaxtyping import Float, Int64
 
-from parity.contract.backend import STAGES
 from parity.contract.state import PARAMETERS, State
 from parity.truth import reference
+from parity.truth.reference import STAGES
 from parity.truth.rounding import Expectation, Rounding
 from parity.truth.stages import expectations
 

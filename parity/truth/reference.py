@@ -7,11 +7,28 @@ images, O = 16 filters, H = W = 26 positions of a filter, 13×13 pooling windows
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from parity.contract.backend import STAGES, Trace
-from parity.contract.state import State
+from parity.contract.backend import Trace
+from parity.contract.state import PARAMETERS, State
 
 B1, B2, EPS = 0.9, 0.999, 1e-8
 """Adam's constants, written out again: shared with the backends, a wrong one would not be seen."""
+
+STAGES = (
+    "conv1",
+    "relu",
+    "pool",
+    "flatten",
+    "logits",
+    "loss",
+    "grad.logits",
+    "grad.fc1.weight",
+    "grad.fc1.bias",
+    "grad.conv1.weight",
+    "grad.conv1.bias",
+    *(f"{group}.{name}" for group in ("adam.m", "adam.v", "params") for name in PARAMETERS),
+)
+"""The stages of a step that every backend traces, in the order of the computation; those of `adam`
+and `params` are the values after the update."""
 
 Array = np.ndarray
 Images = Float[np.ndarray, "B 1 28 28"]

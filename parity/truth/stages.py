@@ -8,9 +8,10 @@ propagated.
 import numpy as np
 from jaxtyping import Float, Int64
 
-from parity.contract.backend import STAGES, Trace
+from parity.contract.backend import Trace
 from parity.contract.state import PARAMETERS, Arrays, State
 from parity.truth import reference
+from parity.truth.reference import STAGES
 from parity.truth.rounding import Expectation, Rounding, exact
 
 Array = np.ndarray

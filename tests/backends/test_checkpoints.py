@@ -175,7 +175,7 @@ def test_flaxs_users_go_on_from_it_with_their_own_loop(tmp_path: Path) -> None:
     """Optax's state as optax.adam makes it, Flax's parameters as the model has them."""
     written = checkpoint()
     jaxcnn.write_native(tmp_path / "model", written)
-    abstract = nnx.eval_shape(lambda: jaxcnn.CNN(dtype=jax.numpy.float32))
+    abstract = nnx.eval_shape(lambda: jaxcnn.CNN(rngs=nnx.Rngs(0)))
     params = nnx.to_pure_dict(nnx.state(abstract, nnx.Param))
     transform = optax.adam(1e-3)
     tree = {"params": params, "opt_state": jax.eval_shape(transform.init, params)}

@@ -108,4 +108,5 @@ def test_a_compiled_step_is_one_graph_and_an_update() -> None:
             session.step(images, np.arange(4))
         counters = torch._dynamo.utils.counters
         assert counters["stats"]["unique_graphs"] == 1
-        assert [reason for reason in counters["graph_break"] if "disable" not in reason] == []
+        breaks = list(counters["graph_break"])
+        assert all("Adam.step" in each or "Optimizer.zero_grad" in each for each in breaks)

@@ -45,7 +45,7 @@ class Recorder(Observer):
         self.backend, self.every = backend, every
         self.kept: list[Checkpoint] = []
 
-    def stand(self, progress: Progress, state: State) -> None:
+    def paused(self, progress: Progress, state: State) -> None:
         self.kept.append(
             progress.checkpoint(
                 state,
@@ -223,7 +223,7 @@ def test_a_signal_stops_it_between_two_steps_and_saves(
         _, error = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     [step] = re.findall(
-        rf"^{backend.__name__}: stopped after step (\d+) \(epoch .*go on with --resume {out}\n$",
+        rf"^{backend.__name__}: stopped after step (\d+) \(epoch .*continue with --resume {out}\n$",
         error,
     )
     assert read_checkpoint(out).state.step == int(step)

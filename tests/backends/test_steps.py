@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from parity.contract.backend import STAGES, Backend
+from parity.contract.backend import Backend
 from parity.contract.data.datasets import digits, pixels
 from parity.contract.recipe import DType, Mode, Recipe
 from parity.contract.state import State, initial_state
 from parity.subjects.subject import OracleSession
 from parity.truth import reference
+from parity.truth.reference import STAGES
 
 LABELS = np.array([3], dtype=np.int64)
 
@@ -59,14 +60,14 @@ def test_relu_passes_no_gradient_at_zero(backend: Backend, mode: Mode) -> None:
 
 @pytest.mark.parametrize("mode", ["eager", "jit"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_trace_has_every_stage_in_order_and_in_the_recipes_dtype(
+def test_a_trace_has_every_stage_in_the_recipes_dtype(
     backend: Backend, mode: Mode, dtype: DType
 ) -> None:
     recipe = Recipe(mode=mode, dtype=dtype, device="cpu")
     images = np.random.RandomState(1).uniform(size=(3, 1, 28, 28)).astype(dtype)
     with backend.session(recipe, initial_state(0, dtype)) as session:
         got = session.trace(images, np.arange(3))
-    assert tuple(got) == STAGES
+    assert set(got) == set(STAGES)
     assert {array.dtype for array in got.values()} == {np.dtype(dtype)}
     assert all(array.flags.c_contiguous for array in got.values())
 

@@ -71,7 +71,7 @@ def test_observers_hear_start_where_it_stands_and_each_epoch(backend: Backend) -
 
         every = 3
 
-        def stand(self, progress: Progress, state: State) -> None:
+        def paused(self, progress: Progress, state: State) -> None:
             assert state.step == progress.step
             heard.append((progress.epoch, progress.batch, progress.steps))
 

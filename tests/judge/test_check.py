@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import jaxcnn.sessions
+import jaxcnn.harness
 import parity
-import torchcnn.sessions
-from parity.contract.backend import STAGES
+import torchcnn.harness
 from parity.contract.data.datasets import digits, pixels
 from parity.contract.errors import NondeterminismError, RecipeError
 from parity.contract.files.jsonable import to_json
@@ -19,6 +18,7 @@ from parity.contract.state import initial_state
 from parity.judge.steps import first_batches
 from parity.subjects.subject import Subject
 from parity.truth import reference
+from parity.truth.reference import STAGES
 
 pytestmark = pytest.mark.usefixtures("planting")
 
@@ -61,12 +61,12 @@ def test_the_first_stage_that_parts_is_named_and_whose_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A trace in another layout than its mirror's: the stages before it are judged, none after."""
-    right = jaxcnn.sessions._canonical
+    right = jaxcnn.harness._canonical
 
     def wrong(activations: Any) -> dict[str, np.ndarray]:
         return {**right(activations), "pool": np.asarray(activations.pool)}
 
-    monkeypatch.setattr(jaxcnn.sessions, "_canonical", wrong)
+    monkeypatch.setattr(jaxcnn.harness, "_canonical", wrong)
     verdict = parity.check(dataset="digits", device="cpu")
     assert "jax:jit is different from stage pool: is float32 (64, 13, 13, 16)" in str(verdict)
     shown = json.loads(json.dumps(to_json(verdict), allow_nan=False))
@@ -81,13 +81,13 @@ def test_the_first_stage_that_parts_is_named_and_whose_it_is(
 def test_a_gradient_that_is_a_thousandth_too_large_is_found(
     stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = torchcnn.sessions.Session.trace
+    right = torchcnn.harness._Session.trace
 
     def wrong(*args: Any) -> dict[str, np.ndarray]:
         values = right(*args)
         return {**values, stage: (values[stage] * np.float32(1.001)).astype(np.float32)}
 
-    monkeypatch.setattr(torchcnn.sessions.Session, "trace", wrong)
+    monkeypatch.setattr(torchcnn.harness._Session, "trace", wrong)
     verdict = parity.check(a="torch:eager", b="numpy", dataset="digits", device="cpu")
     assert f"torch:eager is different from stage {stage}[" in str(verdict)
 
@@ -109,7 +109,7 @@ def test_a_subject_that_differs_from_itself_gets_no_verdict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = itertools.count()
-    right = torchcnn.sessions.Session.trace
+    right = torchcnn.harness._Session.trace
 
     def wrong(*args: Any) -> dict[str, np.ndarray]:
         values = right(*args)
@@ -117,7 +117,7 @@ def test_a_subject_that_differs_from_itself_gets_no_verdict(
             values["logits"][0, 0] = np.nextafter(values["logits"][0, 0], np.float32(9))
         return values
 
-    monkeypatch.setattr(torchcnn.sessions.Session, "trace", wrong)
+    monkeypatch.setattr(torchcnn.harness._Session, "trace", wrong)
     with pytest.raises(NondeterminismError, match=r"torch:eager.*from stage logits on") as caught:
         parity.check(dataset="digits", device="cpu")
     assert caught.value.exit_code == 3

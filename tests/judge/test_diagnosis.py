@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-import jaxcnn.sessions
+import jaxcnn.harness
 import parity
 import torchcnn.device
-import torchcnn.sessions
+import torchcnn.harness
 import torchcnn.steps
 from parity.contract.errors import DeviceError, RecipeError
 from parity.contract.files.jsonable import to_json
@@ -40,18 +40,18 @@ def layers_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def restless(patch: pytest.MonkeyPatch, *runs: int) -> None:
     """Make some of torch:eager's untraced steps return another loss."""
     calls = itertools.count(1)
-    right = torchcnn.sessions.Session.step
+    right = torchcnn.harness._Session.step
 
     def wrong(*args: Any) -> float:
         loss = right(*args)
         return np.nextafter(loss, 9) if next(calls) in runs else loss
 
-    patch.setattr(torchcnn.sessions.Session, "step", wrong)
+    patch.setattr(torchcnn.harness._Session, "step", wrong)
 
 
 def scaled_in_jit(patch: pytest.MonkeyPatch) -> None:
     """Make JAX's compiled step compute other logits."""
-    right = jaxcnn.sessions.Session.trace
+    right = jaxcnn.harness._Session.trace
 
     def wrong(session: Any, *args: Any) -> dict[str, np.ndarray]:
         values = right(session, *args)
@@ -59,7 +59,7 @@ def scaled_in_jit(patch: pytest.MonkeyPatch) -> None:
             values["logits"] *= np.float32(1.001)
         return values
 
-    patch.setattr(jaxcnn.sessions.Session, "trace", wrong)
+    patch.setattr(jaxcnn.harness._Session, "trace", wrong)
 
 
 @pytest.mark.usefixtures("no_compiler")
@@ -115,9 +115,9 @@ def test_a_wrong_stage_is_named_and_exits_1(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_step_that_is_right_only_while_it_is_traced_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    right = torchcnn.sessions.Session.step
+    right = torchcnn.harness._Session.step
     monkeypatch.setattr(
-        torchcnn.sessions.Session, "step", lambda session, x, y: right(session, x, (y + 1) % 10)
+        torchcnn.harness._Session, "step", lambda session, x, y: right(session, x, (y + 1) % 10)
     )
     diagnosis = parity.diagnose(device="cpu", runs=2)
     assert diagnosis.exit_code == 1
@@ -177,7 +177,7 @@ def test_a_framework_that_breaks_down_exits_1_and_the_others_go_on(
     def broken(*args: Any) -> float:
         raise RuntimeError("CUDA error:\n  an illegal instruction")
 
-    monkeypatch.setattr(torchcnn.sessions.Session, "step", broken)
+    monkeypatch.setattr(torchcnn.harness._Session, "step", broken)
     diagnosis = parity.diagnose(device="cpu", runs=2)
     assert diagnosis.exit_code == 1
     assert "torch:eager: fails: RuntimeError: CUDA error: an illegal instruction" in str(diagnosis)

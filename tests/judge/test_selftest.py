@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.contract.backend import STAGES
 from parity.contract.errors import RecipeError
 from parity.contract.files.jsonable import to_json
 from parity.judge import selftest as module
 from parity.judge.selftest import selftest
 from parity.subjects.faults import Edit, Fault
+from parity.truth.reference import STAGES
 from parity.truth.rounding import Rounding
 
 HALVED = Edit(module="model", old="F.relu(conv1)", new="0.5 * F.relu(conv1)")

@@ -8,7 +8,7 @@ import torch
 
 import jaxcnn.optim
 import parity
-import torchcnn.sessions
+import torchcnn.harness
 import torchcnn.state
 import torchcnn.steps
 from parity.contract.data.datasets import digits, pixels
@@ -109,7 +109,7 @@ def test_a_mistake_that_shows_in_a_later_step_is_found_in_it(
             kept[name] = gradient.clone()
         return state, values
 
-    monkeypatch.setattr(torchcnn.sessions, "trace_step", wrong)
+    monkeypatch.setattr(torchcnn.harness, "trace_step", wrong)
     result = parity.train(recipe=DIGITS, steps=3)
     assert result.failure is not None
     assert (result.failure.subject, result.failure.step) == ("torch:eager", 2)
@@ -120,12 +120,12 @@ def test_an_untraced_step_that_differs_from_the_traced_one_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The step that trains is not the one whose stages are judged: float64 tells them apart."""
-    right = torchcnn.sessions.Session.step
+    right = torchcnn.harness._Session.step
 
-    def wrong(session: torchcnn.sessions.Session, images: np.ndarray, labels: np.ndarray) -> float:
+    def wrong(session: torchcnn.harness._Session, images: np.ndarray, labels: np.ndarray) -> float:
         return right(session, images, labels[::-1].copy())
 
-    monkeypatch.setattr(torchcnn.sessions.Session, "step", wrong)
+    monkeypatch.setattr(torchcnn.harness._Session, "step", wrong)
     result = parity.train(recipe=DIGITS, steps=3)
     assert not result.agrees
     assert "parted by step 1" in str(result)
@@ -139,9 +139,9 @@ def test_steps_must_be_positive() -> None:
 def test_a_loss_that_is_not_a_number_is_different_and_still_json(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    right = torchcnn.sessions.Session.step
+    right = torchcnn.harness._Session.step
     monkeypatch.setattr(
-        torchcnn.sessions.Session, "step", lambda *args: right(*args) * float("nan")
+        torchcnn.harness._Session, "step", lambda *args: right(*args) * float("nan")
     )
     result = parity.train(recipe=DIGITS, steps=2)
     assert not result.agrees

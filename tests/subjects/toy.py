@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from parity.contract.backend import STAGES, Layer, Trace
+from parity.contract.backend import Layer, Trace
 from parity.contract.data.datasets import Dataset, Split, pixels, read_dataset
 from parity.contract.recipe import DatasetName, Recipe
 from parity.contract.run.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -15,6 +15,7 @@ from parity.contract.run.history import Evaluation, History
 from parity.contract.run.observers import SILENT, Observer
 from parity.contract.run.progress import Progress
 from parity.contract.state import State, initial_state
+from parity.truth.reference import STAGES
 
 read_native, write_native = read_checkpoint, write_checkpoint
 

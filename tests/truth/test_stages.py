@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity.contract.backend import STAGES, Trace
+from parity.contract.backend import Trace
 from parity.contract.recipe import DType
 from parity.contract.state import State, initial_state
 from parity.judge.compare import compare
 from parity.truth import reference
+from parity.truth.reference import STAGES
 from parity.truth.stages import expectations
 
 LR = 1e-3

@@ -76,7 +76,7 @@ class ConsoleObserver(Observer):
         images = f"{len(dataset.train)} + {len(dataset.test)} images"
         self._bar.console.print(f"{describe(backend, recipe)}, {images}")
 
-    def stand(self, progress: TrainingProgress, state: State) -> None:
+    def paused(self, progress: TrainingProgress, state: State) -> None:
         if not self._begun and progress.step:
             place = f"goes on with epoch {progress.epoch}, batch {progress.batch + 1}"
             if progress.epoch > self._epochs:

@@ -139,7 +139,7 @@ def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
                 versions=backend.versions(),
                 every=options.save_every,
                 start=start,
-                own=own is not None and own.resolve() == out.resolve(),
+                resuming=own is not None and own.resolve() == out.resolve(),
                 request=stack.enter_context(stopping_between_steps()),
             )
             observers.append(folder)

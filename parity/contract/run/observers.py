@@ -1,4 +1,4 @@
-"""Who is told how a training goes, and the folder that keeps what it has come to."""
+"""Who observes a training, and the folder that keeps its results."""
 
 import dataclasses
 import json
@@ -16,16 +16,16 @@ from parity.contract.state import State
 
 
 class Observer:
-    """Told how a training goes; each method does nothing unless overridden."""
+    """Sees how a training proceeds; each method does nothing unless overridden."""
 
     every: int | None = None
-    """Besides where it looks up anyway, it is told after each multiple of so many steps."""
+    """The training also pauses after each multiple of so many steps."""
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
         """Data and device are ready; the first step comes next."""
 
-    def stand(self, progress: Progress, state: State) -> None:
-        """The training stands between two steps: before the first, after some, after an epoch."""
+    def paused(self, progress: Progress, state: State) -> None:
+        """The training is between two steps: before the first, after some, after an epoch."""
 
     def epoch(self, record: Epoch) -> None:
         """An epoch has ended."""
@@ -46,9 +46,9 @@ class Observers(Observer):
         for observer in self._observers:
             observer.start(backend, recipe, dataset)
 
-    def stand(self, progress: Progress, state: State) -> None:
+    def paused(self, progress: Progress, state: State) -> None:
         for observer in self._observers:
-            observer.stand(progress, state)
+            observer.paused(progress, state)
 
     def epoch(self, record: Epoch) -> None:
         for observer in self._observers:
@@ -65,8 +65,8 @@ class RunFolder(Observer):
         folder: created if need be.
         versions: of the packages that compute.
         every: steps.
-        start: the checkpoint that the training goes on from.
-        own: whether it lies in this folder, which then may hold a run.
+        start: the checkpoint that the training continues from.
+        resuming: continue the run that this folder holds.
         request: who may ask to stop.
 
     Raises:
@@ -81,15 +81,15 @@ class RunFolder(Observer):
         versions: dict[str, str],
         every: int | None = None,
         start: Checkpoint | None = None,
-        own: bool = False,
+        resuming: bool = False,
         request: StopRequest | None = None,
     ) -> None:
         self._folder, self._versions, self.every = folder, versions, every
         self._records = start.epochs if start else ()
         self._request = request or StopRequest()
         self._saved = False
-        if not own and (taken := self._taken()):
-            going_on = f", or go on with --resume {folder}" * (taken.name == CHECKPOINT_FILE)
+        if not resuming and (taken := self._taken()):
+            going_on = f", or continue with --resume {folder}" * (taken.name == CHECKPOINT_FILE)
             raise OutputError(f"{taken} exists already; give --out another folder{going_on}")
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
@@ -105,7 +105,7 @@ class RunFolder(Observer):
         # what a killed run has written after its last checkpoint will be written again
         self._write_history()
 
-    def stand(self, progress: Progress, state: State) -> None:
+    def paused(self, progress: Progress, state: State) -> None:
         on_time = self.every is not None and progress.step % self.every == 0
         number = self._request.number  # read once: a signal after this is for the next time
         if not self._saved or on_time or number is not None or progress.batch == 0:
@@ -120,7 +120,7 @@ class RunFolder(Observer):
         self._saved = True
         if number is not None:
             raise StoppedError(
-                f"stopped after {progress}; go on with --resume {self._folder}", number
+                f"stopped after {progress}; continue with --resume {self._folder}", number
             )
 
     def epoch(self, record: Epoch) -> None:

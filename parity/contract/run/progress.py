@@ -1,4 +1,4 @@
-"""Where a training stands, in batches, losses and records; and how it goes on from a checkpoint."""
+"""How far a training is, in batches, losses and records; and how it continues from a checkpoint."""
 
 import dataclasses
 import math
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float, Int64
 
-from parity.contract.batches import batch_count, batches
+from parity.contract.batches import batch_count
 from parity.contract.data.datasets import Dataset
 from parity.contract.errors import CheckpointError, DivergenceError
 from parity.contract.recipe import Recipe
@@ -19,7 +19,7 @@ ORDER = ("dataset", "limit", "batch_size", "seed")
 """Fields of a recipe that make the batches of an epoch."""
 
 KEPT = (*ORDER, "lr", "dtype")
-"""Fields of a recipe that a training goes on with, unless it is to become another one."""
+"""Fields of a recipe that a training keeps, unless it is to become another one."""
 
 
 class Progress:
@@ -28,7 +28,7 @@ class Progress:
     Args:
         recipe: what is trained.
         dataset: the images that it trains and tests on.
-        start: where it goes on; by default at the recipe's initial state.
+        start: where it continues; by default it starts at the recipe's initial state.
 
     Raises:
         CheckpointError: `start` is of another training, or of other images.
@@ -51,7 +51,7 @@ class Progress:
             if start.dataset_sha256 not in (None, dataset.sha256):
                 raise CheckpointError(
                     f"the checkpoint's training saw other images than these of {dataset.name};"
-                    " name the right folder with --data-dir, or go on all the same with --override"
+                    " name the right folder with --data-dir, or continue anyway with --override"
                 )
             if start.batch > self.steps:
                 raise CheckpointError(
@@ -65,17 +65,11 @@ class Progress:
         """Yield what is left of the present epoch's batches, some of one size at a time.
 
         A chunk ends at each multiple of `chunk_size` batches, where the number of all steps is a
-        multiple of `every`, and before a smaller last batch. `add` has to be told of each before
+        multiple of `every`, and before a smaller last batch. Call `add` after each, before
         the next.
         """
         longest = chunk_size(self._recipe)
-        order = batches(
-            seed=self._recipe.seed,
-            epoch=self.epoch,
-            examples=self._examples,
-            batch_size=self._recipe.batch_size,
-        )
-        rest = list(order)[self.batch :]
+        rest = list(self._recipe.batches(self.epoch, self._examples))[self.batch :]
         while rest:
             size = longest - self.batch % longest
             if every is not None:
@@ -85,7 +79,7 @@ class Progress:
             yield np.stack(chunk)
 
     def add(self, losses: Float[np.ndarray, "steps"], state: State) -> None:
-        """Count steps that were made, by the losses of their batches in order, and look at `state`.
+        """Count steps that were made, by the losses of their batches in order, and check `state`.
 
         Raises:
             DivergenceError: a loss is not finite, or a number of the state after these steps;
@@ -102,11 +96,11 @@ class Progress:
                 if not np.isfinite(array).all():
                     raise DivergenceError(
                         f"{group.replace('_', '.')}.{name} is not finite after {self}, the last of"
-                        f" {len(losses)} between two looks at it; lower --lr"
+                        f" {len(losses)} between two checks; lower --lr"
                     )
 
     def end_epoch(self, test: Evaluation, *, seconds: float) -> Epoch:
-        """Record the present epoch, and go on to the next.
+        """Record the present epoch, and begin the next.
 
         Raises:
             DivergenceError: the test loss is not finite.
@@ -128,7 +122,7 @@ class Progress:
     def checkpoint(
         self, state: State, *, dataset_sha256: str, backend: str, versions: dict[str, str]
     ) -> Checkpoint:
-        """Return where the training stands, with a state that `add` has looked at."""
+        """Return the checkpoint of this place, with a state that `add` has checked."""
         return Checkpoint(
             recipe=self._recipe,
             dataset_sha256=dataset_sha256,
@@ -147,9 +141,9 @@ class Progress:
 
 
 def chunk_size(recipe: Recipe) -> int:
-    """Return the steps after which a training looks up, at the losses and at who wants to stop it.
+    """Return how many steps run between two pauses: a fraction of a second.
 
-    So few that they take a fraction of a second, so many that looking up costs little.
+    In a pause losses and state are checked, a stop may be asked for, and a checkpoint is written.
     """
     if recipe.mode == "eager":
         images, steps = 2048, 32
@@ -170,14 +164,14 @@ def require_same_training(start: Checkpoint, recipe: Recipe) -> None:
             for name in changed
         )
         raise CheckpointError(
-            f"the checkpoint's training has {fields}; leave that out, or go on with it as another"
+            f"the checkpoint's training has {fields}; leave that out, or continue it as another"
             " training with --override"
         )
     _require_epochs(start, recipe)
 
 
 def as_another_training(start: Checkpoint, recipe: Recipe) -> Checkpoint:
-    """Return a checkpoint from which another training, by `recipe`, goes on.
+    """Return a checkpoint from which another training, by `recipe`, continues.
 
     Weights, moments and records are taken over. Where other batches come, the epoch under way
     starts again with its first one; whatever the images are, they are taken.

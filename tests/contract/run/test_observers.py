@@ -37,23 +37,23 @@ def train(
     """Walk through a training without computing; return the steps at which a checkpoint changed."""
     progress, saved, path = Progress(RECIPE, data, None), [], Path()
 
-    def stand() -> None:
+    def paused() -> None:
         nonlocal path
         before = path.read_bytes() if path.is_file() else b""
-        folder.stand(progress, state(progress.step))
+        folder.paused(progress, state(progress.step))
         path = next(folder._folder.glob(CHECKPOINT_FILE))
         if path.read_bytes() != before:
             saved.append(progress.step)
 
     folder.start("torchcnn", RECIPE, data)
-    stand()
+    paused()
     for _ in range(RECIPE.epochs):
         for chunk in progress.chunks(folder.every):
             progress.add(np.ones(len(chunk)), state(progress.step))
             then(progress.step)
-            stand()
+            paused()
         folder.epoch(progress.end_epoch(TEST, seconds=0.1))
-        stand()
+        paused()
     return saved
 
 
@@ -111,21 +111,21 @@ def test_a_signal_in_the_middle_of_a_look_does_not_stop_before_the_state_is_save
     request, progress = StopRequest(), Progress(RECIPE, tiny, None)
     folder = RunFolder(tmp_path, versions=VERSIONS, request=request, every=2)
     folder.start("torchcnn", RECIPE, tiny)
-    folder.stand(progress, state(0))
+    folder.paused(progress, state(0))
 
     def save(*args: object) -> None:
         write_checkpoint(*args)  # pyright: ignore[reportArgumentType]
         request.note(signal.SIGTERM, None)
 
     progress.add(np.ones(1), state(1))
-    folder.stand(progress, state(1))
+    folder.paused(progress, state(1))
     progress.add(np.ones(1), state(2))
     with monkeypatch.context() as patch:
         patch.setattr(observers, "write_checkpoint", save)
-        folder.stand(progress, state(2))
+        folder.paused(progress, state(2))
     progress.add(np.ones(1), state(3))
     with pytest.raises(StoppedError, match="after step 3"):
-        folder.stand(progress, state(3))
+        folder.paused(progress, state(3))
     assert read_checkpoint(tmp_path).state.step == 3
 
 
@@ -134,7 +134,7 @@ def test_a_state_that_is_not_finite_does_not_replace_the_last_good_one(
 ) -> None:
     folder, progress = RunFolder(tmp_path, versions=VERSIONS), Progress(RECIPE, tiny, None)
     folder.start("torchcnn", RECIPE, tiny)
-    folder.stand(progress, state(0))
+    folder.paused(progress, state(0))
     before = (tmp_path / CHECKPOINT_FILE).read_bytes()
     bad = state(3)
     bad.params["fc1.bias"][3] = np.inf
@@ -152,13 +152,13 @@ def test_an_earlier_run_is_not_overwritten(tmp_path: Path, tiny: Dataset) -> Non
     run = RunFolder(tmp_path, versions=VERSIONS)
     run.start("torchcnn", RECIPE, tiny)
     RunFolder(tmp_path, versions=VERSIONS)  # nothing is lost yet
-    run.stand(Progress(RECIPE, tiny, None), state(0))
+    run.paused(Progress(RECIPE, tiny, None), state(0))
     with pytest.raises(OutputError, match="exists already"):
         RunFolder(tmp_path, versions=VERSIONS)
     start = read_checkpoint(tmp_path)
     with pytest.raises(OutputError, match="exists already"):
         RunFolder(tmp_path, versions=VERSIONS, start=start)
-    RunFolder(tmp_path, versions=VERSIONS, start=start, own=True)
+    RunFolder(tmp_path, versions=VERSIONS, start=start, resuming=True)
 
 
 def test_what_was_written_after_the_last_checkpoint_is_written_again(
@@ -169,7 +169,7 @@ def test_what_was_written_after_the_last_checkpoint_is_written_again(
     whole = history.read_text()
     history.write_text(whole + whole)
     start = read_checkpoint(tmp_path)
-    RunFolder(tmp_path, versions=VERSIONS, start=start, own=True).start("jaxcnn", RECIPE, tiny)
+    RunFolder(tmp_path, versions=VERSIONS, start=start, resuming=True).start("jaxcnn", RECIPE, tiny)
     assert history.read_text() == whole
 
 
@@ -186,7 +186,7 @@ def test_several_observers_hear_the_same(tiny: Dataset) -> None:
         def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
             heard.append((self, backend, dataset.name))
 
-        def stand(self, progress: Progress, state: State) -> None:
+        def paused(self, progress: Progress, state: State) -> None:
             heard.append((self, progress.step, state.step))
 
         def epoch(self, record: Epoch) -> None:
@@ -196,7 +196,7 @@ def test_several_observers_hear_the_same(tiny: Dataset) -> None:
     b.every = 7
     both = Observers(a, b)
     both.start("jaxcnn", RECIPE, tiny)
-    both.stand(Progress(RECIPE, tiny, None), state(5))
+    both.paused(Progress(RECIPE, tiny, None), state(5))
     both.epoch(EPOCH)
     events = [("jaxcnn", "mnist"), (0, 5), (EPOCH,)]
     assert heard == [(observer, *event) for event in events for observer in (a, b)]
