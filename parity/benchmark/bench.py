@@ -14,13 +14,14 @@ import numpy as np
 from parity.benchmark.process import ProcessLostError, call
 from parity.benchmark.result import PHASES, Benchmark, Measurement, Phase, Timed
 from parity.benchmark.worker import CHECKED_STEPS, TUTORIAL, Turn, measure
+from parity.contract import backend as protocols
 from parity.contract.data.datasets import Dataset, pixels, read_dataset
 from parity.contract.errors import RecipeError
 from parity.contract.interrupts import cleaning_up
 from parity.contract.recipe import DatasetName, Device, DType, Recipe, require_integer
 from parity.contract.state import initial_state
 from parity.subjects.environment import environment
-from parity.subjects.subject import OracleSession, Subject
+from parity.subjects.subject import Subject
 
 ARMS = (TUTORIAL, *map(str, Subject.all()))
 """Everything that can be timed."""
@@ -219,14 +220,16 @@ class _Arms:
         recipe, train = self._recipe, self._dataset.train
         start = initial_state(recipe.seed, recipe.dtype)
         order = list(recipe.batches(1, len(train)))
-        again, once = OracleSession(recipe, start), OracleSession(recipe, start)
+        oracle = Subject.parse("numpy")
+        with oracle.session(recipe, start) as again, oracle.session(recipe, start) as once:
 
-        def step(session: OracleSession, batch: np.ndarray) -> float:
-            return session.step(pixels(train.images[batch], recipe.dtype), train.labels[batch])
+            def step(session: protocols.Session, batch: np.ndarray) -> float:
+                return session.step(pixels(train.images[batch], recipe.dtype), train.labels[batch])
 
-        losses = [step(again, order[0]) for _ in range(CHECKED_STEPS)]
-        epoch = [sum(step(once, batch) for batch in order)] if "epoch" in self._plan.phases else []
-        return losses + epoch
+            losses = [step(again, order[0]) for _ in range(CHECKED_STEPS)]
+            if "epoch" in self._plan.phases:
+                losses.append(sum(step(once, batch) for batch in order))
+        return losses
 
 
 def _usable() -> int:
@@ -240,7 +243,7 @@ def _require_arm(arm: str, recipe: Recipe) -> None:
     if arm == TUTORIAL:
         if recipe.dtype != "float32":
             raise RecipeError(f"{arm} computes in float32, not {recipe.dtype}; leave it out")
-    elif Subject.parse(arm).backend is None:
+    elif not isinstance(Subject.parse(arm).backend, protocols.Timed):
         raise RecipeError(f"{arm} is not made to be timed; name other arms")
     else:
         Subject.parse(arm).resolve(recipe)

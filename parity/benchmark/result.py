@@ -1,12 +1,10 @@
 """Result of a benchmark: what was measured, how fast each arm is, and whether that counts."""
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from parity.benchmark import tables
 from parity.benchmark.stats import Ratio, Spread, ratio, spread
-from parity.contract.files.jsonable import json_values
 from parity.contract.recipe import Recipe
 
 Phase = Literal["forward", "step", "epoch"]
@@ -204,11 +202,6 @@ class Benchmark:
     def costs(self, size: int) -> tables.Rows:
         """Return a table's head, then of each arm its first step, what compiling costs, memory."""
         return tables.starts(self, size)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON values; what is no number is null."""
-        values = dataclasses.asdict(self) | {"recipe": self.recipe.to_json()}
-        return json_values({"schema": 2, "verdict": str(self), **values})
 
     def _copies(self, copy: str | None) -> list[tuple[str, Ratio]]:
         """Return how long a copy of the last arm takes, over that one: where, and how many times.

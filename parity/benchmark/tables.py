@@ -1,9 +1,9 @@
 """A benchmark's figures as tables of text: for the screen, a page or a document."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from parity.benchmark.stats import Ratio
+from parity.contract.cli.tables import aligned
 from parity.subjects.environment import environment_lines
 
 if TYPE_CHECKING:
@@ -72,22 +72,14 @@ def screen(benchmark: "Benchmark") -> str:
         if rates:
             lines.append(f"batches of {size}; a matrix product: {max(rates) / 1e9:.1f} GFLOP/s")
         for phase in benchmark.phases:
-            lines += ["", *_aligned(speeds(benchmark, size, phase))]
-        lines += ["", *_aligned(starts(benchmark, size)), ""]
+            lines += ["", *aligned(speeds(benchmark, size, phase))]
+        lines += ["", *aligned(starts(benchmark, size)), ""]
     return "\n".join(lines)
 
 
 def interval(found: Ratio) -> str:
     """Return a ratio with the interval that holds it."""
     return f"{found.median:.3g} [{found.low:.3g}, {found.high:.3g}]"
-
-
-def _aligned(rows: Rows) -> Iterator[str]:
-    """Yield rows as lines, the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *rest in rows:
-        cells = (f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))
-        yield "  ".join([f"{first:<{widths[0]}}", *cells]).rstrip()
 
 
 def _seconds(value: float) -> str:

@@ -1,10 +1,20 @@
 """Comparison of two arrays: evidence, from which pass or fail is derived."""
 
 from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from parity.truth.rounding import Expectation
+
+T = TypeVar("T")
+
+
+class Sides(NamedTuple, Generic[T]):
+    """What is known of each of two subjects."""
+
+    a: T
+    b: T
 
 
 @dataclass(frozen=True, kw_only=True)

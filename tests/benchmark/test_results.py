@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from parity.benchmark.result import Benchmark
+from parity.contract.files.jsonable import to_json
 
 ROOT = Path(__file__).parents[2]
 RENDER = runpy.run_path(str(ROOT / "benchmarks/render.py"))
@@ -42,7 +43,7 @@ def test_every_run_counts_and_says_what_made_it(found: Benchmark) -> None:
 @pytest.mark.parametrize("machine", MACHINES, ids=[machine.stem for machine in MACHINES])
 def test_a_table_is_what_the_json_of_its_runs_gives(machine: Path, tmp_path: Path) -> None:
     told = {
-        name: json.loads(json.dumps(found.to_json()))
+        name: json.loads(json.dumps(to_json(found)))
         for name, found in RENDER["read_csv"](machine).items()
     }
     again = tmp_path / machine.name
