@@ -88,7 +88,10 @@ def test_a_process_ends_with_a_program_that_needs_no_guard(number: int) -> None:
     program.send_signal(number)
     program.wait(timeout=30)
     program.stdout.close()
-    assert psutil.wait_procs(sleeping, timeout=30)[1] == []
+    _, left = psutil.wait_procs(sleeping, timeout=30)
+    for process in left:
+        process.kill()
+    assert left == []
 
 
 def _is_called(child: psutil.Process) -> bool:
