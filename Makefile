@@ -2,6 +2,8 @@
 # Needs Python 3.11 or later, make and pip; a target sets up what it needs, once.
 PYTHON ?= python3
 BIN := .venv/bin
+# Processes that share the tests; each computes with one thread.
+WORKERS ?= 2
 
 .PHONY: demo test lint results clean
 
@@ -14,7 +16,7 @@ demo: .venv/.installed
 	$(BIN)/parity check --dataset digits
 
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: .venv/.dev
 	$(BIN)/ruff check

@@ -44,13 +44,13 @@ class FusedCNN(CNN):
         """Return the logits."""
         return self._logits(self._pool(self._products(images)))
 
-    def _products(self, images: Float[Array, "B 28 28 1"]) -> list[Float[Array, "16 4 P"]]:
+    def _products(self, images: Float[Array, "B 28 28 1"]) -> list[Float[Array, "16 4 _"]]:
         """Return the convolution before its bias, the four places of each window together."""
         pixels = images[..., 0].transpose(1, 2, 0)  # (28, 28, B)
         kernel = _fold(_value(self.conv1.kernel))
         return [(kernel @ _windows(pixels, rows)).reshape(16, 4, -1) for rows in _TILES]
 
-    def _pool(self, tiles: list[Float[Array, "16 4 P"]]) -> Float[Array, "2704 B"]:
+    def _pool(self, tiles: list[Float[Array, "16 4 _"]]) -> Float[Array, "2704 B"]:
         """Return what is left after bias, ReLU and pooling, in the order C, H, W."""
         bias = _value(self.conv1.bias)
         pools = [
@@ -108,8 +108,8 @@ def _windows(pixels: Float[Array, "28 28 B"], rows: slice) -> Float[Array, "16 P
     return jnp.stack(slices).reshape(16, -1)
 
 
-def _unfold(tile: Float[Array, "16 4 P"], batch: int) -> Float[Array, "B 2R 26 16"]:
-    """Return the candidates of R rows of the pool as the rows of the convolution that they are."""
+def _unfold(tile: Float[Array, "16 4 P"], batch: int) -> Float[Array, "B rows 26 16"]:
+    """Return the candidates of some rows of the pool as the convolution's two rows for each."""
     places = tile.reshape(16, 2, 2, -1, 13, batch)  # C, row and column in the window, H, W, B
     return places.transpose(5, 3, 1, 4, 2, 0).reshape(batch, -1, 26, 16)
 

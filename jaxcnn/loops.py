@@ -84,7 +84,7 @@ def _loop(
     images: Array,
     labels: Array,
     order: Int[Array, "longest B"],
-    count: int,
+    count: int | Int[Array, ""],
 ) -> tuple[TrainState, Float[Array, "longest"]]:
     """Make a step on each of the first `count` batches of an order."""
 

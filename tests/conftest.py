@@ -1,4 +1,4 @@
-"""Shared fixtures. JAX is told to stay on the CPU before anything imports it."""
+"""Shared fixtures. JAX stays on the CPU, and of several workers each has one thread."""
 
 import gzip
 import hashlib
@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import cast
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # threads of two workers on two cores would wait for each other most of the time
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -29,22 +33,46 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return cast(Backend, importlib.import_module(request.param))
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what TFDS prepares out of the user's cache; one folder serves the whole run."""
-    cache = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Whatever is compiled by PyTorch is slow."""
+    if item.get_closest_marker("compiles"):
+        item.add_marker("slow")
 
 
-@pytest.fixture(autouse=True)
-def _skip_without_compiler(request: pytest.FixtureRequest) -> None:
-    """Skip what PyTorch would compile where there is nothing to compile with, and say so."""
-    call = getattr(request.node, "callspec", None)
-    values = {str(value) for value in call.params.values()} if call else set()
-    compiles = "torch:jit" in values or {"torchcnn", "jit"} <= values
-    compiles |= any("jit" in value and value.startswith("(") for value in values)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what PyTorch would compile where there is no compiler; check types in all else.
+
+    PyTorch would compile the checks too, and cannot.
+    """
+    compiles = item.get_closest_marker("compiles") is not None
     if compiles and not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
         pytest.skip("torch.compile needs a C++ compiler, and there is none")
+    wrong_types = item.get_closest_marker("wrong_types") is not None
+    jaxtyping.config.update("jaxtyping_disable", compiles or wrong_types)
+
+
+COMPILES = pytest.mark.compiles
+"""Of a parameter with which PyTorch compiles."""
+
+in_each_mode = pytest.mark.parametrize(
+    ("backend", "mode"),
+    [
+        ("torchcnn", "eager"),
+        pytest.param("torchcnn", "jit", marks=COMPILES),
+        ("jaxcnn", "eager"),
+        ("jaxcnn", "jit"),
+    ],
+    indirect=["backend"],
+)
+"""Run a test with each backend, op by op and compiled."""
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what TFDS prepares out of the user's cache; one folder serves a worker's whole run."""
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The folded kernel is the same function as the layers, ties included."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from parity.contract.backend import Backend
 from parity.contract.data.datasets import digits, pixels
 from parity.contract.recipe import Mode, Recipe
 from parity.contract.state import initial_state
+from tests.conftest import COMPILES, in_each_mode
 
 FEW = st.integers(-2, 2).map(float)
 """So few values that most windows have ties, and many have nothing above zero."""
@@ -36,8 +38,8 @@ def in_torch(products: np.ndarray, bias: np.ndarray, gradient: np.ndarray) -> li
 
 
 def in_jax(products: np.ndarray, bias: np.ndarray, gradient: np.ndarray) -> list[np.ndarray]:
-    pool, pull_back = jax.vjp(jaxcnn.fused.relu_pool, products, bias)
-    return [np.asarray(array) for array in (pool, *pull_back(gradient))]
+    pool, pull_back = jax.vjp(jaxcnn.fused.relu_pool, jnp.asarray(products), jnp.asarray(bias))
+    return [np.asarray(array) for array in (pool, *pull_back(jnp.asarray(gradient)))]
 
 
 @given(
@@ -56,7 +58,7 @@ def test_the_first_of_equal_candidates_gets_the_gradient_and_zero_passes_none(
         np.testing.assert_array_equal(got[2], routed.sum(axis=(1, 2)))
 
 
-@pytest.mark.parametrize("mode", ["eager", "jit"])
+@in_each_mode
 @pytest.mark.parametrize("batch", [1, 7])
 def test_each_stage_is_that_of_the_layers(backend: Backend, mode: Mode, batch: int) -> None:
     """In float64; exact where nothing is added up, else to rounding."""
@@ -72,6 +74,9 @@ def test_each_stage_is_that_of_the_layers(backend: Backend, mode: Mode, batch: i
         np.testing.assert_allclose(fused[stage], value, rtol=1e-11, atol=1e-14, err_msg=stage)
 
 
+@pytest.mark.parametrize(
+    "backend", [pytest.param("torchcnn", marks=COMPILES), "jaxcnn"], indirect=True
+)
 def test_a_training_prints_the_losses_of_the_layers(backend: Backend) -> None:
     lines = []
     for kernel in ("layers", "fused"):
@@ -96,6 +101,7 @@ def test_what_is_measured_faster_is_the_default_on_a_cpu(backend: Backend) -> No
     assert (kernel("jit"), kernel("eager")) == ("fused", eager[backend.__name__])
 
 
+@COMPILES
 def test_a_compiled_step_is_one_graph_and_an_update() -> None:
     """PyTorch would go on with more of them, and eagerly, without a word."""
     import torch._dynamo.utils

@@ -11,12 +11,22 @@ from parity.contract.recipe import Kernel, Mode, Recipe
 from parity.contract.run.progress import chunk_size
 from parity.contract.state import initial_state
 from parity.subjects.subject import OracleSession
+from tests.conftest import COMPILES
 
 STEPS = 300
 """More than a compiled chunk of any size."""
 
 MODES = pytest.mark.parametrize(
-    ("mode", "kernel"), [("eager", "layers"), ("eager", "fused"), ("jit", "fused")]
+    ("backend", "mode", "kernel"),
+    [
+        ("torchcnn", "eager", "layers"),
+        ("torchcnn", "eager", "fused"),
+        pytest.param("torchcnn", "jit", "fused", marks=COMPILES),
+        ("jaxcnn", "eager", "layers"),
+        ("jaxcnn", "eager", "fused"),
+        ("jaxcnn", "jit", "fused"),
+    ],
+    indirect=["backend"],
 )
 
 

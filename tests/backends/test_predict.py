@@ -20,7 +20,7 @@ from parity.contract.state import State
 from parity.truth import reference
 from tests.checkpoints import checkpoint
 from tests.commands.test_cli import run
-from tests.conftest import idx_bytes
+from tests.conftest import idx_bytes, in_each_mode
 
 TEST = digits().test
 
@@ -41,7 +41,7 @@ def trained() -> dict[str, State]:
     return {"float64": state, "float32": state.astype("float32")}
 
 
-@pytest.mark.parametrize("mode", ["eager", "jit"])
+@in_each_mode
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_probabilities_are_those_by_hand(
     backend: Backend, mode: Mode, dtype: DType, trained: dict[str, State]

@@ -14,11 +14,14 @@ from parity.contract.run.history import Epoch
 from parity.contract.run.observers import Observer
 from parity.contract.run.progress import Progress
 from parity.contract.state import State
+from tests.conftest import COMPILES
 
 SHORT = Recipe(dataset="digits", epochs=2, batch_size=64, limit=200, device="cpu")
 
 
-@pytest.mark.parametrize("modes", [("eager", "jit"), ("jit", "eager")])
+@pytest.mark.parametrize(
+    "modes", [("eager", "jit"), pytest.param(("jit", "eager"), marks=COMPILES)]
+)
 def test_both_backends_print_the_same_training_in_float64(modes: tuple[Mode, Mode]) -> None:
     """The same algorithm, rounded differently: 8 steps part by little more than rounding."""
     histories = [

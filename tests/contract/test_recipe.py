@@ -14,6 +14,7 @@ def test_the_defaults_are_the_tutorials_recipe() -> None:
     assert (recipe.dataset, recipe.epochs, recipe.batch_size, recipe.lr) == ("mnist", 10, 64, 1e-3)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("field", "value", "allowed"),
     [
@@ -57,6 +58,7 @@ def test_a_recipe_survives_its_json() -> None:
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -1,7 +1,6 @@
 """What the command lines show: epochs as they end, a progress bar on a terminal, tables."""
 
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -51,7 +50,7 @@ class ProgressBar:
         """Show that `step` of `steps` is done."""
         self._bar.update(self._task, description=what, completed=step, total=steps)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ProgressBar":
         self._bar.start()
         return self
 

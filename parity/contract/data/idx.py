@@ -9,7 +9,6 @@ import io
 import math
 import zlib
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -49,7 +48,7 @@ class _MalformedError(Exception):
     """The content is not the IDX file that was expected."""
 
 
-def _read(file: BinaryIO | gzip.GzipFile, shape: tuple[int | None, ...]) -> np.ndarray:
+def _read(file: io.BufferedIOBase, shape: tuple[int | None, ...]) -> np.ndarray:
     magic = bytes([0, 0, _UINT8, len(shape)])
     got = file.read(4)
     if got != magic:
@@ -73,7 +72,7 @@ def _read(file: BinaryIO | gzip.GzipFile, shape: tuple[int | None, ...]) -> np.n
     return np.frombuffer(body, dtype=np.uint8).reshape(announced)
 
 
-def _up_to(size: int, file: BinaryIO | gzip.GzipFile) -> bytes:
+def _up_to(size: int, file: io.BufferedIOBase) -> bytes:
     """Read `size` bytes, or what there is; to ask for all at once would allocate all at once."""
     body = io.BytesIO()
     while part := file.read(min(_PART, size - body.tell())):

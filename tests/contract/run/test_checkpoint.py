@@ -122,6 +122,7 @@ NEVER = {
 }  # fmt: skip
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(("changes", "reason"), NEVER.values(), ids=NEVER)
 def test_a_checkpoint_that_cannot_be_is_not_made(changes: dict[str, Any], reason: str) -> None:
     with refused(reason):
@@ -189,6 +190,7 @@ FORGED = {
 }
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(("change", "reason"), FORGED.values(), ids=FORGED)
 def test_a_file_that_says_what_cannot_be_is_refused_whatever_its_digest(
     change: Callable[[dict[str, Any]], object], reason: str, tmp_path: Path
