@@ -21,7 +21,8 @@ from parity.contract.interrupts import cleaning_up
 from parity.contract.recipe import DatasetName, Device, DType, Recipe, require_integer
 from parity.contract.state import initial_state
 from parity.subjects.environment import environment
-from parity.subjects.subject import OracleSession, Subject
+from parity.subjects.oracle import OracleSession
+from parity.subjects.subject import Subject
 
 ARMS = (SEED, *map(str, Subject.all()))
 """Everything that can be timed."""
@@ -294,6 +295,6 @@ def _require(
                 raise RecipeError(f"seed computes in float32, not {recipe.dtype}; leave it out")
         else:
             subject = Subject.parse(arm)
-            if subject.backend is None:
+            if not subject.can("workload"):
                 raise RecipeError(f"{arm} is not made to be timed; name other arms")
             subject.resolve(recipe)

@@ -1,91 +1,326 @@
-"""Is the training loop the recipe's? A subject's own `fit` against a loop by hand, in float64."""
+"""Is the training loop the recipe's? A subject's own `fit`, replayed from state to state.
+
+It is run in the precision, mode and batch size that it trains in, and with the kernel that training
+chooses by itself. Each stretch between two pauses is made again from the state that it started in,
+by the same steps cut at other places, and must end in the same state to the bit. Some of the steps
+are judged against the oracle, so that nothing is wrong in both.
+"""
 
 import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from parity.contract.batches import batches
+from parity.contract.backend import Session
+from parity.contract.batches import batch_count
 from parity.contract.data.datasets import Dataset, Split, pixels
 from parity.contract.recipe import Recipe
-from parity.contract.state import initial_state
-from parity.judge.compare import Comparison, compare
-from parity.judge.steps import Judged, attempt, numbers
-from parity.subjects.subject import OracleSession, Subject
-from parity.truth.rounding import Expectation
+from parity.contract.run.checkpoint import Checkpoint
+from parity.contract.run.history import Epoch, History
+from parity.contract.run.observers import Observer
+from parity.contract.run.progress import Progress, chunk_size
+from parity.contract.state import State, initial_state
+from parity.judge.compare import Comparison, EvidenceError, Judged, attempt, compare, merge
+from parity.judge.inference import FEW, IMAGES, expected_figures
+from parity.judge.states import numbers, trained_state
+from parity.judge.steps import Batches, judge_plain_step
+from parity.subjects.subject import Subject
+from parity.truth.rounding import Expectation, exact
+
+STEPS_STAGES = ("steps.losses", "steps.state")
+"""Many steps in one call: their losses; the state after them."""
 
 FIT_STAGES = ("fit.losses", "fit.tests", "fit.state")
-"""Each epoch's summed loss; each epoch's test loss and accuracy; the state it ends in."""
+"""Each epoch's summed loss; each epoch's test loss and accuracy; the states at its pauses."""
 
-FREE_RUN_LIMIT = 1e-10
-"""Largest difference of a parameter or loss between two float64 trainings that are the same.
+EDGES = (127, 128, 255, 256, 32_767, 32_768)
+"""Indices around what signed and unsigned integers of 8 and 16 bits hold."""
 
-Rounding starts at 1e-16 and grows with the training's own sensitivity; ten epochs of MNIST end at
-4e-14. A mistake that matters, one lost batch say, moves parameters by a part of the learning rate:
-1e-4 and more."""
+LONGEST = 128
+"""Steps in the longest call of a default training."""
+
+SMALLEST = 64
+"""Images in a batch of the many short epochs, at most."""
+
+TESTED = 7
+"""Test images of each epoch."""
 
 
-def judge_fit(subject: Subject, recipe: Recipe, dataset: Dataset) -> Judged:
-    """Judge what a subject's `fit` reports of two short epochs, in float64.
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A run of a subject's `fit`, and what it is judged by."""
 
-    Each has three batches, the last one smaller; some images are left over by the recipe's limit.
-    In float64 trainings that are the same stay together.
+    subject: Subject
+    recipe: Recipe
+    """With device, mode and kernel as they are used."""
+    data: Dataset
+    """What is left by the recipe's limit."""
+    start: Checkpoint | None
+    history: History
+    pauses: list[tuple[int, State]]
+    """Where the training paused: number of batches from the first epoch on, and the state."""
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return batch_count(len(self.data.train), self.recipe.batch_size)
+
+    @property
+    def begin(self) -> tuple[int, State]:
+        """Where it must have started."""
+        if self.start is None:
+            return 0, initial_state(self.recipe.seed, self.recipe.dtype)
+        return (self.start.epoch - 1) * self.steps + self.start.batch, self.start.state
+
+    def batches(self, begin: int, end: int) -> Iterator[np.ndarray]:
+        """Yield the indices of some batches, counted from the first epoch on."""
+        for epoch in range(begin // self.steps, -(-end // self.steps)):
+            order = self.recipe.batches(epoch + 1, len(self.data.train))
+            first = epoch * self.steps
+            yield from itertools.islice(order, max(0, begin - first), end - first)
+
+
+def judge_epochs(subject: Subject, recipe: Recipe, dataset: Dataset) -> Judged:
+    """Judge as many epochs as a training has by default, of two batches each.
+
+    Some images are left over by the recipe's limit.
 
     Args:
-        subject: a backend's.
-        recipe: its seed and device are taken.
+        subject: has a training loop.
+        recipe: its seed, device, learning rate and precision are taken.
         dataset: its first images are.
 
     Raises:
         DeviceError: the device is not there.
     """
-    # nothing is what a loop that ignores it would take instead
-    recipe = dataclasses.replace(
-        recipe, epochs=2, batch_size=8, limit=20, lr=2 * recipe.lr, dtype="float64"
+    size = min(SMALLEST, recipe.batch_size, len(dataset.train) // 3)
+    recipe = dataclasses.replace(recipe, epochs=Recipe().epochs, batch_size=size, limit=2 * size)
+    train = Split(dataset.train.images[: 3 * size], dataset.train.labels[: 3 * size])
+    return _judge(subject, recipe, Dataset(dataset.name, train, _few(dataset.test)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundaries:
+    """The end of an epoch with every boundary in it, on more images than 16 bits count."""
+
+    subject: Subject
+    """With the kernel that training chooses by itself, unless it was chosen."""
+    recipe: Recipe
+    chunk: int
+    """Batches in a call of the compiled loop, or between two pauses."""
+    done: int
+    """Batches of the epoch that come before."""
+
+    @classmethod
+    def of(cls, subject: Subject, recipe: Recipe) -> "Boundaries":
+        """Return where a subject is judged: learning rate, seed and epochs are no default."""
+        if subject.kernel == "layers":
+            subject = dataclasses.replace(subject, kernel="auto")
+        recipe = dataclasses.replace(recipe, epochs=11, lr=2 * recipe.lr, seed=recipe.seed + 1)
+        chunk = chunk_size(subject.resolve(recipe))
+        done = EDGES[-1] // (chunk * recipe.batch_size) * chunk
+        return cls(subject=subject, recipe=recipe, chunk=chunk, done=done)
+
+    @property
+    def images(self) -> int:
+        """One full chunk, one more batch and one of half the size come after those done."""
+        size = self.recipe.batch_size
+        return (self.done + self.chunk + 1) * size + size // 2
+
+    @property
+    def start(self) -> Checkpoint:
+        """Where the training continues."""
+        epochs = range(1, self.recipe.epochs)
+        steps = len(epochs) * batch_count(self.images, self.recipe.batch_size) + self.done
+        return Checkpoint(
+            recipe=self.recipe,
+            dataset_sha256=None,
+            state=trained_state(self.recipe.seed, self.recipe.dtype, step=steps),
+            epoch=self.recipe.epochs,
+            batch=self.done,
+            loss_sum=1.0 if self.done else 0.0,
+            epochs=tuple(
+                Epoch(epoch=epoch, loss=1.0, test_loss=1.0, test_accuracy=0.5, seconds=0.0)
+                for epoch in epochs
+            ),
+            backend="parity",
+            versions={},
+        )
+
+
+def judge_boundaries(subject: Subject, recipe: Recipe, dataset: Dataset) -> Judged:
+    """Judge the end of an epoch: a full chunk of batches, then a single one, then a smaller one.
+
+    Args:
+        subject: has a training loop.
+        recipe: its seed, device, batch size and precision are taken.
+        dataset: its images take turns.
+
+    Raises:
+        DeviceError: the device is not there.
+    """
+    at = Boundaries.of(subject, recipe)
+    turns = np.arange(at.images) % len(dataset.train)
+    train = Split(dataset.train.images[turns], dataset.train.labels[turns])
+    return _judge(at.subject, at.recipe, Dataset(dataset.name, train, _few(dataset.test)), at.start)
+
+
+def covered(subject: Subject, recipe: Recipe, judged: Judged) -> str:
+    """Return in words what was judged of a subject."""
+    own = subject.resolve(recipe)
+    said = [f"steps one by one in {own.dtype}, batches of {recipe.batch_size}"]
+    if "predict" in judged:
+        said.append(f"evaluation and prediction of {IMAGES} images, {FEW} in the last batch")
+    if FIT_STAGES[-1] in judged:
+        at = Boundaries.of(subject, recipe)
+        ran = at.subject.resolve(at.recipe)
+        said += [
+            f"{Recipe().epochs} epochs of `fit`, two batches each",
+            f"the end of one of {at.images:,} images (mode {ran.mode}, kernel {ran.kernel}):"
+            f" {at.chunk} steps in a call, then one, then one of {recipe.batch_size // 2} images,"
+            f" indices across {', '.join(f'{edge:,}' for edge in EDGES[1::2])}",
+        ]
+    return "; ".join(said)
+
+
+def _few(test: Split) -> Split:
+    return Split(test.images[:TESTED], test.labels[:TESTED])
+
+
+class _Recorder(Observer):
+    """Keeps the states at which a training pauses."""
+
+    def __init__(self) -> None:
+        self.pauses: list[tuple[int, State]] = []
+
+    def paused(self, progress: Progress, state: State) -> None:
+        self.pauses.append(((progress.epoch - 1) * progress.steps + progress.batch, state))
+
+
+def _judge(subject: Subject, recipe: Recipe, dataset: Dataset, start: Checkpoint | None) -> Judged:
+    judged: Judged = {}
+    recorder = _Recorder()
+    try:
+        history = attempt(
+            FIT_STAGES[0], lambda: subject.fit(recipe, dataset, start=start, observer=recorder)
+        )
+        training = Training(
+            subject=subject,
+            recipe=subject.resolve(recipe),
+            data=dataset.first(recipe.limit),
+            start=start,
+            history=history,
+            pauses=recorder.pauses,
+        )
+        with subject.session(recipe, training.begin[1]) as session:
+            merge(judged, *_judge_replay(training, session))
+    except EvidenceError as error:
+        merge(judged, error.comparison)
+    return {stage: judged[stage] for stage in (*STEPS_STAGES, *FIT_STAGES) if stage in judged}
+
+
+def _judge_replay(training: Training, session: Session) -> Iterator[Comparison]:
+    """Make a training again, stretch by stretch, and compare."""
+    train, (begin, state) = training.data.train, training.begin
+    batches = Batches(pixels(train.images, training.recipe.dtype), train.labels, [])
+    end = training.recipe.epochs * training.steps
+    pauses = [*training.pauses, (end, training.history.state)]
+    ends = range(training.steps, end + 1, training.steps)
+    replayed, place, losses = {begin: state}, begin, []
+    for mark in sorted({*ends, *(place for place, _ in pauses)}):
+        if mark > place:
+            order = list(training.batches(place, mark))
+            more, state = _steps(session, state, batches, order)
+            replayed[mark], place, losses = state, mark, losses + more
+    if training.start is not None:
+        yield from _judge_edges(training, session, batches)
+    got = [numbers(state) for _, state in pauses]
+    expected = [numbers(replayed.get(place, training.begin[1])) for place, _ in pauses]
+    yield compare("fit.state", np.stack(got), exact(np.stack(expected)))
+    yield from _judge_records(training, losses, replayed)
+
+
+def _steps(
+    session: Session, state: State, batches: Batches, order: list[np.ndarray]
+) -> tuple[list[float], State]:
+    """Make steps in several calls: half of those of one size, then all but one, then the last."""
+    if not order:
+        return [], state
+    session.load(state)
+    losses: list[float] = []
+    for _, same in itertools.groupby(order, key=len):
+        rows = np.stack(list(same))
+        for part in np.split(rows, sorted({len(rows) // 2, len(rows) - 1})):
+            if len(part):
+                call = (batches.images, batches.labels, part)
+                losses += attempt(STEPS_STAGES[0], lambda call=call: session.steps(*call)).tolist()
+    return losses, attempt(STEPS_STAGES[1], session.export)
+
+
+def _judge_edges(training: Training, session: Session, batches: Batches) -> Iterator[Comparison]:
+    """Judge a step across all EDGES and the last, smaller one, and a long call against short ones.
+
+    The first two against the oracle: images gathered by index must be those.
+    """
+    recipe, state = training.recipe, training.begin[1]
+    count, size = len(training.data.train), recipe.batch_size
+    stream = np.random.RandomState(recipe.seed % 2**32)
+    edges = np.array([*reversed(EDGES), count - 1, count - 2])[:size]
+    across = np.concatenate([edges, stream.randint(0, count, size - len(edges))])
+    *_, last = training.batches(*(training.begin[0], 11 * training.steps))
+    judged = batches._replace(order=[across, last])
+    for step in (0, 1):
+        for comparison in judge_plain_step(session, recipe, state, judged, step):
+            stage = STEPS_STAGES[comparison.stage != "step.loss"]
+            yield dataclasses.replace(comparison, stage=stage)
+    if recipe.mode == "eager" and chunk_size(recipe) < LONGEST:
+        order = list(stream.randint(0, count, (LONGEST, 8)))
+        session.load(state)
+        losses = attempt(
+            STEPS_STAGES[0],
+            lambda: session.steps(batches.images, batches.labels, np.stack(order)),
+        )
+        after = numbers(session.export())
+        expected, end = _steps(session, state, batches, order)
+        yield compare(STEPS_STAGES[0], losses, exact(np.array(expected)))
+        yield compare(STEPS_STAGES[1], after, exact(numbers(end)))
+
+
+def _judge_records(
+    training: Training, losses: list[float], states: dict[int, State]
+) -> Iterator[Comparison]:
+    """Compare what is reported of each epoch with the replay's losses and the oracle's figures.
+
+    n losses may be summed in any order: that errs by n roundings of their sum at most.
+    """
+    start, steps = training.start, training.steps
+    known = start.epochs if start is not None else ()
+    begin = start.batch if start is not None else 0
+    losses = [*([0.0] * begin), *losses]
+    sums = [sum(losses[i : i + steps]) for i in range(0, len(losses), steps)]
+    sums[0] += start.loss_sum if start is not None else 0.0
+    expected = np.array([*(record.loss for record in known), *sums])
+    records = training.history.epochs
+    bound = steps * np.finfo(np.float64).eps * expected
+    yield compare("fit.losses", np.array([r.loss for r in records]), Expectation(expected, bound))
+    figures = [_figures(states[epoch * steps], training) for epoch in _ends(training, known)]
+    values, bounds = (np.array([f[i] for f in figures]) for i in (0, 1))
+    got = np.array([(r.test_loss, r.test_accuracy) for r in records[len(known) :]])
+    yield compare("fit.tests", got, Expectation(values, bounds))
+
+
+def _ends(training: Training, known: Iterable[Epoch]) -> range:
+    return range(len(tuple(known)) + 1, training.recipe.epochs + 1)
+
+
+def _figures(state: State, training: Training) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return test loss and accuracy of a state, and how near they must be."""
+    loss, confusion = expected_figures(state, training.data.test)
+    examples = len(training.data.test)
+    rounding = float(np.finfo(np.float64).eps)
+    return (
+        (float(loss.value), np.trace(confusion.value) / examples),
+        (float(loss.bound), np.trace(confusion.bound) / examples + rounding),
     )
-    dataset = Dataset(dataset.name, _first(dataset.train, 30), _first(dataset.test, 50))
-    history = attempt(FIT_STAGES[0], lambda: subject.fit(recipe, dataset))
-    if isinstance(history, Comparison):
-        return {FIT_STAGES[0]: history}
-    losses = np.array([epoch.loss for epoch in history.epochs])
-    tests = np.array([(epoch.test_loss, epoch.test_accuracy) for epoch in history.epochs])
-    got = dict(zip(FIT_STAGES, (losses, tests, numbers(history.state)), strict=True))
-    expected = _by_hand(recipe, dataset)
-    return {
-        stage: compare(
-            stage,
-            got[stage],
-            Expectation(expected[stage], np.full(expected[stage].shape, FREE_RUN_LIMIT)),
-        )
-        for stage in FIT_STAGES
-    }
-
-
-def _first(split: Split, size: int) -> Split:
-    return Split(split.images[:size], split.labels[:size])
-
-
-def _by_hand(recipe: Recipe, dataset: Dataset) -> dict[str, np.ndarray]:
-    """Return what FIT_STAGES should be."""
-    data = dataset.first(recipe.limit)
-    oracle = Subject.parse("numpy")
-    session = OracleSession(recipe, initial_state(recipe.seed, recipe.dtype))
-    losses, tests = [], []
-    for epoch in range(1, recipe.epochs + 1):
-        order = batches(
-            seed=recipe.seed, epoch=epoch, examples=len(data.train), batch_size=recipe.batch_size
-        )
-        losses.append(
-            sum(
-                session.step(
-                    pixels(data.train.images[batch], recipe.dtype), data.train.labels[batch]
-                )
-                for batch in order
-            )
-        )
-        test = oracle.evaluate(recipe, session.export(), data.test)
-        tests.append((test.loss, test.accuracy))
-    return {
-        "fit.losses": np.array(losses),
-        "fit.tests": np.array(tests),
-        "fit.state": numbers(session.export()),
-    }

@@ -7,70 +7,22 @@ Three questions, from strong to weak:
     distances alike? Rounding is symmetric, a bug is not.
 """
 
-import contextlib
-import dataclasses
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from parity.contract.batches import batch_count, batches
-from parity.contract.data.datasets import Split, pixels, read_dataset
+from parity.contract.batches import batch_count
+from parity.contract.data.datasets import read_dataset
 from parity.contract.errors import RecipeError
 from parity.contract.files.jsonable import json_values
-from parity.contract.recipe import DType, Recipe
+from parity.contract.recipe import Recipe
 from parity.contract.run.history import Evaluation
-from parity.contract.state import State, initial_state
-from parity.judge.compare import Comparison
-from parity.judge.loop import FREE_RUN_LIMIT
-from parity.judge.steps import judge_step
+from parity.contract.state import initial_state
+from parity.judge.lockstep import Drift, Failure, Lockstep, Progress
 from parity.subjects.environment import environment, inputs
 from parity.subjects.subject import Subject
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, the step and the number of steps."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drift:
-    """How two trainings, left to themselves, lie at some steps."""
-
-    steps: list[int]
-    losses: tuple[list[float], list[float]]
-    """By subject, the loss of every step."""
-    apart: list[float]
-    """Largest difference of a parameter between the two, at each of `steps`."""
-    from_truth: tuple[list[float], list[float]] | None
-    """By subject, the root mean square distance of the parameters from the float64 training."""
-    states: tuple[State, State]
-    """By subject, where the training ended."""
-
-    @property
-    def parted(self) -> int | None:
-        """The first step at which a parameter or a loss differs by more than FREE_RUN_LIMIT."""
-        differences = [
-            *zip(self.steps, self.apart, strict=True),
-            *((step, abs(a - b)) for step, (a, b) in enumerate(zip(*self.losses, strict=True), 1)),
-        ]
-        return min((step for step, d in differences if not d <= FREE_RUN_LIMIT), default=None)
-
-    @property
-    def ratio(self) -> float | None:
-        """The first subject's last distance from the truth over the second's."""
-        if self.from_truth is None or not self.from_truth[1][-1]:
-            return None
-        return self.from_truth[0][-1] / self.from_truth[1][-1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """A step of which a stage is outside its bound."""
-
-    subject: str
-    step: int
-    comparison: Comparison
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +34,8 @@ class Trajectory:
     recipe: Recipe
     steps: int
     batches_per_epoch: int
-    double: Drift
-    single: Drift | None
+    float64: Drift
+    float32: Drift | None
     """None where only float64 was asked for."""
     judged: int
     """Steps judged by the local check, of each subject."""
@@ -100,12 +52,12 @@ class Trajectory:
     @property
     def last(self) -> Drift:
         """The free run in the recipe's precision."""
-        return self.single or self.double
+        return self.float32 or self.float64
 
     @property
     def agrees(self) -> bool:
         """Whether they are the same algorithm."""
-        return self.failure is None and self.double.parted is None
+        return self.failure is None and self.float64.parted is None
 
     def __str__(self) -> str:
         if self.failure is not None:
@@ -113,15 +65,15 @@ class Trajectory:
             return f"different from stage {self.failure.comparison} in {where}"
         if not self.agrees:
             return (
-                f"different: in float64 the trainings have parted by step {self.double.parted},"
+                f"different: in float64 the trainings have parted by step {self.float64.parted},"
                 " though every stage of the traced steps is within its bound"
             )
-        return "same algorithm" + ("; float32 drift is rounding" if self.single else "")
+        return "same algorithm" + ("; float32 drift is rounding" if self.float32 else "")
 
     def table(self) -> str:
         """Return each epoch's losses, how far apart the trainings are, and what was judged."""
         lines = [f"{'':<24}{self.a:>18}{self.b:>18}"]
-        for dtype, drift in (("float64", self.double), ("float32", self.single)):
+        for dtype, drift in (("float64", self.float64), ("float32", self.float32)):
             if drift is None:
                 continue
             for epoch, losses in enumerate(self.epoch_losses(drift), start=1):
@@ -175,8 +127,8 @@ class Trajectory:
                 "stage": self.failure.comparison.stage,
                 "evidence": str(self.failure.comparison),
             },
-            "float64": _drift_json(self.double),
-            "float32": self.single and _drift_json(self.single),
+            "float64": _drift_json(self.float64),
+            "float32": self.float32 and _drift_json(self.float32),
             "test": {
                 key: _evaluation_json(evaluation)
                 for key, evaluation in zip("ab", self.tests, strict=True)
@@ -199,7 +151,7 @@ def train(
         b: another.
         recipe: what to train; float64 answers (a) only, float32 all three.
         steps: number of steps, instead of the recipe's epochs.
-        progress: told of every step.
+        progress: called after every step.
 
     Raises:
         RecipeError: there is no such subject, or `steps` is not a positive number.
@@ -211,18 +163,17 @@ def train(
     ran = subjects[0].resolve(recipe), subjects[1].resolve(recipe)
     dataset = read_dataset(recipe.dataset, recipe.data_dir).first(recipe.limit)
     per_epoch = batch_count(len(dataset.train), recipe.batch_size)
-    run = _Run(subjects, recipe, dataset.train, steps or per_epoch * recipe.epochs, progress)
+    run = Lockstep(subjects, recipe, dataset.train, steps or per_epoch * recipe.epochs, progress)
     truth: dict[int, np.ndarray] = {}
-    double = run.free("float64", truth, keep=True)
-    single, failure, judged = None, None, 0
+    float64 = run.free("float64", truth, keep=True)
+    float32, failure, judged = None, None, 0
     if recipe.dtype == "float32":
-        single = run.free("float32", truth, keep=False)
-    if recipe.dtype == "float32" or double.parted is not None:
+        float32 = run.free("float32", truth, keep=False)
+    if recipe.dtype == "float32" or float64.parted is not None:
         failure, judged = run.judge(recipe.dtype)
-    ends = (single or double).states
     test_a, test_b = (
         subject.evaluate(recipe, state, dataset.test)
-        for subject, state in zip(subjects, ends, strict=True)
+        for subject, state in zip(subjects, (float32 or float64).states, strict=True)
     )
     return Trajectory(
         a=a,
@@ -230,8 +181,8 @@ def train(
         recipe=recipe,
         steps=run.steps,
         batches_per_epoch=per_epoch,
-        double=double,
-        single=single,
+        float64=float64,
+        float32=float32,
         judged=judged,
         failure=failure,
         ran=ran,
@@ -239,97 +190,6 @@ def train(
         inputs=inputs(dataset, initial_state(recipe.seed, recipe.dtype), run.order()),
         tests=(test_a, test_b),
     )
-
-
-@dataclass(frozen=True)
-class _Run:
-    subjects: tuple[Subject, Subject]
-    recipe: Recipe
-    split: Split
-    steps: int
-    progress: Progress | None
-
-    def free(self, dtype: DType, truth: dict[int, np.ndarray], *, keep: bool) -> Drift:
-        """Train both in lockstep, each from its own state; with `keep`, the first is the truth."""
-        recipe = dataclasses.replace(self.recipe, dtype=dtype)
-        state = initial_state(recipe.seed, dtype)
-        samples, marks = [], _sample_steps(self.steps)
-        losses: tuple[list[float], list[float]] = ([], [])
-        apart: list[float] = []
-        distances: tuple[list[float], list[float]] = ([], [])
-        with contextlib.ExitStack() as stack:
-            sessions = [stack.enter_context(s.session(recipe, state)) for s in self.subjects]
-            for step, (images, labels) in enumerate(self._batches(dtype), start=1):
-                for session, series in zip(sessions, losses, strict=True):
-                    series.append(session.step(images, labels))
-                self._report(f"{dtype}, free running", step)
-                if step not in marks:
-                    continue
-                samples.append(step)
-                vectors = [_parameters(session.export()) for session in sessions]
-                apart.append(float(np.abs(vectors[0] - vectors[1]).max()))
-                if keep:
-                    truth[step] = vectors[0]
-                for vector, series in zip(vectors, distances, strict=True):
-                    series.append(float(np.sqrt(np.mean((vector - truth[step]) ** 2))))
-            states = sessions[0].export(), sessions[1].export()
-        return Drift(
-            steps=samples,
-            losses=losses,
-            apart=apart,
-            from_truth=None if keep else distances,
-            states=states,
-        )
-
-    def judge(self, dtype: DType) -> tuple[Failure | None, int]:
-        """Judge every step of each subject, from the state it starts in; stop at a failure."""
-        recipe = dataclasses.replace(self.recipe, dtype=dtype)
-        state = initial_state(recipe.seed, dtype)
-        with contextlib.ExitStack() as stack:
-            sessions = [stack.enter_context(s.session(recipe, state)) for s in self.subjects]
-            for step, (images, labels) in enumerate(self._batches(dtype), start=1):
-                for subject, session in zip(self.subjects, sessions, strict=True):
-                    judged = judge_step(
-                        session, images, labels, dtype=subject.dtype(recipe), lr=recipe.lr
-                    )
-                    for comparison in judged.values():
-                        if not comparison.agrees:
-                            failure = Failure(
-                                subject=str(subject), step=step, comparison=comparison
-                            )
-                            return failure, step
-                self._report(f"{dtype}, step by step", step)
-        return None, self.steps
-
-    def _report(self, what: str, step: int) -> None:
-        if self.progress is not None:
-            self.progress(what, step, self.steps)
-
-    def order(self) -> Iterator[np.ndarray]:
-        """Return the indices of each step's images."""
-        order = itertools.chain.from_iterable(
-            batches(
-                seed=self.recipe.seed,
-                epoch=epoch,
-                examples=len(self.split),
-                batch_size=self.recipe.batch_size,
-            )
-            for epoch in itertools.count(1)
-        )
-        return itertools.islice(order, self.steps)
-
-    def _batches(self, dtype: DType) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for batch in self.order():
-            yield pixels(self.split.images[batch], dtype), self.split.labels[batch]
-
-
-def _sample_steps(steps: int) -> set[int]:
-    """Return about fifty steps, evenly spaced on a logarithmic axis, from first to last."""
-    return {round(float(step)) for step in np.geomspace(1, steps, 50)}
-
-
-def _parameters(state: State) -> np.ndarray:
-    return np.concatenate([value.ravel().astype(np.float64) for value in state.params.values()])
 
 
 def _chunks(values: list[float], size: int) -> Iterator[list[float]]:

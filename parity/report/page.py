@@ -7,10 +7,10 @@ import numpy as np
 
 from parity.benchmark.result import Benchmark
 from parity.contract.recipe import Recipe
-from parity.judge.check import Verdict
+from parity.judge.check import LOOP_STAGES, Verdict
 from parity.judge.compare import Comparison
-from parity.judge.loop import FIT_STAGES
-from parity.judge.trajectory import FREE_RUN_LIMIT, Drift, Trajectory
+from parity.judge.lockstep import FREE_RUN_LIMIT, Drift
+from parity.judge.trajectory import Trajectory
 from parity.report import bench as speed
 from parity.report import plots
 from parity.report.markup import Html, document, facts, figure, pairs, row, section, table, tag
@@ -129,7 +129,7 @@ def _evidence(comparison: Comparison) -> dict[str, str]:
 
 def _parting(subject: str, comparison: Comparison) -> Html:
     wrong = {"mismatch": comparison.mismatch} if comparison.mismatch else _evidence(comparison)
-    if comparison.stage in (*STEP_STAGES, *FIT_STAGES):
+    if comparison.stage in (*STEP_STAGES, *LOOP_STAGES):
         how = (
             "Every stage of a traced step is right: the mistake is in what training does otherwise."
         )
@@ -163,7 +163,7 @@ def _compared(
 
 def _train(run: Trajectory) -> Iterator[Html]:
     subjects = run.a, run.b
-    drifts = {"float64": run.double} | ({"float32": run.single} if run.single else {})
+    drifts = {"float64": run.float64} | ({"float32": run.float32} if run.float32 else {})
     if run.failure is not None:
         where = f"{run.failure.subject}, in step {run.failure.step:,}"
         yield _parting(where, run.failure.comparison)
@@ -243,12 +243,12 @@ def _losses(run: Trajectory, drifts: dict[str, Drift]) -> Html:
 def _drift(run: Trajectory, drifts: dict[str, Drift]) -> Html:
     figures = [figure(plots.parameter_gaps(drifts), "How far apart the parameters are")]
     note = f"In float64 the two may part by {FREE_RUN_LIMIT:g} and no more."
-    if run.single is not None and run.single.from_truth is not None:
-        picture = plots.distances(run.single.steps, run.single.from_truth, (run.a, run.b))
+    if run.float32 is not None and run.float32.from_truth is not None:
+        picture = plots.distances(run.float32.steps, run.float32.from_truth, (run.a, run.b))
         figures.append(figure(picture, "How far each float32 training is from float64"))
         note += (
-            f" In float32 they drift: {run.a} ends {run.single.from_truth[0][-1]:.2g} from the"
-            f" float64 training, {run.b} {run.single.from_truth[1][-1]:.2g} (root mean square)."
+            f" In float32 they drift: {run.a} ends {run.float32.from_truth[0][-1]:.2g} from the"
+            f" float64 training, {run.b} {run.float32.from_truth[1][-1]:.2g} (root mean square)."
             " How far, says little by itself: what each step does to the state that it starts in is"
             " judged one by one."
         )
