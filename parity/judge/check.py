@@ -1,6 +1,9 @@
 """Do two subjects compute the same training step? Stage by stage, against the oracle."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,8 @@ from parity.contract.state import State, initial_state
 from parity.judge.compare import Comparison, Judged, first_wrong, merge
 from parity.judge.definitions import judge_data, judge_shared
 from parity.judge.inference import INFERENCE_STAGES, judge_inference
-from parity.judge.loop import FIT_STAGES, STEPS_STAGES, covered, judge_boundaries, judge_epochs
+from parity.judge.loop import covered, judge_boundaries, judge_epochs
+from parity.judge.replay import FIT_STAGES, STEPS_STAGES
 from parity.judge.steps import examine, first_order
 from parity.subjects.environment import environment, inputs
 from parity.subjects.subject import Subject
@@ -158,10 +162,12 @@ def check(
     truth = read_dataset(recipe.dataset, recipe.data_dir)
     start = state or initial_state(recipe.seed, recipe.dtype)
     shared = judge_shared(recipe, len(truth.train))
-    judged = [
-        judge(subject, recipe, own, truth, start, shared)
+    calls = [
+        functools.partial(judge, subject, recipe, own, truth, start, shared)
         for subject, own in zip(subjects, loaded, strict=True)
     ]
+    apart = subjects[0].backend_name != subjects[1].backend_name
+    judged = _side_by_side(calls) if apart else [call() for call in calls]
     stages = {stage: (judged[0].get(stage), judged[1].get(stage)) for stage in ALL_STAGES}
     return Verdict(
         a=a,
@@ -175,6 +181,12 @@ def check(
             covered(subject, recipe, own) for subject, own in zip(subjects, judged, strict=True)
         ),
     )
+
+
+def _side_by_side(calls: list[Callable[[], Judged]]) -> list[Judged]:
+    """Judge subjects of two frameworks at once: one computes while the other compiles."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
 def judge(

@@ -5,14 +5,8 @@ import pytest
 from parity.contract.data.datasets import digits
 from parity.contract.errors import DivergenceError, RecipeError
 from parity.contract.recipe import DType, Recipe
-from parity.judge.loop import (
-    FIT_STAGES,
-    STEPS_STAGES,
-    Boundaries,
-    covered,
-    judge_boundaries,
-    judge_epochs,
-)
+from parity.judge.loop import Boundaries, covered, judge_boundaries, judge_epochs
+from parity.judge.replay import FIT_STAGES, STEPS_STAGES
 from parity.subjects.subject import Subject
 
 RECIPE = Recipe(dataset="digits", device="cpu", seed=5)
