@@ -1,33 +1,53 @@
-"""Checkpoints from one format to another, all of what they say.
+"""`parity convert`: checkpoints from one format to another, all of what they say.
 
-`.safetensors` is the format of both backends, `.pt` PyTorch's, a folder Orbax's; the folder of a
-run stands for the checkpoint in it.
+`.safetensors` is the format of both backends, `.pt` PyTorch's, a folder Orbax's. The folder of a
+run means the checkpoint in it.
 """
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
-from parity.contract.backend import Backend
+import tyro
+
+from parity.contract.cli.command import Debug
 from parity.contract.errors import CheckpointError, OutputError
-from parity.contract.run.checkpoint import (
-    CHECKPOINT_FILE,
-    Checkpoint,
-    read_checkpoint,
-    write_checkpoint,
-)
-from parity.subjects.subject import BACKENDS
+
+if TYPE_CHECKING:
+    from parity.contract.backend import Backend
+    from parity.contract.run.checkpoint import Checkpoint
 
 
-class Format(NamedTuple):
-    """How checkpoints of one kind are read and written."""
+@dataclass(frozen=True, kw_only=True)
+class Convert(Debug):
+    """Convert a checkpoint: .safetensors, .pt, or a folder of Orbax, whose name has no suffix.
 
-    read: Callable[[Path], Checkpoint]
-    write: Callable[[Path, Checkpoint], None]
+    Weights, optimiser state, position and recipe are kept. A state_dict alone gets moments of zero,
+    the default recipe, and a training at its beginning.
+    """
+
+    source: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SOURCE")]]
+    """Checkpoint to read, or the folder of a run."""
+    target: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="TARGET")]]
+    """Checkpoint to write."""
+    overwrite: bool = False
+    """Replace TARGET if it is there."""
 
 
-def convert(source: Path, target: Path, *, overwrite: bool = False) -> Checkpoint:
+Read = Callable[[Path], "Checkpoint"]
+Write = Callable[[Path, "Checkpoint"], None]
+
+
+def run(options: Convert) -> int:
+    """Convert, say what was converted and return the exit status."""
+    checkpoint = convert(options.source, options.target, overwrite=options.overwrite)
+    print(f"{options.source} → {options.target}: {checkpoint}")
+    return 0
+
+
+def convert(source: Path, target: Path, *, overwrite: bool = False) -> "Checkpoint":
     """Read a checkpoint in one format, write it in another, and return it.
 
     Raises:
@@ -35,34 +55,31 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> Checkpoin
         OutputError: `target` is there already and `overwrite` is not asked for, is of no known
             format, or cannot be written.
     """
-    if target.is_dir() and (target / CHECKPOINT_FILE).exists():
+    from parity.contract.run.checkpoint import CHECKPOINT_FILE
+
+    if (target / CHECKPOINT_FILE).exists():
         target /= CHECKPOINT_FILE
     if (target.exists() or target.is_symlink()) and not overwrite:
         raise OutputError(f"{target} is there already; name another one, or give --overwrite")
-    write = _format_of(target, OutputError).write
-    checkpoint = _format_of(source, CheckpointError).read(source)
+    _, write = _format_of(target, OutputError)
+    read, _ = _format_of(source, CheckpointError)
+    checkpoint = read(source)
     write(target, checkpoint)
     return checkpoint
 
 
-def _format_of(path: Path, error: type[CheckpointError | OutputError]) -> Format:
-    """Tell the format: a folder that is there by its content, everything else by its suffix."""
-    if path.is_dir():
-        return _own() if (path / CHECKPOINT_FILE).exists() else _native("jax")
-    known = {".safetensors": _own, ".pt": lambda: _native("torch"), "": lambda: _native("jax")}
-    if path.suffix not in known:
+def _format_of(path: Path, error: type[CheckpointError | OutputError]) -> tuple[Read, Write]:
+    """Return how a checkpoint is read and written; an existing folder is known by its content."""
+    from parity.contract.run.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
+
+    suffix = "" if path.is_dir() else path.suffix
+    if suffix == ".safetensors" or (path / CHECKPOINT_FILE).exists():
+        return read_checkpoint, write_checkpoint
+    backends = {".pt": "torchcnn", "": "jaxcnn"}
+    if suffix not in backends:
         raise error(
             f"{path} is of no known format: a checkpoint is a file .safetensors or .pt, or a folder"
             " of Orbax, whose name has no suffix"
         )
-    return known[path.suffix]()
-
-
-def _own() -> Format:
-    return Format(read_checkpoint, write_checkpoint)
-
-
-def _native(name: str) -> Format:
-    """Return the format of a backend, which is imported."""
-    backend = cast(Backend, importlib.import_module(BACKENDS[name]))
-    return Format(backend.read_native, backend.write_native)
+    backend = cast("Backend", importlib.import_module(backends[suffix]))
+    return backend.read_native, backend.write_native

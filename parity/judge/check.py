@@ -1,18 +1,17 @@
 """Do two subjects compute the same training step? Stage by stage, against the oracle."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import Dataset, read_dataset
-from parity.contract.files.jsonable import json_values
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
 from parity.contract.state import State, initial_state
-from parity.judge.compare import Comparison, Judged, first_wrong, merge
+from parity.judge.compare import Comparison, Judged, Sides, first_wrong, merge
 from parity.judge.definitions import judge_data, judge_shared
 from parity.judge.inference import INFERENCE_STAGES, judge_inference
 from parity.judge.loop import covered, judge_boundaries, judge_epochs
@@ -30,6 +29,17 @@ ALL_STAGES = ("data", "init", *STAGES, *STEP_STAGES, *LOOP_STAGES)
 """Everything that a verdict is made of, in the order in which a mistake is looked for."""
 
 
+class Disagreement(NamedTuple):
+    """A stage outside its bound, and whose."""
+
+    subject: str
+    comparison: Comparison
+
+    def to_json(self) -> dict[str, str]:
+        """Return which it is; the evidence is among the verdict's stages."""
+        return {"subject": self.subject, "stage": self.comparison.stage}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What each subject's stages are worth; the first disagreement is where a bug is."""
@@ -37,28 +47,28 @@ class Verdict:
     a: str
     b: str
     recipe: Recipe
-    stages: dict[str, tuple[Comparison | None, Comparison | None]]
+    stages: dict[str, Sides[Comparison | None]]
     """By stage, in the order of the computation: `a` and `b` against the oracle.
 
     None where there is nothing to judge: after a stage of the wrong shape or dtype, and for the
     oracle's own loop.
     """
-    ran: tuple[Recipe, Recipe]
+    ran: Sides[Recipe]
     """The recipe of each with device, mode and kernel as they were used."""
     environment: dict[str, Any]
     """What they were computed with."""
     inputs: dict[str, str]
     """SHA-256 of data set, initial state and batches."""
-    covered: tuple[str, ...]
+    covered: Sides[str]
     """Of each subject, what was judged: steps, epochs, images and the boundaries between them."""
 
     @property
-    def first_disagreement(self) -> tuple[str, Comparison] | None:
+    def first_disagreement(self) -> Disagreement | None:
         """The first stage that is outside its bound, and whose."""
         for pair in self.stages.values():
             for subject, comparison in zip((self.a, self.b), pair, strict=True):
                 if comparison is not None and not comparison.agrees:
-                    return subject, comparison
+                    return Disagreement(subject, comparison)
         return None
 
     @property
@@ -78,39 +88,10 @@ class Verdict:
 
     def table(self) -> str:
         """Return a line a stage: each subject's worst error, as a fraction of its bound."""
-        lines = [f"{'stage':<26}{self.a:>18}{self.b:>18}   worst error / its bound"]
-        for stage, pair in self.stages.items():
-            cells = "".join(f"{_cell(comparison):>18}" for comparison in pair)
-            lines.append(f"{stage:<26}{cells}")
-        lines += [
-            f"judged of {self.a}: {self.covered[0]}",
-            f"judged of {self.b}: {self.covered[1]}",
-        ]
-        return "\n".join(lines)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        first = self.first_disagreement
-        return {
-            "schema": 1,
-            "agrees": self.agrees,
-            "verdict": str(self),
-            "first_disagreement": first and {"subject": first[0], "stage": first[1].stage},
-            "a": self.a,
-            "b": self.b,
-            "recipe": self.recipe.to_json(),
-            "ran": {
-                key: {"device": recipe.device, "mode": recipe.mode, "kernel": recipe.kernel}
-                for key, recipe in zip("ab", self.ran, strict=True)
-            },
-            "environment": self.environment,
-            "inputs": self.inputs,
-            "covered": list(self.covered),
-            "stages": {
-                stage: {"a": _evidence(pair[0]), "b": _evidence(pair[1])}
-                for stage, pair in self.stages.items()
-            },
-        }
+        rows = [(stage, *map(_cell, pair)) for stage, pair in self.stages.items()]
+        head, *lines = aligned([("stage", self.a, self.b), *rows])
+        lines += [f"judged of {self.a}: {self.covered.a}", f"judged of {self.b}: {self.covered.b}"]
+        return "\n".join([f"{head}   worst error / its bound", *lines])
 
 
 def check(
@@ -157,7 +138,7 @@ def check(
         device=device,
         dtype=dtype,
     )
-    ran = subjects[0].resolve(recipe), subjects[1].resolve(recipe)
+    ran = Sides(*(subject.resolve(recipe) for subject in subjects))
     loaded = [subject.load_dataset(recipe) for subject in subjects]
     truth = read_dataset(recipe.dataset, recipe.data_dir)
     start = state or initial_state(recipe.seed, recipe.dtype)
@@ -168,7 +149,7 @@ def check(
     ]
     apart = subjects[0].backend_name != subjects[1].backend_name
     judged = _side_by_side(calls) if apart else [call() for call in calls]
-    stages = {stage: (judged[0].get(stage), judged[1].get(stage)) for stage in ALL_STAGES}
+    stages = {stage: Sides(judged[0].get(stage), judged[1].get(stage)) for stage in ALL_STAGES}
     return Verdict(
         a=a,
         b=b,
@@ -177,8 +158,8 @@ def check(
         ran=ran,
         environment=environment(subjects, recipe),
         inputs=inputs(truth, start, first_order(recipe, len(truth.train))),
-        covered=tuple(
-            covered(subject, recipe, own) for subject, own in zip(subjects, judged, strict=True)
+        covered=Sides(
+            *(covered(subject, recipe, own) for subject, own in zip(subjects, judged, strict=True))
         ),
     )
 
@@ -231,9 +212,3 @@ def _cell(comparison: Comparison | None) -> str:
     if comparison.agrees:
         return "exact" if comparison.error == 0 else f"{comparison.ratio:.3f}"
     return "wrong" if comparison.mismatch else f"{comparison.ratio:.3g} !"
-
-
-def _evidence(comparison: Comparison | None) -> dict[str, Any] | None:
-    if comparison is None:
-        return None
-    return json_values(dataclasses.asdict(comparison) | {"ratio": comparison.ratio})

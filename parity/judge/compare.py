@@ -2,14 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar
+from typing import Generic, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
 from parity.contract.errors import DataError, DeviceError
 from parity.truth.rounding import Expectation
 
-Result = TypeVar("Result")
+T = TypeVar("T")
+
+
+class Sides(NamedTuple, Generic[T]):
+    """What is known of each of two subjects."""
+
+    a: T
+    b: T
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +137,7 @@ def compare(stage: str, got: np.ndarray, expected: Expectation) -> Comparison:
     )
 
 
-def attempt(stage: str, call: Callable[[], Result]) -> Result:
+def attempt(stage: str, call: Callable[[], T]) -> T:
     """Return what a subject's code returns.
 
     Raises:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import read_dataset
 from parity.contract.errors import DeviceError, RecipeError
-from parity.contract.files.jsonable import json_values
 from parity.contract.recipe import Device, DType, Recipe
 from parity.contract.state import initial_state
 from parity.judge.compare import Comparison, EvidenceError, first_wrong
@@ -33,7 +33,7 @@ class Examination:
     """Every stage of one step against the oracle."""
     repetition: Repetition | None = None
     """The step that training uses, again and again."""
-    outcome: Outcome = field(default_factory=dict)
+    outcome: Outcome = field(default_factory=dict, repr=False)
     """What that step leaves behind."""
 
     @property
@@ -103,30 +103,13 @@ class Diagnosis:
         title = (
             f"{recipe.dataset}, {recipe.dtype}, seed {recipe.seed}, batch of {recipe.batch_size}"
         )
-        head = f"{'subject':<18}{'worst error / its bound':<36}the same step {self.runs} times"
-        lines = [*environment_lines(self.environment), "", title, head]
-        lines += [f"{name:<18}{_cells(found)}" for name, found in self.subjects.items()]
+        rows = [("subject", "worst error / its bound", f"the same step {self.runs} times")]
+        rows += [(name, *_cells(found)) for name, found in self.subjects.items()]
+        lines = [*environment_lines(self.environment), "", title, *aligned(rows, left=3)]
         for backend, parted in self.modes.items():
             said = f"differ in bits: {parted}" if parted else "give the same bits"
             lines.append(f"{backend}: jit and eager {said}")
         return "\n".join([*lines, ""])
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        return {
-            "schema": 1,
-            "healthy": self.healthy,
-            "exit_code": self.exit_code,
-            "verdict": str(self),
-            "recipe": self.recipe.to_json(),
-            "runs": self.runs,
-            "environment": self.environment,
-            "subjects": {name: _evidence(found) for name, found in self.subjects.items()},
-            "jit against eager": {
-                backend: parted and json_values(dataclasses.asdict(parted))
-                for backend, parted in self.modes.items()
-            },
-        }
 
     def _findings(self, name: str) -> list[str]:
         """Return what is wrong with a subject, what that means and what helps."""
@@ -246,14 +229,14 @@ def _examine(subject: Subject, recipe: Recipe, runs: int, progress: Progress) ->
     return dataclasses.replace(found, outcome=outcome, repetition=repetition)
 
 
-def _cells(found: Examination) -> str:
-    """Return what a subject's line of the table says."""
+def _cells(found: Examination) -> tuple[str, str]:
+    """Return a subject's worst stage, and whether its step repeats itself."""
     if found.missing is not None:
-        return f"not available: {found.missing}"
-    shown = found.wrong or max(found.stages.values(), key=lambda c: c.ratio, default=None)
+        return "-", f"not available: {found.missing}"
+    worst = found.wrong or max(found.stages.values(), key=lambda c: c.ratio, default=None)
     mark = " !" if found.wrong else ""
-    judged = f"{shown.ratio:.3g}{mark} at {shown.stage}" if shown else "-"
-    return f"{judged:<36}{_repeated(found.repetition)}"
+    judged = f"{worst.ratio:.3g}{mark} at {worst.stage}" if worst else "-"
+    return judged, _repeated(found.repetition)
 
 
 def _repeated(repetition: Repetition | None) -> str:
@@ -262,22 +245,3 @@ def _repeated(repetition: Repetition | None) -> str:
     if repetition.distinct == 1:
         return "the same bits"
     return f"{repetition.distinct} distinct results !"
-
-
-def _evidence(found: Examination) -> dict[str, Any]:
-    """Return an examination as JSON values, without the arrays."""
-    wrong = found.wrong
-    return json_values(
-        {
-            "missing": found.missing,
-            "failure": found.failure,
-            "right": found.right,
-            "deterministic": found.deterministic,
-            "wrong from": wrong and wrong.stage,
-            "stages": {
-                stage: dataclasses.asdict(comparison) | {"ratio": comparison.ratio}
-                for stage, comparison in found.stages.items()
-            },
-            "repetition": found.repetition and dataclasses.asdict(found.repetition),
-        }
-    )

@@ -4,14 +4,14 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from parity.contract.data.datasets import Split, pixels
 from parity.contract.recipe import DType, Recipe
 from parity.contract.state import State, initial_state
-from parity.judge.compare import Comparison
+from parity.judge.compare import Comparison, Sides
 from parity.judge.steps import judge_step
 from parity.subjects.subject import Subject
 
@@ -31,21 +31,22 @@ class Drift:
     """How two trainings, left to themselves, lie at some steps."""
 
     steps: list[int]
-    losses: tuple[list[float], list[float]]
+    losses: Sides[list[float]]
     """By subject, the loss of every step."""
     apart: list[float]
     """Largest difference of a parameter between the two, at each of `steps`."""
-    from_truth: tuple[list[float], list[float]] | None
+    from_truth: Sides[list[float]] | None
     """By subject, the root mean square distance of the parameters from the float64 training."""
-    states: tuple[State, State]
+    states: Sides[State] = field(repr=False)
     """By subject, where the training ended."""
 
     @property
     def parted(self) -> int | None:
         """The first step at which a parameter or a loss differs by more than FREE_RUN_LIMIT."""
+        first, second = self.losses
         differences = [
             *zip(self.steps, self.apart, strict=True),
-            *((step, abs(a - b)) for step, (a, b) in enumerate(zip(*self.losses, strict=True), 1)),
+            *((step, abs(a - b)) for step, (a, b) in enumerate(zip(first, second, strict=True), 1)),
         ]
         return min((step for step, d in differences if not d <= FREE_RUN_LIMIT), default=None)
 
@@ -81,9 +82,9 @@ class Lockstep:
         recipe = dataclasses.replace(self.recipe, dtype=dtype)
         state = initial_state(recipe.seed, dtype)
         samples, marks = [], _sample_steps(self.steps)
-        losses: tuple[list[float], list[float]] = ([], [])
+        losses: Sides[list[float]] = Sides([], [])
         apart: list[float] = []
-        distances: tuple[list[float], list[float]] = ([], [])
+        distances: Sides[list[float]] = Sides([], [])
         with contextlib.ExitStack() as stack:
             sessions = [stack.enter_context(s.session(recipe, state)) for s in self.subjects]
             for step, (images, labels) in enumerate(self._batches(dtype), start=1):
@@ -99,7 +100,7 @@ class Lockstep:
                     truth[step] = vectors[0]
                 for vector, series in zip(vectors, distances, strict=True):
                     series.append(float(np.sqrt(np.mean((vector - truth[step]) ** 2))))
-            states = sessions[0].export(), sessions[1].export()
+            states = Sides(sessions[0].export(), sessions[1].export())
         return Drift(
             steps=samples,
             losses=losses,

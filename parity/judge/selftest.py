@@ -1,13 +1,12 @@
 """Is the harness to be trusted? It must find every planted mistake, and none in right code."""
 
-import dataclasses
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from parity.contract.cli.tables import aligned
 from parity.contract.errors import RecipeError
-from parity.contract.files.jsonable import json_values
 from parity.contract.recipe import DatasetName, Device, Recipe
 from parity.judge.cases import Alarm, Correct, Floor, cases_of, floors
 from parity.judge.trials import Outcome, Progress, Trial, tried
@@ -64,25 +63,19 @@ class SelfTest:
 
     def table(self) -> str:
         """Return a line a mistake, then a line a stage, then every false alarm."""
-        lines = []
-        if self.trials:
-            lines.append(f"{'mistake':<48}{'stage':<12}{self.a:>14}{self.b:>14}")
-        for fault, trials in itertools.groupby(self.trials, key=lambda trial: trial.fault):
-            ended = {trial.subject: trial for trial in trials}
-            stage = next(iter(ended.values())).expected
-            cells = "".join(f"{_cell(ended.get(name)):>14}" for name in (self.a, self.b))
-            lines.append(f"{fault:<48}{stage:<12}{cells}")
+        lines = self._mistakes() if self.trials else []
         lines += [f"  {fault}: only one, {why}" for fault, why in self.one_sided.items()]
-        lines += [
-            "",
-            f"{'':<26}{'correct cases:':>20}{'smallest error caught, of scale, in':>38}",
-            f"{'stage':<26}{'worst error / bound':>20}{'half of elements':>20}{'every one':>18}",
-        ]
+        head = ("stage", "worst error / bound", "caught in half", "caught in all")
+        rows: list[tuple[str, ...]] = [head]
         for stage in ("init", *STAGES, *STEP_STAGES):
             ratio = f"{self.worst[stage]:.3f}" if stage in self.worst else "-"
             floor = self.floors.get(stage)
-            cells = f"{floor.half:>20.1e}{floor.every:>18.1e}" if floor else f"{'-':>20}{'-':>18}"
-            lines.append(f"{stage:<26}{ratio:>20}{cells}")
+            caught = (f"{floor.half:.1e}", f"{floor.every:.1e}") if floor else ("-", "-")
+            rows.append((stage, ratio, *caught))
+        title = (
+            "correct cases; and the smallest error caught in half or all elements, over the scale"
+        )
+        lines += ["", title, *aligned(rows)]
         for alarm in self.alarms:
             weights = "after an epoch" if alarm.trained else "at init"
             lines.append(
@@ -91,21 +84,13 @@ class SelfTest:
             )
         return "\n".join([*lines, ""])
 
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        outcomes: tuple[Outcome, ...] = ("located", "caught", "missed")
-        return json_values(
-            {
-                "schema": 1,
-                "passed": self.passed,
-                "verdict": str(self),
-                **{outcome: self.count(outcome) for outcome in outcomes},
-                **dataclasses.asdict(self),
-                "trials": [
-                    dataclasses.asdict(trial) | {"outcome": trial.outcome} for trial in self.trials
-                ],
-            }
-        )
+    def _mistakes(self) -> list[str]:
+        rows: list[tuple[str, ...]] = [("mistake", "stage", self.a, self.b)]
+        for fault, trials in itertools.groupby(self.trials, key=lambda trial: trial.fault):
+            ended = {trial.subject: trial for trial in trials}
+            stage = next(iter(ended.values())).expected
+            rows.append((fault, stage, *(_cell(ended.get(name)) for name in (self.a, self.b))))
+        return aligned(rows, left=2)
 
 
 def selftest(

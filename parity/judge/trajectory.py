@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from parity.contract.batches import batch_count
+from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import read_dataset
 from parity.contract.errors import RecipeError
-from parity.contract.files.jsonable import json_values
 from parity.contract.recipe import Recipe
 from parity.contract.run.history import Evaluation
 from parity.contract.state import initial_state
+from parity.judge.compare import Sides
 from parity.judge.lockstep import Drift, Failure, Lockstep, Progress
 from parity.subjects.environment import environment, inputs
 from parity.subjects.subject import Subject
@@ -40,16 +41,15 @@ class Trajectory:
     judged: int
     """Steps judged by the local check, of each subject."""
     failure: Failure | None
-    ran: tuple[Recipe, Recipe]
+    ran: Sides[Recipe]
     """The recipe of each with device, mode and kernel as they were used."""
     environment: dict[str, Any]
     """What they were computed with."""
     inputs: dict[str, str]
     """SHA-256 of data set, initial state and batches."""
-    tests: tuple[Evaluation, Evaluation]
-    """By subject, its final state of `last` on the test images, evaluated by itself."""
+    tests: Sides[Evaluation]
+    """By subject, its final state of `last()` on the test images, evaluated by itself."""
 
-    @property
     def last(self) -> Drift:
         """The free run in the recipe's precision."""
         return self.float32 or self.float64
@@ -72,13 +72,13 @@ class Trajectory:
 
     def table(self) -> str:
         """Return each epoch's losses, how far apart the trainings are, and what was judged."""
-        lines = [f"{'':<24}{self.a:>18}{self.b:>18}"]
+        rows: list[tuple[str, ...]] = [("", self.a, self.b)]
+        lines = []
         for dtype, drift in (("float64", self.float64), ("float32", self.float32)):
             if drift is None:
                 continue
-            for epoch, losses in enumerate(self.epoch_losses(drift), start=1):
-                label = f"{dtype}, epoch {epoch}, loss"
-                lines.append(f"{label:<24}{losses[0]:>16.3f}{losses[1]:>16.3f}")
+            for epoch, (a, b) in enumerate(self.epoch_losses(drift), start=1):
+                rows.append((f"{dtype}, epoch {epoch}, loss", f"{a:.3f}", f"{b:.3f}"))
             lines.append(
                 f"{dtype}: parameters at most {drift.apart[-1]:.2g} apart after"
                 f" {self.steps:,} steps"
@@ -90,10 +90,10 @@ class Trajectory:
             ("loss", [f"{test.loss:.4f}" for test in self.tests]),
             ("accuracy", [f"{test.accuracy:.2%}" for test in self.tests]),
         ):
-            lines.append(f"{f'{self.recipe.dtype}, test {what}':<24}{values[0]:>18}{values[1]:>18}")
+            rows.append((f"{self.recipe.dtype}, test {what}", *values))
         if self.judged:
             lines.append(f"every stage judged in {self.judged:,} steps of each")
-        return "\n".join(lines)
+        return "\n".join([*aligned(rows), *lines])
 
     def epoch_losses(self, drift: Drift) -> list[tuple[float, float]]:
         """Return each epoch's summed loss of both, the last epoch as far as it went."""
@@ -102,38 +102,6 @@ class Trajectory:
             for losses in drift.losses
         )
         return list(zip(*sums, strict=True))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        return {
-            "schema": 1,
-            "agrees": self.agrees,
-            "verdict": str(self),
-            "a": self.a,
-            "b": self.b,
-            "recipe": self.recipe.to_json(),
-            "ran": {
-                key: {"device": recipe.device, "mode": recipe.mode, "kernel": recipe.kernel}
-                for key, recipe in zip("ab", self.ran, strict=True)
-            },
-            "environment": self.environment,
-            "inputs": self.inputs,
-            "steps": self.steps,
-            "judged": self.judged,
-            "failure": self.failure
-            and {
-                "subject": self.failure.subject,
-                "step": self.failure.step,
-                "stage": self.failure.comparison.stage,
-                "evidence": str(self.failure.comparison),
-            },
-            "float64": _drift_json(self.float64),
-            "float32": self.float32 and _drift_json(self.float32),
-            "test": {
-                key: _evaluation_json(evaluation)
-                for key, evaluation in zip("ab", self.tests, strict=True)
-            },
-        }
 
 
 def train(
@@ -160,7 +128,7 @@ def train(
     if steps is not None and steps < 1:
         raise RecipeError(f"steps must be at least 1, got {steps}")
     subjects = Subject.parse(a), Subject.parse(b)
-    ran = subjects[0].resolve(recipe), subjects[1].resolve(recipe)
+    ran = Sides(subjects[0].resolve(recipe), subjects[1].resolve(recipe))
     dataset = read_dataset(recipe.dataset, recipe.data_dir).first(recipe.limit)
     per_epoch = batch_count(len(dataset.train), recipe.batch_size)
     run = Lockstep(subjects, recipe, dataset.train, steps or per_epoch * recipe.epochs, progress)
@@ -171,9 +139,12 @@ def train(
         float32 = run.free("float32", truth, keep=False)
     if recipe.dtype == "float32" or float64.parted is not None:
         failure, judged = run.judge(recipe.dtype)
-    test_a, test_b = (
-        subject.evaluate(recipe, state, dataset.test)
-        for subject, state in zip(subjects, (float32 or float64).states, strict=True)
+    ends = (float32 or float64).states
+    tests = Sides(
+        *(
+            subject.evaluate(recipe, state, dataset.test)
+            for subject, state in zip(subjects, ends, strict=True)
+        )
     )
     return Trajectory(
         a=a,
@@ -188,26 +159,10 @@ def train(
         ran=ran,
         environment=environment(subjects, recipe),
         inputs=inputs(dataset, initial_state(recipe.seed, recipe.dtype), run.order()),
-        tests=(test_a, test_b),
+        tests=tests,
     )
 
 
 def _chunks(values: list[float], size: int) -> Iterator[list[float]]:
     for start in range(0, len(values), size):
         yield values[start : start + size]
-
-
-def _drift_json(drift: Drift) -> dict[str, Any]:
-    shown = {name: value for name, value in vars(drift).items() if name != "states"}
-    return json_values(shown | {"ratio": drift.ratio})
-
-
-def _evaluation_json(test: Evaluation) -> dict[str, Any]:
-    return json_values(
-        {
-            "loss": test.loss,
-            "accuracy": test.accuracy,
-            "examples": test.examples,
-            "confusion": test.confusion.tolist(),
-        }
-    )

@@ -4,11 +4,12 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.style
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -66,41 +67,18 @@ def stage_bars(
     low = 10.0 ** math.floor(math.log10(min([*drawn, 0.02])))
     high = 10 * max([*drawn, 0.8])
     with matplotlib.style.context(["default", _STYLE]):
-        figure = Figure(figsize=(6.4, 0.9 + 0.32 * len(stages)), layout="constrained")
-        axes = figure.add_subplot(xscale="log", xlim=(low, high), xlabel="worst error / its bound")
+        figure, axes = _bars(list(stages), 0.32, xscale="log", xlabel="worst error / its bound")
+        axes.set_xlim(low, high)
         for side, (subject, colour) in enumerate(zip(subjects, COLOURS, strict=True)):
             rows = np.arange(len(stages)) + 0.4 * side - 0.2
             comparisons = [pair[side] for pair in stages.values()]
             ends = [low if c is None else np.clip(c.ratio, low, high) for c in comparisons]
             axes.barh(rows, np.subtract(ends, low), 0.36, left=low, color=colour, label=subject)
             for row, end, comparison in zip(rows, ends, comparisons, strict=True):
-                text, ink = _bar_text(comparison)
-                inside = end == high
-                axes.annotate(
-                    text,
-                    (end, row),
-                    (-4 if inside else 4, 0),
-                    textcoords="offset points",
-                    ha="right" if inside else "left",
-                    va="center_baseline",
-                    fontsize=7.5,
-                    color="white" if inside else ink,
-                    bbox=None if inside else {"fc": "white", "ec": "none", "pad": 0.4},
-                )
+                _say(axes, comparison, row, end, inside=end == high)
         axes.axvline(1, color=_LIMIT)
-        axes.annotate(
-            "bound",
-            (1, 1),
-            (0, 3),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            ha="center",
-            color=_LIMIT,
-        )
-        axes.set_yticks(range(len(stages)), list(stages))
-        axes.set_ylim(len(stages) - 0.4, -0.6)
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
+        above = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        axes.annotate("bound", (1, 1), (0, 3), ha="center", color=_LIMIT, **above)
         figure.legend(loc="outside upper right", ncols=2)
         alt = (
             f"Bars, two for each of {len(stages)} stages: worst error over bound;"
@@ -109,21 +87,47 @@ def stage_bars(
         return _picture(figure, alt)
 
 
-def phase_bars(phase: str, timings: Mapping[str, tuple[Spread, bool]]) -> Picture:
+def phase_bars(phase: str, timings: Mapping[str, Spread]) -> Picture:
     """Draw each arm's median seconds and its quartiles; pale where they are unstable."""
     with matplotlib.style.context(["default", _STYLE]):
-        figure = Figure(figsize=(6.4, 0.9 + 0.36 * len(timings)), layout="constrained")
-        axes = figure.add_subplot(xlabel=f"seconds of one {phase}: median and quartiles")
-        for line, (found, unstable) in enumerate(timings.values()):
-            axes.barh(line, found.median, 0.6, color=COLOURS[0], alpha=0.4 if unstable else 1)
+        label = f"seconds of one {phase}: median and quartiles"
+        figure, axes = _bars(list(timings), 0.36, xlabel=label)
+        for line, found in enumerate(timings.values()):
+            alpha = 0.4 if found.unstable else 1
+            axes.barh(line, found.median, 0.6, color=COLOURS[0], alpha=alpha)
             axes.plot([found.lower, found.upper], [line, line], color=_INK)
-        axes.set_yticks(range(len(timings)), list(timings))
-        axes.set_ylim(len(timings) - 0.4, -0.6)
         axes.set_xlim(left=0)
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
-        said = ", ".join(f"{arm} {found.median:.3g} s" for arm, (found, _) in timings.items())
+        said = ", ".join(f"{arm} {found.median:.3g} s" for arm, found in timings.items())
         return _picture(figure, f"Bars of one {phase}'s median time: {said}")
+
+
+def _bars(names: list[str], height: float, **options: Any) -> tuple[Figure, Axes]:
+    """Return a figure for horizontal bars, a row of `height` inches for each name."""
+    figure = Figure(figsize=(6.4, 0.9 + height * len(names)), layout="constrained")
+    axes = figure.add_subplot(**options)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    return figure, axes
+
+
+def _say(
+    axes: Axes, comparison: Comparison | None, row: float, end: float, *, inside: bool
+) -> None:
+    """Write what a bar stands for beside its end, or inside it where it ends with the axis."""
+    text, ink = _bar_text(comparison)
+    axes.annotate(
+        text,
+        (end, row),
+        (-4 if inside else 4, 0),
+        textcoords="offset points",
+        ha="right" if inside else "left",
+        va="center_baseline",
+        fontsize=7.5,
+        color="white" if inside else ink,
+        bbox=None if inside else {"fc": "white", "ec": "none", "pad": 0.4},
+    )
 
 
 def _bar_text(comparison: Comparison | None) -> tuple[str, str]:
@@ -135,11 +139,7 @@ def _bar_text(comparison: Comparison | None) -> tuple[str, str]:
 
 
 def losses(
-    drift: Drift,
-    subjects: tuple[str, str],
-    *,
-    batches_per_epoch: int,
-    tutorial: Sequence[float],
+    drift: Drift, subjects: tuple[str, str], *, batches_per_epoch: int, tutorial: Sequence[float]
 ) -> Picture:
     """Draw the loss of a batch, smoothed by a running mean, and the tutorial's of each epoch."""
     window = max(1, min(50, len(drift.losses[0]) // 20))
@@ -162,7 +162,8 @@ def loss_gaps(drifts: Mapping[str, Drift]) -> Picture:
     """Draw how far the losses of the two are apart, in each precision."""
     lines = []
     for dtype, drift in drifts.items():
-        gaps = [abs(a - b) for a, b in zip(*drift.losses, strict=True)]
+        first, second = drift.losses
+        gaps = [abs(a - b) for a, b in zip(first, second, strict=True)]
         lines.append(_gap(dtype, range(1, len(gaps) + 1), gaps, 0.8))
     return _chart(lines, "difference of the losses", limit=FREE_RUN_LIMIT)
 
@@ -242,6 +243,7 @@ def filters(
     sizes = np.abs(weights)
     top = sizes[np.isfinite(sizes)].max(initial=1e-30)
     scale = ScalarMappable(Normalize(-top, top), "RdBu_r")
+    border = {"edgecolors": "face", "linewidth": 0.2}
     edges = np.cumsum([0, *([1, 1, 1, 0.4] * 4)[:-1]])
     with matplotlib.style.context(["default", _STYLE, {"axes.grid": False}]):
         figure = Figure(figsize=(7.2, 3.8), layout="constrained")
@@ -251,15 +253,7 @@ def filters(
                 weight.reshape(4, 4, 3, 3), [(0, 0)] * 2 + [(0, 1)] * 2, constant_values=np.nan
             )
             tiles = framed.transpose(0, 2, 1, 3).reshape(16, 16)[:-1, :-1]
-            axes.pcolormesh(
-                edges,
-                edges,
-                tiles,
-                cmap=scale.cmap,
-                norm=scale.norm,
-                edgecolors="face",
-                linewidth=0.2,
-            )
+            axes.pcolormesh(edges, edges, tiles, cmap=scale.cmap, norm=scale.norm, **border)
             axes.set_title(subject, color=colour)
             axes.set_axis_off()
             axes.set_aspect("equal")

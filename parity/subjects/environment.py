@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import Dataset
 from parity.contract.files.digests import sha256_of
 from parity.contract.recipe import DType, Recipe
@@ -67,8 +68,7 @@ def environment_lines(facts: dict[str, Any]) -> list[str]:
             rows += [(f"  {key}", _shown(item)) for key, item in value.items()]
         else:
             rows.append((name, _shown(value)))
-    width = max(len(name) for name, _ in rows) + 2
-    return [f"{name:<{width}}{value}".rstrip() for name, value in rows]
+    return aligned(rows, left=2)
 
 
 def remarks(facts: dict[str, Any], dtype: DType) -> list[str]:

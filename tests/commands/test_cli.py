@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -192,7 +193,7 @@ def test_parity_doctor_exits_0_and_writes_what_it_shows(
     assert run_parity(monkeypatch, "doctor", *options) == 0
     shown = capsys.readouterr().out
     written = json.loads(report.read_text())
-    assert (written["schema"], written["healthy"]) == (1, True)
+    assert (written["schema"], written["healthy"]) == (2, True)
     assert shown.endswith(written["verdict"] + "\n")
     assert all(f"\n{name} " in shown for name in written["subjects"])
     assert all(f"\n  {name} " in shown for name in written["environment"]["jax"])
@@ -257,8 +258,8 @@ def test_parity_selftest_exits_2_on_bad_input(
         (["--json", "pyproject.toml/report.json"], "give --json another file"),
         (["--json", "tests"], "give --json another file"),
         (["--report", "pyproject.toml/report.html"], "give --report another file"),
-        (["--report", "nowhere/report.html"], "there is no such folder; give --report another"),
-        (["--report", "tests"], "it is a folder; give --report another file"),
+        (["--report", "nowhere/report.html"], "No such file or directory; give --report another"),
+        (["--report", "tests"], "Is a directory; give --report another file"),
         (["--report", "nothing", "--json", "nothing"], "both name nothing"),
         (["--seed", "-1"], "seed must be an integer of at least 0"),
     ],
@@ -287,11 +288,15 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(
     computed = []
     monkeypatch.setattr("parity.judge.check.check", lambda **options: computed.append(options))
     monkeypatch.setattr("parity.judge.trajectory.train", lambda **options: computed.append(options))
-    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != tmp_path)
+
+    def refused(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
     options = ["--dataset", "digits", option, str(tmp_path / "report")]
     assert run_parity(monkeypatch, command, *options) == 2
     assert (computed, list(tmp_path.iterdir())) == ([], [])
-    assert f"no permission; give {option} another file" in capsys.readouterr().err
+    assert f"Permission denied; give {option} another file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import parity
 import torchcnn.harness
 from parity.contract.data.datasets import digits, pixels
 from parity.contract.errors import NondeterminismError, RecipeError
+from parity.contract.files.jsonable import to_json
 from parity.contract.recipe import DType, Recipe
 from parity.contract.state import initial_state
 from parity.judge.steps import first_order
@@ -39,7 +40,7 @@ def test_the_backends_agree(a: str, b: str, dtype: DType, batch_size: int) -> No
     )
     assert verdict.agrees, str(verdict)
     assert str(verdict).startswith("agree: ")
-    assert json.loads(json.dumps(verdict.to_json(), allow_nan=False))["agrees"] is True
+    assert json.loads(json.dumps(to_json(verdict), allow_nan=False))["agrees"] is True
 
 
 @pytest.mark.parametrize("name", ["torch:eager", "torch:jit", "jax:eager", "jax:jit"])
@@ -68,7 +69,7 @@ def test_the_first_stage_that_parts_is_named_and_whose_it_is(
     monkeypatch.setattr(jaxcnn.harness, "_canonical", wrong)
     verdict = parity.check(dataset="digits", device="cpu")
     assert "jax:jit is different from stage pool: is float32 (64, 13, 13, 16)" in str(verdict)
-    shown = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
+    shown = json.loads(json.dumps(to_json(verdict), allow_nan=False))
     assert shown["agrees"] is False
     assert shown["first_disagreement"] == {"subject": "jax:jit", "stage": "pool"}
     assert shown["stages"]["relu"]["b"]["ratio"] <= 1

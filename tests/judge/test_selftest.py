@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from parity.contract.errors import RecipeError
+from parity.contract.files.jsonable import to_json
 from parity.judge import selftest as module
 from parity.judge.selftest import selftest
 from parity.subjects.faults import Edit, Fault
@@ -42,7 +43,8 @@ def test_a_mistake_is_located_caught_elsewhere_or_missed(
     assert result.passed == (outcome == "located")
     assert str(result).startswith("passed: of 2" if result.passed else "failed: of 2")
     assert shown in result.table()
-    assert json.loads(json.dumps(result.to_json(), allow_nan=False))[outcome] == 2
+    written = json.loads(json.dumps(to_json(result), allow_nan=False))
+    assert [trial["outcome"] for trial in written["trials"]] == [outcome] * 2
 
 
 def test_right_code_is_judged_from_many_states(monkeypatch: pytest.MonkeyPatch) -> None:

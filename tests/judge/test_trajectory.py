@@ -13,6 +13,7 @@ import torchcnn.state
 import torchcnn.steps
 from parity.contract.data.datasets import digits, pixels
 from parity.contract.errors import RecipeError
+from parity.contract.files.jsonable import to_json
 from parity.contract.recipe import Recipe
 from parity.truth import reference
 
@@ -53,10 +54,11 @@ def test_in_float32_every_step_is_judged_and_the_drift_is_measured_from_the_trut
     assert all(0 < series[-1] < 1e-3 for series in result.float32.from_truth)
     phases = ("float64, free running", "float32, free running", "float32, step by step")
     assert heard == [(what, step, 6) for what in phases for step in range(1, 7)]
-    shown = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    shown = json.loads(json.dumps(to_json(result), allow_nan=False))
     assert shown["float32"]["ratio"] == result.float32.ratio
     assert "states" not in shown["float32"]
-    assert shown["ran"]["b"] == {"device": "cpu", "mode": "eager", "kernel": "layers"}
+    where = {"device": "cpu", "mode": "eager", "kernel": "layers"}
+    assert shown["ran"]["b"] == shown["recipe"] | where
 
 
 @pytest.mark.parametrize(("a", "b"), [("torch:eager", "jax:jit"), ("numpy", "torch:eager")])
@@ -74,7 +76,7 @@ def test_the_final_states_are_evaluated_each_by_its_own_subject(a: str, b: str) 
         assert got.loss == pytest.approx(reference.loss(logits, test.labels), rel=1e-12), subject
         assert (got.accuracy, got.examples) == (right, 360)
         key = "a" if subject == a else "b"
-        shown = result.to_json()["test"][key]
+        shown = to_json(result)["tests"][key]
         assert shown["confusion"] == got.confusion.tolist()
         assert f"{shown['accuracy']:.2%}" in result.table()
         assert f"{shown['loss']:.4f}" in result.table()
@@ -144,7 +146,7 @@ def test_a_loss_that_is_not_a_number_is_different_and_still_json(
     result = parity.train(recipe=DIGITS, steps=2)
     assert not result.agrees
     assert "parted by step 1" in str(result)
-    assert json.loads(json.dumps(result.to_json(), allow_nan=False))["float64"]["losses"][0] == [
+    assert json.loads(json.dumps(to_json(result), allow_nan=False))["float64"]["losses"]["a"] == [
         None,
         None,
     ]

@@ -15,7 +15,6 @@ from parity.contract.recipe import Recipe
 from parity.judge.check import Verdict
 from parity.judge.replay import FIT_STAGES, STEPS_STAGES
 from parity.judge.trajectory import Failure, Trajectory
-from parity.report.markup import pairs, tag
 from parity.report.page import TUTORIAL, page
 
 VOID = {"img", "meta"}
@@ -97,7 +96,7 @@ def test_the_same_verdict_gives_the_same_bytes(result: Verdict | Trajectory) -> 
 def test_the_verdict_comes_first_and_the_json_last(result: Verdict | Trajectory) -> None:
     shown = Page(page(result)).text
     verdict = shown.index(str(result))
-    assert verdict < shown.index("What was compared") < shown.index('"schema": 1')
+    assert verdict < shown.index("What was compared") < shown.index('"schema": 2')
     assert f'"agrees": {str(result.agrees).lower()}' in shown
 
 
@@ -229,11 +228,12 @@ def test_whatever_is_not_markup_is_escaped(agreeing: Verdict) -> None:
     shown = Page(text)
     assert "script" not in shown.tags
     assert nasty in shown.text
-    assert Page(tag("td", nasty, title=nasty)).values("title") == [nasty]
+    assert nasty not in text
 
 
 def test_environment_and_inputs_follow_the_evidence(agreeing: Verdict) -> None:
     text = page(dataclasses.replace(agreeing, environment={"torch": {"version": "2<3"}}))
     assert "torch:\n  version  2&lt;3" in text
-    assert pairs(agreeing.inputs.items()) in text
+    for name, sha256 in agreeing.inputs.items():
+        assert f"<tr><th>{name}</th><td>{sha256}</td></tr>" in text
     assert text.index("Stage by stage") < text.index("Environment") < text.index("Inputs")

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from parity.contract.backend import Layer
+from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import Dataset
 from parity.contract.recipe import Recipe
 from parity.contract.run.history import Epoch
@@ -93,12 +94,12 @@ class ConsoleObserver(Observer):
 
 def summary_lines(layers: list[Layer]) -> list[str]:
     """Return a table of layers, output shapes and parameters, and their sum below it."""
-    lines = [f"{'layer':<9}{'output shape':<20}parameters"]
+    rows = [("layer", "output shape", "parameters")]
     for name, shape, sizes in layers:
         axes = ", ".join(map(str, shape))
         parts = " + ".join(f"{size:,}" for size in sizes)
         count = f"{parts} = {sum(sizes):,}" if sizes else "0"
-        lines.append(f"{name:<9}{f'(B, {axes})':<20}{count}")
+        rows.append((name, f"(B, {axes})", count))
     totals = [sum(layer.parameters) for layer in layers if layer.parameters]
     parts = " + ".join(f"{total:,}" for total in totals)
-    return [*lines, f"{parts} = {sum(totals):,} parameters"]
+    return [*aligned(rows, left=3), f"{parts} = {sum(totals):,} parameters"]

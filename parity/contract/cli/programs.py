@@ -6,22 +6,23 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from parity.contract.cli import command
+from parity.contract.cli.command import Debug
 from parity.contract.errors import DataError, DivergenceError, RecipeError
 from parity.contract.recipe import DatasetName, Device, DType, Kernel, Mode, Recipe, require_integer
 
 if TYPE_CHECKING:
     from parity.contract.backend import Backend
-    from parity.contract.run.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
+class Train(Debug):
     """Train from the seed's initial weights, and print each epoch's loss and test accuracy."""
 
     recipe: Recipe = field(default_factory=Recipe)
@@ -30,21 +31,32 @@ class Train:
     save_every: int | None = None
     """Steps after which the checkpoint is written, besides after each epoch; needs --out."""
     resume: Path | None = None
-    """Folder of a run, or its checkpoint, to go on with, by its recipe and in that folder; or
-    another checkpoint, which needs --out to keep what follows. Give --data-dir again."""
+    """Folder of a run, or its checkpoint: continue it there, by its recipe. Another checkpoint
+    needs --out to keep what follows. Give --data-dir again."""
     override: bool = False
-    """Go on as another training where the command line or the images differ from the checkpoint."""
+    """Continue as another training where the command line or the images differ from the
+    checkpoint."""
     quiet: bool = False
     """Print nothing but errors."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class Where(Debug):
+    """How a trained network is run."""
+
+    device: Device = "auto"
+    """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
+    mode: Mode = "auto"
+    """Compiled, or op by op. auto: jit for JAX, eager for PyTorch, as their users do."""
+    kernel: Kernel = "auto"
+    """Layer by layer or as one matrix product. auto: what is faster on a CPU, layers elsewhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Where):
     """Evaluate a checkpoint of either backend on the test images.
 
-    Without one, the seed's initial, untrained weights: where training starts.
+    Without one, the seed's initial, untrained weights are evaluated: where training starts.
     """
 
     checkpoint: Path | None = None
@@ -55,68 +67,45 @@ class Evaluate:
     """Folder of the data set's IDX files. Default: $CNN_DATA_DIR, else ./data."""
     seed: int | None = None
     """Seed of the initial weights, where there is no checkpoint."""
-    device: Device = "auto"
-    """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
-    mode: Mode = "auto"
-    """Compiled or op by op. auto: what is usual, jit for JAX and eager for PyTorch."""
-    kernel: Kernel = "auto"
-    """Layer by layer or as one matrix product. auto: what is faster on a CPU, layers elsewhere."""
     dtype: DType | None = None
     """Precision of weights and activations. Default: the checkpoint's, else float32."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict:
+class Predict(Where):
     """Classify images: a line for each, with the digit and the probabilities of 0 to 9."""
 
     files: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE...")]]
     """PNG or IDX files of images of 28×28 pixels, white on black."""
     checkpoint: Path
     """Checkpoint of either backend, or the folder of a run."""
-    device: Device = "auto"
-    """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
-    mode: Mode = "auto"
-    """Compiled or op by op. auto: what is usual, jit for JAX and eager for PyTorch."""
-    kernel: Kernel = "auto"
-    """Layer by layer or as one matrix product. auto: what is faster on a CPU, layers elsewhere."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class Summary(Debug):
     """Print the layers, their output shapes and their parameter counts."""
-
-    debug: bool = False
-    """Show the traceback of an error."""
 
 
 def main(backend: "Backend", description: str, argv: Sequence[str] | None = None) -> int:
     """Run a backend's command line and return its exit status."""
     args = list(sys.argv[1:] if argv is None else argv)
-    commands = {"train": Train, "evaluate": Evaluate, "predict": Predict, "summary": Summary}
+    commands = {
+        Train: partial(_train, backend, args=args),
+        Evaluate: partial(_evaluate, backend),
+        Predict: partial(_predict, backend),
+        Summary: partial(_summarise, backend),
+    }
+    return command.run(backend.__name__, description, commands, args)
 
-    def execute(options: Train | Evaluate | Predict | Summary) -> int:
-        match options:
-            case Train():
-                _train(backend, options, command.given(args))
-            case Evaluate():
-                _evaluate(backend, options)
-            case Predict():
-                _predict(backend, options)
-            case Summary():
-                _summarise(backend)
-        return 0
 
-    return command.run(backend.__name__, description, commands, execute, args)
+_CHOSEN = ("device", "mode", "kernel")
+"""Fields of a recipe that a backend chooses where they are "auto"."""
 
 
 # Each command imports what it needs: `--help` waits for neither NumPy nor rich.
 
 
-def _train(backend: "Backend", options: Train, given: set[str]) -> None:
+def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
     from parity.contract.cli.console import ConsoleObserver, ProgressBar
     from parity.contract.interrupts import stopping_between_steps
     from parity.contract.run.checkpoint import read_checkpoint
@@ -126,11 +115,16 @@ def _train(backend: "Backend", options: Train, given: set[str]) -> None:
     if options.override and options.resume is None:
         raise RecipeError("override needs --resume")
     start = read_checkpoint(options.resume) if options.resume else None
-    recipe = _going_on(start, options.recipe, given, backend) if start else options.recipe
-    if start and options.override:
-        start = as_another_training(start, recipe)
-    elif start:
-        require_same_training(start, recipe)  # before data are looked for, or downloaded
+    recipe = options.recipe
+    if start:
+        # what the command line leaves out is the checkpoint's; another backend chooses by itself
+        auto = {} if start.backend == backend.__name__ else dict.fromkeys(_CHOSEN, "auto")
+        default = dataclasses.replace(start.recipe, data_dir=None, **auto)
+        recipe = command.parse_again(args, default=Train(recipe=default)).recipe
+        if options.override:
+            start = as_another_training(start, recipe)
+        else:
+            require_same_training(start, recipe)  # before data are looked for, or downloaded
     own = _run_folder(options.resume)
     out = options.out or own
     if options.save_every is not None:
@@ -155,17 +149,6 @@ def _train(backend: "Backend", options: Train, given: set[str]) -> None:
         backend.fit(recipe, start=start, observer=Observers(*observers))
 
 
-def _going_on(start: "Checkpoint", recipe: Recipe, given: set[str], backend: "Backend") -> Recipe:
-    """Return the checkpoint's recipe, but for what the command line gives and where things lie.
-
-    Device, mode and kernel are another backend's own choice again.
-    """
-    own_choice = set() if start.backend == backend.__name__ else {"device", "mode", "kernel"}
-    left = {"data_dir"} | own_choice
-    kept = {field.name for field in dataclasses.fields(Recipe)} - left - given
-    return dataclasses.replace(recipe, **{name: getattr(start.recipe, name) for name in kept})
-
-
 def _run_folder(resume: Path | None) -> Path | None:
     """Return the folder of the run that `resume` names; None for a checkpoint of no run."""
     from parity.contract.run.checkpoint import CHECKPOINT_FILE
@@ -175,7 +158,7 @@ def _run_folder(resume: Path | None) -> Path | None:
     return resume.parent if resume.name == CHECKPOINT_FILE else None
 
 
-def _summarise(backend: "Backend") -> None:
+def _summarise(backend: "Backend", _: Summary) -> None:
     from parity.contract.cli.console import summary_lines
 
     print("\n".join(summary_lines(backend.summary())))
@@ -187,7 +170,7 @@ def _evaluate(backend: "Backend", options: Evaluate) -> None:
 
     checkpoint = options.checkpoint and read_checkpoint(options.checkpoint)
     if checkpoint and options.seed is not None:
-        raise RecipeError("seed is of untrained weights; leave out --seed or --checkpoint")
+        raise RecipeError("seed belongs to untrained weights; leave out --seed or --checkpoint")
     recipe = checkpoint.recipe if checkpoint else Recipe(seed=options.seed or 0)
     recipe = backend.resolve(
         dataclasses.replace(

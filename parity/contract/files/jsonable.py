@@ -1,16 +1,46 @@
-"""Results as JSON values."""
+"""Results as JSON values: a dataclass is its properties and its fields."""
 
+import dataclasses
 import math
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+SCHEMA = 2
+"""Of every result that `--json` writes."""
+
+
+def to_json(result: object) -> dict[str, Any]:
+    """Return everything about a result as JSON values; its text is the verdict.
+
+    The keys are the names of its class's fields and properties, whose docstrings explain them.
+    """
+    return {"schema": SCHEMA, "verdict": str(result), **json_values(result)}
 
 
 def json_values(value: Any) -> Any:
-    """Return evidence as JSON values: a number that is not finite becomes null."""
+    """Return evidence as JSON values.
+
+    A number that is not finite becomes null, a NamedTuple a dictionary, any other tuple a list.
+    Left out are a dataclass's fields that its `repr` leaves out: states and other arrays. What has
+    a `to_json` of its own is what that returns.
+    """
     match value:
-        case dict():
-            return {key: json_values(item) for key, item in value.items()}
-        case list() | tuple():
-            return [json_values(item) for item in value]
+        case object(to_json=own) | object(_asdict=own):
+            return json_values(own())
         case float() if not math.isfinite(value):
             return None
+        case np.ndarray() | np.generic():
+            return json_values(value.tolist())
+        case Path():
+            return str(value)
+        case dict():
+            return {str(key): json_values(item) for key, item in value.items()}
+        case list() | tuple():
+            return [json_values(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        names = [name for name, item in vars(type(value)).items() if isinstance(item, property)]
+        names += [field.name for field in dataclasses.fields(value) if field.repr]
+        return {name: json_values(getattr(value, name)) for name in names}
     return value

@@ -1,0 +1,61 @@
+"""`parity bench`: who is how fast."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from parity.commands.options import Data, Numbers
+from parity.commands.output import Report
+from parity.contract.errors import RecipeError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(Report, Numbers, Data):
+    """Time subjects, and the tutorial's own loop, in turns; jit against eager.
+
+    Each turn of an arm is a process of its own, with equal threads. The last arm runs twice, to
+    show the noise; an arm does not count if its losses are not those of float64 by hand, or its
+    process ends.
+
+    Exit status: 0 done, 1 an arm does not count or the planted slowdown is not detected, 2 usage,
+    data or environment error.
+    """
+
+    arms: tuple[str, ...] = ()
+    """What to time: tutorial, the tutorial's loop, and subjects. Default: everything. The others
+    are compared with the first."""
+    a: str | None = None
+    """With --b, instead of --arms: an arm."""
+    b: str | None = None
+    """Another."""
+    phases: tuple[Literal["forward", "step", "epoch"], ...] = ("forward", "step", "epoch")
+    """What of them to time."""
+    batch_sizes: tuple[int, ...] = (64,)
+    """Images in a step."""
+    rounds: int = 9
+    """Turns of each arm; a round of warm-up comes before."""
+    threads: int | None = None
+    """Threads of each arm. Default: the cores there are."""
+    slowdown: float = 0.0
+    """Run the last arm a third time, idling this fraction of its time: it has to be detected."""
+    limit: int | None = None
+    """Train on the first LIMIT training images only."""
+
+
+def run(options: Bench) -> int:
+    """Time the arms, show the figures and return the exit status."""
+    from parity.benchmark.bench import ARMS, bench
+    from parity.contract.cli.console import ProgressBar
+
+    options.require_writable()
+    arguments = options.arguments
+    arms, *pair = (arguments.pop(name) for name in ("arms", "a", "b"))
+    if pair != [None, None] and (arms or None in pair):
+        raise RecipeError("give --arms, or both --a and --b")
+    arms = arms or tuple(filter(None, pair)) or ARMS
+    command = shlex.join(["parity", *sys.argv[1:]])
+    with ProgressBar() as bar:
+        benchmark = bench(arms=arms, command=command, progress=bar.update, **arguments)
+    options.show(benchmark)
+    return 0 if benchmark.passed else 1

@@ -1,0 +1,33 @@
+"""`parity doctor`: what this machine computes."""
+
+from dataclasses import dataclass
+
+from parity.commands.options import Numbers
+from parity.commands.output import Output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor(Output, Numbers):
+    """Say what this machine computes: versions, devices, flags, and whether a step is right.
+
+    Each subject makes the same step of a training on the bundled digits: stage by stage against
+    float64 by hand, and again and again against itself.
+
+    Exit status: 0 every available subject is right and deterministic, 1 one computes something
+    else, 2 usage, data or environment error, 3 one is not deterministic.
+    """
+
+    runs: int = 100
+    """How often each subject makes the step, to see whether it repeats itself bit for bit."""
+
+
+def run(options: Doctor) -> int:
+    """Examine every subject, show the findings and return the exit status."""
+    from parity.contract.cli.console import ProgressBar
+    from parity.judge.diagnosis import diagnose
+
+    options.require_writable()
+    with ProgressBar() as bar:
+        diagnosis = diagnose(progress=bar.update, **options.arguments)
+    options.show(diagnosis)
+    return diagnosis.exit_code

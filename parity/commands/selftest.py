@@ -1,0 +1,38 @@
+"""`parity selftest`: is the harness to be trusted?"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from parity.commands.options import Data, Pair, Where
+from parity.commands.output import Output
+from parity.contract.recipe import DatasetName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selftest(Output, Where, Data, Pair):
+    """Plant a catalogue of porting mistakes into both subjects: each must be found at its stage.
+
+    Correct code, from many states, must not be called wrong. Exit status: 0 both hold, 1 not,
+    2 usage, data or environment error, 3 a subject is not deterministic.
+    """
+
+    a: str = "torch:eager"
+    """A subject: torch:eager, torch:jit, jax:eager or jax:jit, with :fused or without."""
+    dataset: DatasetName = "digits"
+    """Data set of the correct cases. digits ships with scikit-learn and needs no network."""
+    cases: int = 40
+    """Correct cases of each subject."""
+    only: Literal["mistakes", "correct"] | None = None
+    """Only one of the two parts."""
+
+
+def run(options: Selftest) -> int:
+    """Plant and judge, show what was found and return the exit status."""
+    from parity.contract.cli.console import ProgressBar
+    from parity.judge.selftest import selftest
+
+    options.require_writable()
+    with ProgressBar() as bar:
+        result = selftest(progress=bar.update, **options.arguments)
+    options.show(result)
+    return 0 if result.passed else 1

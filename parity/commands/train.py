@@ -1,0 +1,40 @@
+"""`parity train`: whole trainings of two subjects, in lockstep."""
+
+from dataclasses import dataclass
+
+from parity.commands.options import Data, Numbers, Pair
+from parity.commands.output import Report
+from parity.contract.recipe import DType, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Report, Numbers, Data, Pair):
+    """Compare two subjects over a whole training: in float64, and in float32 step by step.
+
+    Exit status: 0 they are the same algorithm, 1 they are not, 2 usage, data or environment error.
+    """
+
+    epochs: int = 1
+    """Passes over the training images."""
+    steps: int | None = None
+    """Number of steps, instead of whole epochs."""
+    batch_size: int = 64
+    """Images in a step; the last batch of an epoch may be smaller."""
+    limit: int | None = None
+    """Train on the first LIMIT training images only."""
+    dtype: DType = "float32"
+    """float32 judges the float64 training first; float64 judges nothing else."""
+
+
+def run(options: Train) -> int:
+    """Train, show how the two trainings compare and return the exit status."""
+    from parity.contract.cli.console import ProgressBar
+    from parity.judge.trajectory import train
+
+    options.require_writable()
+    recipe = options.arguments
+    harness = {name: recipe.pop(name) for name in ("a", "b", "steps")}
+    with ProgressBar() as bar:
+        trajectory = train(recipe=Recipe(**recipe), progress=bar.update, **harness)
+    options.show(trajectory)
+    return 0 if trajectory.agrees else 1
