@@ -23,16 +23,21 @@ lint: .venv/.dev
 	$(BIN)/lint-imports
 
 # Takes an hour, on a machine with nothing else to do; wants MNIST in $CNN_DATA_DIR or ./data.
+# MACHINE names the table in benchmarks/.
+MACHINE ?= $(shell uname -m)-$(shell getconf _NPROCESSORS_ONLN)-cores
+BENCH = $(BIN)/parity bench --json "$$out/$(1).json"
+
 results: .venv/.dev
-	$(BIN)/parity bench --threads 2 --phases step epoch --json docs/results/cpu-2-threads.json \
-	  --arms seed torch:eager:fused torch:jit:fused jax:jit jax:jit:fused
-	$(BIN)/parity bench --threads 1 --phases step epoch --json docs/results/cpu-1-thread.json \
-	  --arms seed torch:eager:fused torch:jit:fused jax:jit:fused
-	$(BIN)/parity bench --arms jax:jit:fused --phases step epoch --rounds 21 --slowdown 0.1 \
-	  --json docs/results/planted-slowdown.json
-	$(BIN)/parity bench --threads 2 --phases forward step --json docs/results/jit-and-eager.json \
-	  --arms jax:eager jax:jit jax:jit:fused torch:eager torch:jit torch:jit:fused
-	$(BIN)/python docs/results/render.py
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
+	$(call BENCH,cpu-1-thread) --threads 1 --phases step epoch \
+	  --arms tutorial torch:eager:fused torch:jit:fused jax:jit:fused && \
+	$(call BENCH,cpu-2-threads) --threads 2 --phases step epoch \
+	  --arms tutorial torch:eager:fused torch:jit:fused jax:jit jax:jit:fused && \
+	$(call BENCH,jit-and-eager) --threads 2 --phases forward step \
+	  --arms jax:eager jax:jit jax:jit:fused torch:eager torch:jit torch:jit:fused && \
+	$(call BENCH,planted-slowdown) --arms jax:jit:fused --phases step epoch \
+	  --rounds 21 --slowdown 0.1 && \
+	$(BIN)/python benchmarks/render.py $(MACHINE) "$$out"/*.json
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -23,14 +23,7 @@ from torchcnn.train import on_device, train_epoch
 
 @contextlib.contextmanager
 def session(recipe: Recipe, state: State) -> Iterator[harness.Session]:
-    """Open a training at `state`.
-
-    Sessions of one dtype may be open at once, closed in the reverse order.
-
-    Raises:
-        DeviceError: the device is not there.
-        StateError: the state's dtype is not the recipe's.
-    """
+    """Open a training at `state`; raise DeviceError, or StateError for another dtype."""
     recipe = resolve(recipe)
     with computing(recipe):
         yield _Session(
@@ -43,12 +36,7 @@ def session(recipe: Recipe, state: State) -> Iterator[harness.Session]:
 
 @contextlib.contextmanager
 def workload(recipe: Recipe, state: State, dataset: Dataset) -> Iterator[harness.Workload]:
-    """Open trainings from `state` on a data set and on its first batch, to be timed.
-
-    Raises:
-        DeviceError: the device is not there.
-        StateError: the state's dtype is not the recipe's.
-    """
+    """Open trainings from `state` on a data set and on its first batch, to be timed."""
     recipe = resolve(recipe)
     with computing(recipe):
         yield _Workload(recipe, state, dataset)

@@ -70,18 +70,7 @@ def train_epoch(
     progress: Progress,
     observer: Observer = SILENT,
 ) -> TrainState:
-    """Make the steps that are left of the present epoch; within `computing`.
-
-    Args:
-        state: where the first of them starts.
-        data: training images and labels on the device.
-        steps: what `many_steps` returns.
-        progress: counts the steps, and looks at losses and states.
-        observer: sees each pause between two chunks of steps.
-
-    Raises:
-        DivergenceError: a loss or a weight is not finite; names the step.
-    """
+    """Make the steps that are left of the present epoch; within `computing`."""
     for chunk in progress.chunks(observer.every):
         state, losses = steps(state, *data, chunk)
         exported = export_state(state)
@@ -93,12 +82,9 @@ def train_epoch(
 def evaluate(
     recipe: Recipe, *, state: State | None = None, split: Split | None = None
 ) -> Evaluation:
-    """Evaluate a canonical state, by default the recipe's initial one.
+    """Evaluate a canonical state on the images of a split.
 
-    Args:
-        recipe: data set, device, mode and dtype.
-        state: what to evaluate.
-        split: images to evaluate on; by default the data set's test images are loaded.
+    By default the recipe's initial state, on the test images of its data set.
 
     Raises:
         DataError, DeviceError: data set or device is not there.
@@ -115,12 +101,7 @@ def evaluate(
 def predict(
     recipe: Recipe, *, state: State, images: UInt8[np.ndarray, "images 28 28"]
 ) -> Float[np.ndarray, "images 10"]:
-    """Return the probability of each digit for each image, by the network of a canonical state.
-
-    Args:
-        recipe: device, mode and dtype.
-        state: the network's weights.
-        images: grey values, 0 to 255, as in the data sets.
+    """Return the probability of each digit for each image of grey values, 0 to 255.
 
     Raises:
         DeviceError: the device is not there.

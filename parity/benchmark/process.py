@@ -1,87 +1,107 @@
-"""An arm's turn in a benchmark, as a process: `worker` at the other end of a pipe."""
+"""Call a function in a process of its own, with libraries, threads and caches of its own."""
 
 import contextlib
-import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
-from typing import IO, Any, cast
+import threading
+import types
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TypeVar
 
-Answer = dict[str, Any]
+from parity.contract.cli.threads import bind_threads
 
-
-class ArmLostError(Exception):
-    """An arm's process has ended; the message says how."""
-
-
-class Arm:
-    """A process that runs one arm.
-
-    Args:
-        name: a subject, or `seed`.
-        recipe: the recipe as JSON.
-        threads: cores that the process may use, and threads that its libraries make.
-        slowdown: what it idles on purpose after computing, as a fraction of the time for that.
-
-    Raises:
-        ArmLostError: the process has ended.
-    """
-
-    def __init__(
-        self, name: str, recipe: dict[str, Any], *, threads: int, slowdown: float = 0.0
-    ) -> None:
-        self._caches = tempfile.TemporaryDirectory()
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - `close` closes it
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "parity.benchmark.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            text=True,
-            env={
-                **os.environ,
-                **dict.fromkeys(_THREADS, str(threads)),
-                "JAX_ENABLE_COMPILATION_CACHE": "0",
-                "TORCHINDUCTOR_CACHE_DIR": self._caches.name,
-            },
-        )
-        self._to, self._from = (
-            cast(IO[str], pipe) for pipe in (self._process.stdin, self._process.stdout)
-        )
-        try:
-            self.hello = self.ask(arm=name, recipe=recipe, threads=threads, slowdown=slowdown)
-        except BaseException:
-            self.close()
-            raise
-
-    def ask(self, /, **request: object) -> Answer:
-        """Send a request and wait for the answer; raise ArmLostError."""
-        with contextlib.suppress(BrokenPipeError):
-            self._to.write(json.dumps(request) + "\n")
-            self._to.flush()
-        line = self._from.readline()
-        if not line:
-            raise ArmLostError(self._ending())
-        return json.loads(line)
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for file in (self._from, self._to, self._said):
-            with contextlib.suppress(BrokenPipeError):  # of what was asked and never read
-                file.close()
-        self._caches.cleanup()
-
-    def _ending(self) -> str:
-        """Say how the process has ended, and the last that it said."""
-        status = self._process.wait()
-        self._said.seek(0)
-        lines = [line.strip() for line in self._said if line.strip()]
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        return f"its process {how}" + (f": {lines[-1]}" if lines else "")
-
+Returned = TypeVar("Returned")
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC", "PJRT_NPROC")
-"""Environment variables that tell the libraries how many threads to make."""
+"""Environment variables that say how many threads a library makes."""
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+class ProcessLostError(Exception):
+    """A process has ended without an answer; the message says how."""
+
+
+def call(
+    function: Callable[..., Returned], *arguments: object, threads: int, bind: bool = False
+) -> Returned:
+    """Return what a function returns in a new process, which ends with it.
+
+    The process finds the caches of compiled code empty, and prints nothing.
+
+    Args:
+        function: a module's function; its module is imported in the process.
+        arguments: of the function.
+        threads: cores that it may use, and threads that its libraries make.
+        bind: keep OpenMP's threads on their cores, as the command `torchcnn` does.
+
+    Raises:
+        ProcessLostError: the function raised an exception, or the process was killed.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        output = Path(folder, "output")
+        variables = dict.fromkeys(_THREADS, str(threads)) | {
+            "JAX_ENABLE_COMPILATION_CACHE": "0",
+            "TORCHINDUCTOR_CACHE_DIR": str(Path(folder, "inductor")),
+        }
+        pipe, end = _SPAWN.Pipe()
+        process = _SPAWN.Process(target=_serve, args=(end, output, variables, threads, bind))
+        with _without_main():
+            process.start()
+        end.close()
+        try:
+            pipe.send((function, arguments))
+            return pipe.recv()
+        except (EOFError, OSError):
+            process.join()
+            raise ProcessLostError(_ending(process.exitcode or 0, output)) from None
+        finally:
+            process.kill()
+            process.join()
+            pipe.close()
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the program that runs: a spawned process would import it, and might run it again."""
+    program = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
+
+
+def _serve(
+    pipe: Connection, output: Path, variables: dict[str, str], threads: int, bind: bool
+) -> None:
+    """Answer a call; no library has been imported before its environment is set."""
+    with output.open("w") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if bind:
+        bind_threads()
+    os.environ.update(variables)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    function, arguments = pipe.recv()
+    pipe.send(function(*arguments))
+
+
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
+
+
+def _ending(status: int, output: Path) -> str:
+    """Say how a process has ended, and the last line that it wrote."""
+    text = output.read_text(errors="replace") if output.exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return f"its process {how}" + (f": {lines[-1]}" if lines else "")

@@ -1,18 +1,16 @@
-"""What a benchmark came to: timings of each arm, their ratios, and whether they can be believed."""
+"""Result of a benchmark: what was measured, how fast each arm is, and whether that counts."""
 
-import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from parity.benchmark import tables
 from parity.benchmark.stats import Ratio, Spread, ratio, spread
-from parity.benchmark.worker import PRODUCT
-from parity.contract.files.jsonable import json_values
 from parity.contract.recipe import Recipe
-from parity.subjects.environment import environment_lines
 
 Phase = Literal["forward", "step", "epoch"]
-PHASES: tuple[Phase, ...] = ("forward", "step", "epoch")
+PHASES: tuple[Phase, ...] = get_args(Phase)
+PRODUCT_SIZE = 1024
+"""Rows and columns of the matrices whose product shows what the machine can do."""
 FORWARD_FLOPS = 2 * (9 * 16 * 26 * 26) + 2 * (2704 * 10)
 """Multiplications and additions of the convolution and the linear layer, for one image."""
 STEP_FLOPS = 2 * 2 * (9 * 16 * 26 * 26) + 3 * 2 * (2704 * 10)
@@ -21,72 +19,109 @@ layer's input."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
-    """What was measured of an arm in one round, by a process of its own."""
+class Measurement:
+    """What was measured of an arm in one round, by a process of its own; times in seconds."""
 
-    first: dict[str, float]
-    """Seconds of the first forward pass and of the first step."""
-    seconds: dict[str, float]
-    """By phase: of one forward pass, step, epoch or matrix product, after the warm-up."""
-    losses: list[float]
-    """Of each epoch, the warm-up's first."""
-    resident: list[int | None]
-    """Bytes of memory in use after each epoch; None where the system does not say so."""
+    first_step: float
+    """The process's first training step, with compilation."""
+    first_forward: float
+    product: float
+    """A product of two matrices of PRODUCT_SIZE."""
+    forward: float | None
+    """A forward pass after the warm-up. None for a phase that was not timed."""
+    step: float | None
+    epoch: float | None
+    loss: float | None
+    """The first epoch's."""
     retraces: int
     """Programs compiled after the warm-up, when everything had been compiled already."""
-    peak: int | None
-    """The most bytes of memory that were in use; None where the system does not say so."""
-    device_peak: int | None
+    memory: int
+    """The most bytes of memory that were in use after a phase."""
+    device_memory: int | None
     """The most bytes that were in use on the device; None where it does not count."""
+
+    def seconds(self, phase: Phase) -> float:
+        """Return what a phase took; 0 if it was not timed."""
+        return getattr(self, phase) or 0.0
 
 
 @dataclass(kw_only=True)
 class Timed:
     """What was measured of an arm."""
 
-    facts: dict[str, Any] = field(default_factory=dict)
-    """How it runs."""
-    turns: list[Turn] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
     """By round."""
-    void: str | None = None
+    failed: str | None = None
     """Why its figures do not count; None where they do."""
 
-    def seconds(self, phase: str) -> list[float]:
+    def seconds(self, phase: Phase) -> list[float]:
         """Return a phase's seconds, by round."""
-        return [turn.seconds[phase] for turn in self.turns]
+        return [found.seconds(phase) for found in self.measurements]
 
-    def spread(self, phase: str) -> Spread:
+    def spread(self, phase: Phase) -> Spread:
         """Return median and quartiles of a phase's seconds."""
         return spread(self.seconds(phase))
 
-    def first(self, phase: Phase) -> float:
-        """Return the median of what the first call took."""
-        return spread([turn.first[phase] for turn in self.turns]).median
+    def first_step(self) -> float:
+        """Return the median of what the first step took, in seconds."""
+        return spread([found.first_step for found in self.measurements]).median
 
-    def compile_seconds(self, phase: Phase) -> float:
-        """Return what the first call took above the later ones."""
-        return max(0.0, self.first(phase) - self.spread(phase).median)
+    def compile_seconds(self) -> float:
+        """Return what the first step took above the later ones."""
+        return max(0.0, self.first_step() - self.spread("step").median)
 
-    @property
-    def retraces(self) -> int:
-        """Programs compiled after the warm-up, of all rounds."""
-        return sum(turn.retraces for turn in self.turns)
-
-    @property
-    def peaks(self) -> tuple[int | None, int | None]:
-        """The most bytes of memory that were in use in any round, and the most on the device."""
-        host = [turn.peak for turn in self.turns if turn.peak is not None]
-        device = [turn.device_peak for turn in self.turns if turn.device_peak is not None]
-        return max(host, default=None), max(device, default=None)
+    def product_flops(self) -> float:
+        """Return the FLOP/s of its matrix products."""
+        return 2 * PRODUCT_SIZE**3 / spread([found.product for found in self.measurements]).median
 
 
 @dataclass(frozen=True, kw_only=True)
+class Speed:
+    """How fast an arm is in a phase."""
+
+    batch_size: int
+    phase: Phase
+    arm: str
+    seconds: Spread
+    speed: Ratio | None
+    """How many times as fast as the first arm it is; None where that one does not count."""
+    flops: float
+    """FLOP/s of the network's own products."""
+    of_product: float
+    """That as a fraction of a matrix product's FLOP/s, by the arm that is fastest at it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What an arm needs besides its time."""
+
+    batch_size: int
+    arm: str
+    first_step: float
+    """Seconds."""
+    compile_seconds: float | None
+    """What of these is compiling; None for an arm that is not compiled."""
+    pays_after: float | None
+    """Steps after which compiling has paid, against the same backend and kernel op by op: what the
+    first step takes longer, over what each later one saves. None where that is not known, or it
+    never pays."""
+    retraces: int
+    """Programs compiled after the warm-up, in all rounds."""
+    memory: int
+    device_memory: int | None
+    data_path: float | None
+    """Part of an epoch that its steps on one batch at hand do not take."""
+
+
+@dataclass(kw_only=True)
 class Benchmark:
-    """The timings of every arm, at one or more batch sizes."""
+    """The timings of every arm, at one or more batch sizes, and what follows from them."""
 
     command: str
     """What was called."""
     recipe: Recipe
+    images: int
+    """In an epoch."""
     threads: int
     rounds: int
     phases: tuple[Phase, ...]
@@ -100,262 +135,131 @@ class Benchmark:
     """The last arm once more, made slower on purpose; None where that was not asked for."""
     timed: dict[int, dict[str, Timed]]
     """By batch size, then by arm, the copies of the last one included."""
+    speeds: list[Speed] = field(init=False)
+    """Of each batch size, phase and arm that counts."""
+    starts: list[Start] = field(init=False)
+    """Of each batch size and arm that counts."""
 
-    @property
-    def void(self) -> list[str]:
-        """Which arms do not count, and why."""
-        return [
-            f"{arm}, batches of {size}: {timed.void}"
+    def __post_init__(self) -> None:
+        counting = [
+            (size, arm)
             for size, arms in self.timed.items()
             for arm, timed in arms.items()
-            if timed.void is not None
+            if timed.failed is None
+        ]
+        self.speeds = [self._speed(*each, phase) for phase in self.phases for each in counting]
+        self.starts = [self._start(*each) for each in counting]
+
+    @property
+    def failed(self) -> list[str]:
+        """Which arms do not count, and why."""
+        return [
+            f"{arm}, batches of {size}: {timed.failed}"
+            for size, arms in self.timed.items()
+            for arm, timed in arms.items()
+            if timed.failed is not None
         ]
 
     @property
     def missed(self) -> list[str]:
         """Where the arm that was made slower was not found to be slower."""
-        if self.slowed is None:
-            return []
-        ratios = (
-            (size, phase, self.ratio(size, phase, self.slowed, self.arms[-1]))
-            for size in self.timed
-            for phase in self.phases
-        )
         return [
-            f"the planted slowdown is not detected: {phase}, batches of {size}, {_interval(found)}"
-            for size, phase, found in ratios
-            if found is not None and found.low <= 1
+            f"the planted slowdown is not detected: {where}, {tables.interval(found)}"
+            for where, found in self._copies(self.slowed)
+            if found.low <= 1
         ]
 
     @property
     def passed(self) -> bool:
         """Whether every arm counts and every planted slowdown was detected."""
-        return not self.void and not self.missed
+        return not self.failed and not self.missed
 
     def ratio(self, size: int, phase: Phase, arm: str, other: str) -> Ratio | None:
-        """Return how many times as long `arm` takes as `other`; None where one is void."""
+        """Return how many times as long `arm` takes as `other`; None if one does not count."""
         pair = self.timed[size][arm], self.timed[size][other]
-        if any(timed.void is not None for timed in pair):
+        if any(timed.failed is not None for timed in pair):
             return None
         return ratio(pair[0].seconds(phase), pair[1].seconds(phase))
 
-    def product_flops(self, size: int) -> float | None:
-        """Return the FLOP/s of a product of two matrices, of the arm that is fastest at it."""
-        rates = [
-            2 * timed.facts["product size"] ** 3 / timed.spread(PRODUCT).median
-            for timed in self.timed[size].values()
-            if timed.void is None
-        ]
-        return max(rates, default=None)
-
-    def flops(self, size: int, phase: Phase, arm: str) -> float | None:
-        """Return the FLOP/s of a phase, by the network's own products; None for a void arm."""
-        timed = self.timed[size][arm]
-        if timed.void is not None:
-            return None
-        images = timed.facts["images"] if phase == "epoch" else min(size, timed.facts["images"])
-        each = FORWARD_FLOPS if phase == "forward" else STEP_FLOPS
-        return images * each / timed.spread(phase).median
-
-    def break_even(self, size: int, arm: str) -> float | None:
-        """Return after how many steps compiling has paid, against the same backend and kernel.
-
-        That is what the first step takes longer, over what each later one saves. None where the arm
-        is not compiled, or its eager twin is not there or not slower.
-        """
-        eager = arm.replace(":jit", ":eager")
-        pair = [self.timed[size].get(name) for name in (arm, eager)]
-        compiled, plain = pair
-        if arm == eager or compiled is None or plain is None or "step" not in self.phases:
-            return None
-        if compiled.void is not None or plain.void is not None:
-            return None
-        saved = plain.spread("step").median - compiled.spread("step").median
-        more = compiled.compile_seconds("step") - plain.compile_seconds("step")
-        return max(0.0, more) / saved if saved > 0 else None
-
-    def data_path(self, size: int, arm: str) -> float | None:
-        """Return the part of an epoch that is not its steps on a batch that stays on the device.
-
-        That is what gathering the batches, handing over their order and looking up cost. None where
-        it cannot be told.
-        """
-        timed = self.timed[size][arm]
-        if timed.void is not None or not {"step", "epoch"} <= set(self.phases):
-            return None
-        images = timed.facts["images"]
-        whole, rest = divmod(images, min(size, images))
-        steps = whole + rest / size  # the smaller last batch has its part of a step
-        pairs = zip(timed.seconds("step"), timed.seconds("epoch"), strict=True)
-        return spread([1 - steps * step / epoch for step, epoch in pairs]).median
-
     def __str__(self) -> str:
-        lines = [f"void: {line}" for line in self.void] + self.missed
-        last = self.arms[-1]
-        for size in self.timed:
-            for phase in self.phases:
-                where = f"{phase}, batches of {size}"
-                noise = self.ratio(size, phase, self.again, last)
-                if noise is not None:
-                    said = "cannot be told apart" if noise.undecided else "differ all the same"
-                    lines.append(f"noise, {where}: {last} twice: {_interval(noise)}, {said}")
-                slowed = self.slowed and self.ratio(size, phase, self.slowed, last)
-                if slowed and slowed.low > 1:
-                    lines.append(f"planted slowdown, {where}: detected, {_interval(slowed)}")
+        lines = [f"does not count: {line}" for line in self.failed] + self.missed
+        for where, found in self._copies(self.again):
+            said = "cannot be told apart" if found.undecided else "differ all the same"
+            lines.append(f"noise, {where}: {self.arms[-1]} twice: {tables.interval(found)}, {said}")
+        for where, found in self._copies(self.slowed):
+            if found.low > 1:
+                lines.append(f"planted slowdown, {where}: detected, {tables.interval(found)}")
         return "\n".join(lines)
 
     def table(self) -> str:
         """Return the environment, and a table for each phase and batch size."""
-        recipe = self.recipe
-        title = (
-            f"{recipe.dataset}, {recipe.dtype}, seed {recipe.seed}; {self.rounds} rounds in random"
-            f" order, {self.threads} thread{'s' * (self.threads > 1)}; JAX eager is op by op"
-        )
-        lines = [self.command, *environment_lines(self.environment), "", title]
-        for size in self.timed:
-            rate = self.product_flops(size)
-            if rate is not None:
-                lines.append(f"batches of {size}; a matrix product: {rate / 1e9:.1f} GFLOP/s")
-            for phase in self.phases:
-                lines += ["", *_aligned(self.rows(size, phase))]
-            lines += ["", *_aligned(self.costs(size)), ""]
-        return "\n".join(lines)
+        return tables.screen(self)
 
-    def rows(self, size: int, phase: Phase) -> list[tuple[str, ...]]:
+    def rows(self, size: int, phase: Phase) -> tables.Rows:
         """Return a table's head, then of each arm how long a phase takes and how fast that is."""
-        speed = f"speed / {self.arms[0]}"
-        rows = [(f"{phase}, {size}", "median", "quartiles", speed, "GFLOP/s", "of product", "")]
-        rate = self.product_flops(size)
-        for arm, timed in self.timed[size].items():
-            if timed.void is not None:
-                rows.append((arm, "void", "-", "-", "-", "-", ""))
-                continue
-            found, faster = timed.spread(phase), self.ratio(size, phase, self.arms[0], arm)
-            flops = self.flops(size, phase, arm) or 0.0
-            rows.append(
-                (
-                    arm,
-                    _seconds(found.median),
-                    f"{_seconds(found.lower)} to {_seconds(found.upper)}",
-                    _interval(faster) if faster else "-",
-                    f"{flops / 1e9:.1f}",
-                    f"{flops / rate:.1%}" if rate else "-",
-                    "unstable" * found.unstable,
-                )
-            )
-        return rows
+        return tables.speeds(self, size, phase)
 
-    def costs(self, size: int) -> list[tuple[str, ...]]:
+    def costs(self, size: int) -> tables.Rows:
         """Return a table's head, then of each arm its first step, what compiling costs, memory."""
-        head = ("first step", "compiling", "pays after", "retraces", "memory", "data path")
-        rows: list[tuple[str, ...]] = [(f"start, {size}", *head)]
-        for arm, timed in self.timed[size].items():
-            if timed.void is not None:
-                continue
-            pays, path = self.break_even(size, arm), self.data_path(size, arm)
-            compiled = "step" in self.phases and ":jit" in arm
-            rows.append(
-                (
-                    arm,
-                    _seconds(timed.first("step")),
-                    _seconds(timed.compile_seconds("step")) if compiled else "-",
-                    f"{pays:,.0f} steps" if pays is not None else "-",
-                    str(timed.retraces),
-                    _memory(*timed.peaks),
-                    f"{path:.1%}" if path is not None else "-",
-                )
-            )
-        return rows
+        return tables.starts(self, size)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON values; what is no number is null."""
-        return json_values(self._values())
+    def _copies(self, copy: str | None) -> list[tuple[str, Ratio]]:
+        """Return how long a copy of the last arm takes, over that one: where, and how many times.
 
-    def _values(self) -> dict[str, Any]:
-        return {
-            "schema": 1,
-            "passed": self.passed,
-            "verdict": str(self),
-            "command": self.command,
-            "recipe": self.recipe.to_json(),
-            "threads": self.threads,
-            "rounds": self.rounds,
-            "phases": list(self.phases),
-            "environment": self.environment,
-            "arms": list(self.arms),
-            "again": self.again,
-            "slowed": self.slowed,
-            "tables": {
-                str(size): {
-                    **{phase: self.rows(size, phase) for phase in self.phases},
-                    "start": self.costs(size),
-                }
-                for size in self.timed
-            },
-            "batch sizes": {str(size): self._size(size) for size in self.timed},
-        }
+        Where one of the two does not count, that is left out.
+        """
+        found = [
+            (f"{phase}, batches of {size}", self.ratio(size, phase, copy, self.arms[-1]))
+            for size in self.timed
+            for phase in self.phases
+            if copy is not None
+        ]
+        return [(where, ratio) for where, ratio in found if ratio is not None]
 
-    def _size(self, size: int) -> dict[str, Any]:
-        arms = {}
-        for arm, timed in self.timed[size].items():
-            arms[arm] = dataclasses.asdict(timed)
-            if timed.void is None:
-                arms[arm] |= {
-                    "compile seconds": self._compiling(timed),
-                    "retraces": timed.retraces,
-                    "break-even steps": self.break_even(size, arm),
-                    "data path": self.data_path(size, arm),
-                    "phases": {phase: self._summary(size, phase, arm) for phase in self.phases},
-                }
-        return {"product FLOP/s": self.product_flops(size), "arms": arms}
+    def _speed(self, size: int, arm: str, phase: Phase) -> Speed:
+        images = self.images if phase == "epoch" else min(size, self.images)
+        seconds = self.timed[size][arm].spread(phase)
+        each = FORWARD_FLOPS if phase == "forward" else STEP_FLOPS
+        flops = images * each / seconds.median
+        counting = [timed for timed in self.timed[size].values() if timed.failed is None]
+        return Speed(
+            batch_size=size,
+            phase=phase,
+            arm=arm,
+            seconds=seconds,
+            speed=self.ratio(size, phase, self.arms[0], arm),
+            flops=flops,
+            of_product=flops / max(timed.product_flops() for timed in counting),
+        )
 
-    def _compiling(self, timed: Timed) -> float | None:
-        return timed.compile_seconds("step") if "step" in self.phases else None
+    def _start(self, size: int, arm: str) -> Start:
+        timed, steps = self.timed[size][arm], "step" in self.phases
+        return Start(
+            batch_size=size,
+            arm=arm,
+            first_step=timed.first_step(),
+            compile_seconds=timed.compile_seconds() if steps and ":jit" in arm else None,
+            pays_after=self._pays_after(size, arm) if steps and ":jit" in arm else None,
+            retraces=sum(found.retraces for found in timed.measurements),
+            memory=max(found.memory for found in timed.measurements),
+            device_memory=max(
+                (found.device_memory for found in timed.measurements if found.device_memory),
+                default=None,
+            ),
+            data_path=self._data_path(size, timed) if steps and "epoch" in self.phases else None,
+        )
 
-    def _round_ratios(self, size: int, phase: Phase, arm: str) -> list[float] | None:
-        first, other = (self.timed[size][name] for name in (self.arms[0], arm))
-        if first.void is not None:
+    def _pays_after(self, size: int, arm: str) -> float | None:
+        compiled = self.timed[size][arm]
+        plain = self.timed[size].get(arm.replace(":jit", ":eager"))
+        if plain is None or plain.failed is not None:
             return None
-        pairs = zip(first.seconds(phase), other.seconds(phase), strict=True)
-        return [a / b for a, b in pairs]
+        saved = plain.spread("step").median - compiled.spread("step").median
+        more = compiled.compile_seconds() - plain.compile_seconds()
+        return max(0.0, more) / saved if saved > 0 else None
 
-    def _summary(self, size: int, phase: Phase, arm: str) -> dict[str, Any]:
-        found = self.timed[size][arm].spread(phase)
-        speed = self.ratio(size, phase, self.arms[0], arm)
-        return {
-            **dataclasses.asdict(found),
-            "unstable": found.unstable,
-            "rounds": {
-                "seconds": self.timed[size][arm].seconds(phase),
-                f"speed over {self.arms[0]}": self._round_ratios(size, phase, arm),
-            },
-            "FLOP/s": self.flops(size, phase, arm),
-            f"speed over {self.arms[0]}": speed and dataclasses.asdict(speed),
-        }
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Yield rows as lines, the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *rest in rows:
-        cells = (f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))
-        yield "  ".join([f"{first:<{widths[0]}}", *cells]).rstrip()
-
-
-def _seconds(value: float) -> str:
-    """Return seconds in the unit that suits them."""
-    for unit, factor in (("s", 1.0), ("ms", 1e3)):
-        if value * factor >= 1:
-            return f"{value * factor:.3g} {unit}"
-    return f"{value * 1e6:.3g} µs"
-
-
-def _memory(host: int | None, device: int | None) -> str:
-    """Return the most memory that was in use, of the process and on its device."""
-    told = [f"{host / 2**20:,.0f} MiB"] if host is not None else []
-    told += [f"{device / 2**20:,.0f} MiB on the device"] if device is not None else []
-    return ", ".join(told) or "-"
-
-
-def _interval(found: Ratio) -> str:
-    return f"{found.median:.3g} [{found.low:.3g}, {found.high:.3g}]"
+    def _data_path(self, size: int, timed: Timed) -> float:
+        whole, rest = divmod(self.images, min(size, self.images))
+        steps = whole + rest / size  # the smaller last batch has its part of a step
+        pairs = zip(timed.seconds("step"), timed.seconds("epoch"), strict=True)
+        return spread([1 - steps * step / epoch for step, epoch in pairs]).median

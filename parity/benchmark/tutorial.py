@@ -1,20 +1,18 @@
-"""The tutorial's own training loop, as it stands there: what `parity bench` calls `seed`.
+"""The tutorial's own training loop, word for word: the arm `tutorial` of `parity bench`.
 
 An image at a time goes from PIL through `ToTensor` and the DataLoader; each loss is fetched from
 the device. Only weights and batch order come from outside, so that its losses can be checked.
 """
 
 import importlib
-import sys
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from parity.contract.batches import batches
+from parity.contract.backend import Workload
 from parity.contract.data.datasets import Dataset, Split
 from parity.contract.recipe import Recipe
 from parity.contract.run.history import Epoch
@@ -56,7 +54,7 @@ class _Training:
         return loss.item()
 
 
-class SeedWorkload:
+class TutorialWorkload(Workload):
     """The tutorial's training, and its parts on one batch.
 
     Args:
@@ -66,59 +64,50 @@ class SeedWorkload:
     """
 
     def __init__(self, recipe: Recipe, state: State, dataset: Dataset) -> None:
-        self._recipe, self._state, self._train = recipe, state, dataset.train
-        self._images = _mnist(dataset.train)
+        self._recipe, self._examples = recipe, len(dataset.train)
+        self._images, self._epochs = _mnist(dataset.train), 0
         self._batch = next(iter(self._loader(epoch=1)))
-        self._on_batch, self._square = _Training(recipe, state), None
+        self._on_batch, self._on_data = _Training(recipe, state), _Training(recipe, state)
+        self._square: Tensor | None = None
 
     def forward(self, repeats: int) -> None:
-        """Compute the first batch's logits so often."""
         with torch.no_grad():
             for _ in range(repeats):
                 self._on_batch.model(self._batch[0])
 
     def steps(self, repeats: int) -> np.ndarray:
-        """Train on the first batch so often; return the losses."""
         return np.array([self._on_batch.step(*self._batch) for _ in range(repeats)])
 
+    def epoch(self) -> Epoch:
+        self._epochs += 1
+        started, running_loss = time.perf_counter(), 0.0
+        for images, labels in self._loader(epoch=self._epochs):
+            running_loss += self._on_data.step(images, labels)
+        return Epoch(
+            epoch=self._epochs,
+            loss=running_loss,
+            test_loss=0.0,
+            test_accuracy=0.0,
+            seconds=time.perf_counter() - started,
+        )
+
     def product(self, size: int, repeats: int) -> None:
-        """Multiply two square matrices of that size so often."""
         if self._square is None:
             self._square = torch.ones(size, size)
         for _ in range(repeats):
             torch.mm(self._square, self._square)
 
     def programs(self) -> int:
-        """Return 0: nothing is compiled."""
         return 0
 
     def device_memory(self) -> int | None:
-        """Return None: it runs on the CPU."""
         return None
 
-    def epochs(self) -> Iterator[Epoch]:
-        """Train epoch after epoch, from the initial weights; there is no test."""
-        training = _Training(self._recipe, self._state)
-        for number in range(1, sys.maxsize):
-            started, running_loss = time.perf_counter(), 0.0
-            for images, labels in self._loader(epoch=number):
-                running_loss += training.step(images, labels)
-            seconds = time.perf_counter() - started
-            yield Epoch(
-                epoch=number, loss=running_loss, test_loss=0.0, test_accuracy=0.0, seconds=seconds
-            )
-
     def _loader(self, *, epoch: int) -> torch.utils.data.DataLoader:
-        order = batches(
-            seed=self._recipe.seed,
-            epoch=epoch,
-            examples=len(self._train),
-            batch_size=self._recipe.batch_size,
-        )
         return torch.utils.data.DataLoader(
             self._images,
             batch_size=self._recipe.batch_size,
-            sampler=np.concatenate(list(order)).tolist(),
+            sampler=np.concatenate(list(self._recipe.batches(epoch, self._examples))).tolist(),
         )
 
 

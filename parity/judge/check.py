@@ -1,8 +1,5 @@
 """Do two subjects compute the same training step? Stage by stage, against the oracle."""
 
-import functools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -143,12 +140,10 @@ def check(
     truth = read_dataset(recipe.dataset, recipe.data_dir)
     start = state or initial_state(recipe.seed, recipe.dtype)
     shared = judge_shared(recipe, len(truth.train))
-    calls = [
-        functools.partial(judge, subject, recipe, own, truth, start, shared)
+    judged = [
+        judge(subject, recipe, own, truth, start, shared)
         for subject, own in zip(subjects, loaded, strict=True)
     ]
-    apart = subjects[0].backend_name != subjects[1].backend_name
-    judged = _side_by_side(calls) if apart else [call() for call in calls]
     stages = {stage: Sides(judged[0].get(stage), judged[1].get(stage)) for stage in ALL_STAGES}
     return Verdict(
         a=a,
@@ -162,12 +157,6 @@ def check(
             *(covered(subject, recipe, own) for subject, own in zip(subjects, judged, strict=True))
         ),
     )
-
-
-def _side_by_side(calls: list[Callable[[], Judged]]) -> list[Judged]:
-    """Judge subjects of two frameworks at once: one computes while the other compiles."""
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
 def judge(

@@ -145,6 +145,6 @@ def _bench(benchmark: Benchmark) -> Values:
     def spreads(size: int, phase: Phase) -> dict[str, Spread]:
         """Return the timings of the arms that count."""
         arms = benchmark.timed[size].items()
-        return {arm: timed.spread(phase) for arm, timed in arms if timed.void is None}
+        return {arm: timed.spread(phase) for arm, timed in arms if timed.failed is None}
 
     return {"spreads": spreads}

@@ -1,9 +1,7 @@
 """The benchmark: on real processes, and on simulated ones that are slow, wrong or die."""
 
-import dataclasses
 import html
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,18 @@ import pytest
 
 from parity.__main__ import main
 from parity.benchmark.bench import ARMS, bench
-from parity.benchmark.process import Arm, ArmLostError
-from parity.benchmark.result import FORWARD_FLOPS, STEP_FLOPS, Benchmark
+from parity.benchmark.process import ProcessLostError
+from parity.benchmark.result import (
+    FORWARD_FLOPS,
+    STEP_FLOPS,
+    Benchmark,
+    Measurement,
+    Speed,
+    Start,
+)
+from parity.benchmark.worker import Turn, measure
 from parity.contract.errors import DeviceError, RecipeError
+from parity.contract.files.jsonable import to_json
 from parity.contract.recipe import Recipe
 from parity.report.page import page
 
@@ -23,7 +30,15 @@ LOSSES = [2.5, 2.0, 1.5, 1.2]
 
 
 @pytest.fixture
-def simulated(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+def bound() -> list[tuple[str, bool]]:
+    """Each simulated turn's arm, and whether its threads are bound to cores."""
+    return []
+
+
+@pytest.fixture
+def simulated(
+    monkeypatch: pytest.MonkeyPatch, bound: list[tuple[str, bool]]
+) -> dict[str, dict[str, Any]]:
     """Replace processes by arms that take as long as this table says; each can be changed."""
     arms: dict[str, dict[str, Any]] = {
         "torch:eager": {"step": 4e-3, "epoch": 1.0, "first": 4e-3},
@@ -32,43 +47,31 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     }
     noise = np.random.RandomState(0)
 
-    class Simulated:
-        def __init__(
-            self, name: str, recipe: dict[str, Any], *, threads: int, slowdown: float = 0.0
-        ) -> None:
-            self._told, self._epochs, self._factor = arms[name], 0, 1 + slowdown
-            self.hello = {
-                "facts": {
-                    "backend": name.partition(":")[0],
-                    "environment": {"device": "cpu"},
-                    "images": 640,
-                    "product size": 1000,
-                },
-                "first": {"forward": 1e-3, "step": self._told["first"]},
-                "losses": self._told.get("steps", STEPS),
-            }
-
-        def ask(self, *, measure: str) -> dict[str, Any]:
-            if measure == "state":
-                return {
-                    "programs": self._told.get("programs", 0) * self._epochs,
-                    "peak": 2**20,
-                    "device_peak": None,
-                }
-            if measure == "epoch":
-                self._epochs += 1
-                if self._epochs == self._told.get("dies in"):
-                    raise ArmLostError("its process was killed by signal 9")
-            seconds = self._told.get(measure, 1e-3) * self._factor * noise.normal(1, 0.02)
-            losses = self._told.get("losses", LOSSES)
-            loss = losses[min(self._epochs, len(losses)) - 1]
-            return {"seconds": seconds, "loss": loss, "resident": 2**20}
-
-        def close(self) -> None: ...
+    def turn(function: Any, arm: str, *given: Any, threads: int, bind: bool) -> Turn:
+        _recipe, _phases, slowdown = given
+        told = arms[arm]
+        if "ends" in told:
+            raise ProcessLostError(told["ends"])
+        bound.append((arm, bind))
+        losses = told.get("losses", LOSSES)
+        seconds = {
+            phase: told.get(phase, 1e-3) * (1 + slowdown) * noise.normal(1, 0.02)
+            for phase in ("product", "forward", "step", "epoch")
+        }
+        measured = Measurement(
+            first_step=told["first"],
+            first_forward=1e-3,
+            **seconds,
+            loss=losses[0],
+            retraces=told.get("retraces", 0),
+            memory=2**20,
+            device_memory=None,
+        )
+        return Turn({"device": "cpu"}, told.get("steps", STEPS), losses, measured)
 
     monkeypatch.setattr("torchcnn.device._compiler", lambda: "g++")
-    monkeypatch.setattr("parity.benchmark.bench.Arm", Simulated)
-    monkeypatch.setattr("parity.benchmark.bench._Bench._by_hand", lambda self: [*STEPS, LOSSES[0]])
+    monkeypatch.setattr("parity.benchmark.bench.call", turn)
+    monkeypatch.setattr("parity.benchmark.bench._Arms._by_hand", lambda self: [*STEPS, LOSSES[0]])
     return arms
 
 
@@ -76,24 +79,46 @@ def run(arms: dict[str, Any], **options: Any) -> Benchmark:
     return bench(**{"arms": list(arms), "dataset": "digits", "threads": 1, **options})
 
 
+def speed(found: Benchmark, phase: str, arm: str) -> Speed:
+    [one] = [each for each in found.speeds if (each.phase, each.arm) == (phase, arm)]
+    return one
+
+
+def start(found: Benchmark, arm: str) -> Start:
+    [one] = [each for each in found.starts if each.arm == arm]
+    return one
+
+
 def test_figures_are_what_the_arms_say(simulated: dict[str, dict[str, Any]]) -> None:
-    found = run(simulated)
+    found = run(simulated, limit=640)
     assert found.passed
     for arm, told in simulated.items():
-        assert found.timed[64][arm].spread("step").median == pytest.approx(told["step"], rel=0.05)
-        speed = found.ratio(64, "epoch", "torch:eager", arm)
-        assert speed is not None
-        assert speed.median == pytest.approx(1 / told["epoch"], rel=0.05)
-        steps = found.flops(64, "step", arm), found.flops(64, "epoch", arm)
-        assert steps[0] == pytest.approx(64 * STEP_FLOPS / told["step"], rel=0.05)
-        assert steps[1] == pytest.approx(640 * STEP_FLOPS / told["epoch"], rel=0.05)
-        assert found.data_path(64, arm) == pytest.approx(
-            1 - 10 * told["step"] / told["epoch"], abs=0.01
-        )
-    assert found.product_flops(64) == pytest.approx(2e9 / 1e-3, rel=0.05)
-    assert found.flops(64, "forward", "jax:jit") == pytest.approx(
-        64 * FORWARD_FLOPS / 1e-3, rel=0.1
-    )
+        step, epoch = speed(found, "step", arm), speed(found, "epoch", arm)
+        assert step.seconds.median == pytest.approx(told["step"], rel=0.05)
+        assert epoch.speed is not None
+        assert epoch.speed.median == pytest.approx(1 / told["epoch"], rel=0.05)
+        assert step.flops == pytest.approx(64 * STEP_FLOPS / told["step"], rel=0.05)
+        assert epoch.flops == pytest.approx(640 * STEP_FLOPS / told["epoch"], rel=0.05)
+        assert step.flops / step.of_product == pytest.approx(2 * 1024**3 / 1e-3, rel=0.05)
+        data_path = 1 - 10 * told["step"] / told["epoch"]
+        assert start(found, arm).data_path == pytest.approx(data_path, abs=0.01)
+        assert start(found, arm).first_step == told["first"]
+    forward = speed(found, "forward", "jax:jit")
+    assert forward.flops == pytest.approx(64 * FORWARD_FLOPS / 1e-3, rel=0.1)
+
+
+def test_the_smaller_last_batch_has_its_part_of_a_step(
+    simulated: dict[str, dict[str, Any]],
+) -> None:
+    found = run(simulated, limit=672)
+    assert start(found, "jax:jit").data_path == pytest.approx(1 - 10.5 * 2e-3 / 0.5, abs=0.01)
+
+
+def test_the_threads_of_pytorch_are_bound_to_cores(
+    simulated: dict[str, dict[str, Any]], bound: list[tuple[str, bool]]
+) -> None:
+    run(simulated)
+    assert set(bound) == {("torch:eager", True), ("torch:jit", True), ("jax:jit", False)}
 
 
 def test_the_flops_are_those_of_the_products() -> None:
@@ -106,9 +131,10 @@ def test_compiling_pays_after_what_it_takes_over_what_a_step_saves(
     simulated: dict[str, dict[str, Any]],
 ) -> None:
     found = run(simulated)
-    assert found.break_even(64, "torch:jit") == pytest.approx(3 / 3e-3, rel=0.05)
-    assert found.break_even(64, "torch:eager") is None
-    assert found.break_even(64, "jax:jit") is None  # its eager twin was not timed
+    assert start(found, "torch:jit").pays_after == pytest.approx(3 / 3e-3, rel=0.05)
+    assert start(found, "torch:jit").compile_seconds == pytest.approx(3, rel=0.05)
+    assert start(found, "torch:eager").pays_after is None
+    assert start(found, "jax:jit").pays_after is None  # its eager twin was not timed
 
 
 def test_two_that_are_equal_cannot_be_told_apart_and_a_planted_tenth_is_found(
@@ -139,65 +165,65 @@ WRONG = {
     "never learns": ({"steps": [0.5] * 5}, "its step 2 on one batch is 0.5, should be 0.4"),
     "not a number": ({"steps": [float("nan")] * 5}, "the loss of its step 1 on one batch is nan"),
     "first epoch": ({"losses": [2.501, 2.0, 1.5]}, "the loss of its first epoch is 2.501, should"),
-    "later epoch": ({"losses": [2.5, 2.0, 1.7]}, "the loss of its epoch 3 is 1.7, the arms' med"),
     "later no number": (
         {"losses": [2.5, float("nan")]},
         "the loss of an epoch is not finite",
     ),
-    "killed": ({"dies in": 3}, "its process was killed by signal 9"),
-    "killed as it starts": ({"dies in": 1}, "its process was killed by signal 9"),
+    "killed": ({"ends": "its process was killed by signal 9"}, "was killed by signal 9"),
 }
 
 
 @pytest.mark.parametrize(("change", "why"), WRONG.values(), ids=WRONG)
-def test_an_arm_that_is_wrong_or_dies_is_void_and_the_others_count(
+def test_an_arm_that_is_wrong_or_dies_does_not_count_and_the_others_do(
     simulated: dict[str, dict[str, Any]], change: dict[str, Any], why: str
 ) -> None:
     simulated["torch:jit"] |= change
     found = run(simulated)
     assert not found.passed
-    assert [line.partition(": ")[0] for line in found.void] == ["torch:jit, batches of 64"]
-    assert why in found.void[0]
-    assert found.ratio(64, "epoch", "torch:eager", "torch:jit") is None
-    assert found.ratio(64, "epoch", "torch:eager", "jax:jit") is not None
+    assert [line.partition(": ")[0] for line in found.failed] == ["torch:jit, batches of 64"]
+    assert why in found.failed[0]
+    assert [each.arm for each in found.starts] == ["torch:eager", "jax:jit", "jax:jit again"]
+    assert speed(found, "epoch", "jax:jit").speed is not None
+    assert ("torch:jit", "does not count") in [row[:2] for row in found.rows(64, "epoch")]
     assert "torch:jit" in found.table()
-    json.dumps(found.to_json(), allow_nan=False)
+    json.dumps(to_json(found), allow_nan=False)
     assert why in html.unescape(page(found))
+
+
+def test_what_is_compared_with_an_arm_that_does_not_count_has_no_speed(
+    simulated: dict[str, dict[str, Any]],
+) -> None:
+    simulated["torch:eager"]["ends"] = "its process was killed by signal 9"
+    found = run(simulated)
+    assert speed(found, "step", "jax:jit").speed is None
+    assert start(found, "torch:jit").pays_after is None
 
 
 def test_programs_that_are_compiled_during_the_rounds_are_counted(
     simulated: dict[str, dict[str, Any]],
 ) -> None:
-    simulated["jax:jit"]["programs"] = 2
+    simulated["jax:jit"]["retraces"] = 2
     found = run(simulated, rounds=6)
-    epochs = 6 * 5  # as many as a turn may have, after its warm-up
-    assert found.timed[64]["jax:jit"].retraces == 2 * epochs
-    assert found.timed[64]["torch:jit"].retraces == 0
+    assert start(found, "jax:jit").retraces == 2 * 6
+    assert start(found, "torch:jit").retraces == 0
 
 
 def test_json_and_page_show_all_that_the_screen_does(simulated: dict[str, dict[str, Any]]) -> None:
     found = run(simulated, batch_sizes=(64, 128), command="parity bench --rounds 9")
-    told = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    told = json.loads(json.dumps(to_json(found), allow_nan=False))
     shown, report = found.table(), page(found)
     assert told["command"] == "parity bench --rounds 9"
-    for tables in told["tables"].values():
-        for rows in tables.values():
+    assert [each["seconds"]["median"] for each in told["speeds"]] == [
+        each.seconds.median for each in found.speeds
+    ]
+    assert [each["memory"] for each in told["starts"]] == [2**20] * 8
+    for size in (64, 128):
+        for rows in (found.costs(size), *(found.rows(size, phase) for phase in found.phases)):
             for row in rows:
                 assert all(cell in shown for cell in row)
                 assert all(f">{cell}</t" in report for cell in row if cell)
     assert report.count("<img") == 6
     assert page(found) == report
-
-
-@pytest.mark.parametrize("copies", [0.0, 0.1])
-def test_copies_have_no_voice_in_what_a_loss_should_be(
-    simulated: dict[str, dict[str, Any]], copies: float
-) -> None:
-    simulated["jax:jit"]["losses"] = [2.5, 2.0, 1.9]
-    found = run(simulated, slowdown=copies)
-    void = [line.partition(",")[0] for line in found.void]
-    assert void[0] == "jax:jit"
-    assert len(void) == 2 + bool(copies)
 
 
 def test_the_same_arm_by_two_names_is_one() -> None:
@@ -208,7 +234,10 @@ def test_the_same_arm_by_two_names_is_one() -> None:
 REFUSED = {
     "an unknown arm": ({"arms": ["keras"]}, "subject must be one of"),
     "the oracle": ({"arms": ["numpy"]}, "numpy is not made to be timed"),
-    "an arm twice": ({"arms": ["seed", "seed"]}, "arms must be one or more, and all different"),
+    "an arm twice": (
+        {"arms": ["tutorial", "tutorial"]},
+        "arms must be one or more, and all different",
+    ),
     "no arm": ({"arms": []}, "arms must be one or more"),
     "no phase": ({"phases": []}, "phases must be one or more"),
     "an unknown phase": ({"phases": ["backward"]}, "phases must be of forward, step, epoch"),
@@ -217,7 +246,10 @@ REFUSED = {
     "too many threads": ({"threads": 10_000}, "threads must be at most"),
     "a negative slowdown": ({"slowdown": -0.1}, "slowdown must be from 0 to 10"),
     "a batch of none": ({"batch_sizes": [0]}, "batch_size must be an integer of at least 1"),
-    "seed in float64": ({"arms": ["seed"], "dtype": "float64"}, "seed computes in float32"),
+    "the tutorial in float64": (
+        {"arms": ["tutorial"], "dtype": "float64"},
+        "tutorial computes in float32",
+    ),
 }
 
 
@@ -234,67 +266,88 @@ def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_everything_can_be_timed() -> None:
-    assert ARMS[0] == "seed"
+    assert ARMS[0] == "tutorial"
     assert len(ARMS) == 9
 
 
+@pytest.fixture
+def two_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two rounds be enough: real processes take their time."""
+    monkeypatch.setattr("parity.benchmark.bench._LEAST_ROUNDS", 2)
+
+
 def test_real_processes_are_timed_and_their_losses_are_right(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    two_rounds: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    file, html = tmp_path / "bench.json", tmp_path / "bench.html"
-    options = "--dataset digits --limit 200 --rounds 6 --threads 1 --device cpu"
-    arms = ["--phases", "epoch", "--arms", "seed", "torch:eager"]
-    outputs = ["--json", str(file), "--report", str(html)]
+    file, report = tmp_path / "bench.json", tmp_path / "bench.html"
+    options = "--dataset digits --limit 200 --rounds 2 --threads 1 --device cpu"
+    arms = ["--phases", "epoch", "--arms", "tutorial", "torch:eager"]
+    outputs = ["--json", str(file), "--report", str(report)]
     monkeypatch.setattr("sys.argv", ["parity", "bench", *options.split(), *arms, *outputs])
     assert main() == 0
-    shown = capsys.readouterr().out
+    shown = capfd.readouterr()
     told = json.loads(file.read_text())
     assert told["command"].startswith("parity bench --dataset digits")
-    assert told["environment"]["seed"]["threads within an operation"] == 1
-    measured = told["batch sizes"]["64"]["arms"]
-    assert list(measured) == ["seed", "torch:eager", "torch:eager again"]
+    assert told["environment"]["tutorial"]["threads within an operation"] == 1
+    measured = told["timed"]["64"]
+    assert list(measured) == ["tutorial", "torch:eager", "torch:eager again"]
     for arm in measured.values():
-        assert arm["void"] is None
-        assert len(arm["turns"]) == 6
-        for turn, by_seed in zip(arm["turns"], measured["seed"]["turns"], strict=True):
-            assert list(turn["seconds"]) == ["product", "epoch"]
-            assert min(turn["seconds"].values()) > 0
-            assert len(turn["losses"]) >= 2
-            assert turn["losses"][:2] == pytest.approx(by_seed["losses"][:2], rel=1e-4)
-            assert turn["retraces"] == 0
-    assert "noise, epoch, batches of 64: torch:eager twice" in shown
-    assert html.read_text().startswith("<!doctype html>")
+        assert arm["failed"] is None
+        for found, by_tutorial in zip(
+            arm["measurements"], measured["tutorial"]["measurements"], strict=True
+        ):
+            assert min(found["product"], found["epoch"], found["first_step"]) > 0
+            assert (found["forward"], found["step"], found["retraces"]) == (None, None, 0)
+            assert found["loss"] == pytest.approx(by_tutorial["loss"], rel=1e-4)
+            assert found["memory"] > 50e6
+    assert "noise, epoch, batches of 64: torch:eager twice" in shown.out
+    assert shown.err == ""
+    assert report.read_text().startswith("<!doctype html>")
 
 
 BROKEN = """
+import os
+import signal
+
+import jax
 import torch.nn.functional as F
+
 right = F.cross_entropy
 F.cross_entropy = lambda *given, **named: 1.01 * right(*given, **named)
+jax.block_until_ready = lambda results: os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_real_arm_whose_losses_are_wrong_or_that_is_killed_is_void_and_exits_1(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_real_arm_with_wrong_losses_or_that_is_killed_does_not_count_and_exits_1(
+    two_rounds: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(BROKEN)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    ask = Arm.ask
-
-    def killed(self: Arm, **request: Any) -> dict[str, Any]:
-        if request.get("measure") == "forward":
-            self._process.send_signal(signal.SIGKILL)
-        return ask(self, **request)
-
-    monkeypatch.setattr(Arm, "ask", killed)
-    options = "--a torch:eager --b jax:eager --dataset digits --limit 8 --rounds 6 --phases forward"
+    options = "--a torch:eager --b jax:eager --dataset digits --limit 8 --rounds 2 --phases forward"
     monkeypatch.setattr("sys.argv", ["parity", "bench", *options.split(), "--device", "cpu"])
     assert main() == 1
     shown = capsys.readouterr().out
-    assert "void: torch:eager, batches of 64: the loss of its step 1 on one batch is" in shown
-    assert "void: jax:eager, batches of 64: its process was killed by signal 9" in shown
+    wrong = "does not count: torch:eager, batches of 64: the loss of its step 1 on one batch is"
+    assert wrong in shown
+    assert "jax:eager, batches of 64: its process was killed by signal 9" in shown
 
 
-def test_an_arm_that_cannot_start_says_why() -> None:
-    recipe = dataclasses.replace(Recipe(dataset="digits"), device="tpu").to_json()
-    with pytest.raises(ArmLostError, match=r"ended with status 1: .*DeviceError: device tpu"):
-        Arm("torch:eager", recipe, threads=1)
+def test_an_arm_that_idles_a_fraction_takes_that_much_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The fraction is large, so that a busy machine does not hide it."""
+    monkeypatch.setattr("parity.benchmark.worker._WINDOW", 0.01)
+    monkeypatch.setattr("parity.benchmark.worker._EPOCHS", 0.01)
+    recipe = Recipe(dataset="digits", limit=64)
+    quick, slow = (measure("torch:eager", recipe, ("epoch",), idles) for idles in (0.0, 9.0))
+    assert quick.measurement.epoch is not None
+    assert slow.measurement.epoch is not None
+    assert slow.measurement.epoch > 4 * quick.measurement.epoch
+    assert slow.measurement.product > 4 * quick.measurement.product
+    assert slow.epochs[0] == quick.epochs[0]

@@ -1,32 +1,51 @@
-"""The tables in README and docs/results are those of the figures that lie there."""
+"""The tables in README and benchmarks are those of the figures beside them."""
 
 import json
 import re
 import runpy
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from parity.benchmark.result import Benchmark
+from parity.contract.files.jsonable import to_json
+
 ROOT = Path(__file__).parents[2]
-RENDER = runpy.run_path(str(ROOT / "docs/results/render.py"))
-FILES = sorted((ROOT / "docs/results").glob("*.json"))
+RENDER = runpy.run_path(str(ROOT / "benchmarks/render.py"))
+MACHINES = sorted((ROOT / "benchmarks").glob("*.csv"))
+RUNS = {
+    f"{machine.stem}, {name}": found
+    for machine in MACHINES
+    for name, found in RENDER["read_csv"](machine).items()
+}
 
 
 def test_the_tables_are_made_from_the_figures() -> None:
-    assert FILES
-    assert (ROOT / "docs/results/README.md").read_text() == RENDER["everything"]()
+    assert (ROOT / "benchmarks/README.md").read_text() == RENDER["everything"]()
     [block] = re.findall(
         r"<!-- results -->\n(.*?)\n<!-- /results -->", (ROOT / "README.md").read_text(), re.DOTALL
     )
     assert block == RENDER["summary"]()
 
 
-@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
-def test_every_result_counts_and_says_what_made_it(file: Path) -> None:
-    result: dict[str, Any] = json.loads(file.read_text())
-    assert result["passed"]
-    assert result["rounds"] >= 9
-    assert result["command"].startswith("parity bench ")
-    assert "/" not in re.sub(r"docs/results/[\w.-]+", "", result["command"])
-    assert result["recipe"]["dataset"] == "mnist"
+@pytest.mark.parametrize("found", RUNS.values(), ids=RUNS)
+def test_every_run_counts_and_says_what_made_it(found: Benchmark) -> None:
+    assert found.passed
+    assert found.rounds >= 9
+    for arms in found.timed.values():
+        assert set(arms) >= {*found.arms, found.again}
+        assert all(len(timed.measurements) == found.rounds for timed in arms.values())
+    assert found.command.startswith("parity bench ")
+    assert "/" not in found.command
+    assert found.recipe.dataset == "mnist"
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=[machine.stem for machine in MACHINES])
+def test_a_table_is_what_the_json_of_its_runs_gives(machine: Path, tmp_path: Path) -> None:
+    told = {
+        name: json.loads(json.dumps(to_json(found)))
+        for name, found in RENDER["read_csv"](machine).items()
+    }
+    again = tmp_path / machine.name
+    RENDER["write_csv"](again, told)
+    assert again.read_text() == machine.read_text()

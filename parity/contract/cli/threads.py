@@ -7,6 +7,10 @@ BINDING = {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}
 """Environment variables that keep each OpenMP thread on a core of its own."""
 
 
+_BY_SKLEARN = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
+"""Set by scikit-learn as it is imported; they say nothing about threads."""
+
+
 def bind_threads() -> None:
     """Keep OpenMP's threads on cores of their own; to be called before PyTorch is imported.
 
@@ -18,6 +22,9 @@ def bind_threads() -> None:
     Nothing is done where the environment says something about OpenMP, where `torchrun` has started
     several processes, which would all be bound to the same cores, and on other systems than Linux.
     """
-    said = any(name.startswith(("OMP_", "GOMP_", "KMP_")) for name in os.environ)
+    said = any(
+        name.startswith(("OMP_", "GOMP_", "KMP_")) and name not in _BY_SKLEARN
+        for name in os.environ
+    )
     if sys.platform == "linux" and not said and "WORLD_SIZE" not in os.environ:
         os.environ.update(BINDING)

@@ -23,6 +23,7 @@ def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_threads_are_bound_where_nothing_is_said_about_them(
     nothing_said: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("KMP_INIT_AT_FORK", "FALSE")  # as scikit-learn does
     for name in BINDING:  # so that it is removed again
         monkeypatch.setenv(name, "")
         del os.environ[name]
