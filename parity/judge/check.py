@@ -8,16 +8,21 @@ from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import Dataset, read_dataset
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
 from parity.contract.state import State, initial_state
-from parity.judge.compare import Comparison, Sides
-from parity.judge.definitions import judge_initial, judge_order, judge_pixels
-from parity.judge.loop import FIT_STAGES, judge_fit
-from parity.judge.steps import Judged, badness, examine, first_batches, judge_data
+from parity.judge.compare import Comparison, Judged, Sides, first_wrong, merge
+from parity.judge.definitions import judge_data, judge_shared
+from parity.judge.inference import INFERENCE_STAGES, judge_inference
+from parity.judge.loop import covered, judge_boundaries, judge_epochs
+from parity.judge.replay import FIT_STAGES, STEPS_STAGES
+from parity.judge.steps import examine, first_order
 from parity.subjects.environment import environment, inputs
 from parity.subjects.subject import Subject
 from parity.truth.propagation import STEP_STAGES
-from parity.truth.reference import STAGES
+from parity.truth.stages import STAGES
 
-ALL_STAGES = ("data", "init", *STAGES, *STEP_STAGES, *FIT_STAGES)
+LOOP_STAGES = (*STEPS_STAGES, *INFERENCE_STAGES, *FIT_STAGES)
+"""Judged only of a backend that has what they are about: evaluation, prediction, a loop."""
+
+ALL_STAGES = ("data", "init", *STAGES, *STEP_STAGES, *LOOP_STAGES)
 """Everything that a verdict is made of, in the order in which a mistake is looked for."""
 
 
@@ -51,6 +56,8 @@ class Verdict:
     """What they were computed with."""
     inputs: dict[str, str]
     """SHA-256 of data set, initial state and batches."""
+    covered: Sides[str]
+    """Of each subject, what was judged: steps, epochs, images and the boundaries between them."""
 
     @property
     def first_disagreement(self) -> Disagreement | None:
@@ -80,6 +87,7 @@ class Verdict:
         """Return a line a stage: each subject's worst error, as a fraction of its bound."""
         rows = [(stage, *map(_cell, pair)) for stage, pair in self.stages.items()]
         head, *lines = aligned([("stage", self.a, self.b), *rows])
+        lines += [f"judged of {self.a}: {self.covered.a}", f"judged of {self.b}: {self.covered.b}"]
         return "\n".join([f"{head}   worst error / its bound", *lines])
 
 
@@ -95,12 +103,13 @@ def check(
     dtype: DType = "float32",
     state: State | None = None,
 ) -> Verdict:
-    """Compare two subjects on the first steps of a training, and their training loops.
+    """Compare two subjects on the first steps of a training, and all that a training is made of.
 
     The data sets and the translation of states must be exact; each stage of a traced step is judged
     on the subject's own inputs to it, against the oracle and within its derived bounds.
     The step that trains shows no stages: what it returns is judged within the stages' bounds added
-    up. If all that agrees, `fit` has to report what a loop by hand does.
+    up. If all that agrees, evaluation and prediction are judged against the oracle too, and `fit`
+    must end each stretch in the state in which the same steps end, made one by one.
 
     Args:
         a: a subject.
@@ -130,8 +139,9 @@ def check(
     loaded = [subject.load_dataset(recipe) for subject in subjects]
     truth = read_dataset(recipe.dataset, recipe.data_dir)
     start = state or initial_state(recipe.seed, recipe.dtype)
+    shared = judge_shared(recipe, len(truth.train))
     judged = [
-        judge(subject, recipe, own, truth, start)
+        judge(subject, recipe, own, truth, start, shared)
         for subject, own in zip(subjects, loaded, strict=True)
     ]
     stages = {stage: Sides(judged[0].get(stage), judged[1].get(stage)) for stage in ALL_STAGES}
@@ -142,14 +152,24 @@ def check(
         stages=stages,
         ran=ran,
         environment=environment(subjects, recipe),
-        inputs=inputs(truth, start, first_batches(recipe, len(truth.train))),
+        inputs=inputs(truth, start, first_order(recipe, len(truth.train))),
+        covered=Sides(
+            *(covered(subject, recipe, own) for subject, own in zip(subjects, judged, strict=True))
+        ),
     )
 
 
 def judge(
-    subject: Subject, recipe: Recipe, loaded: Dataset, truth: Dataset, state: State
+    subject: Subject,
+    recipe: Recipe,
+    loaded: Dataset,
+    truth: Dataset,
+    state: State,
+    shared: Judged | None = None,
 ) -> Judged:
-    """Judge a subject's data, its steps from `state` and, if all that agrees, its training loop.
+    """Judge a subject's data, its steps from `state` and, if all that agrees, what else it does.
+
+    That is the training loop, evaluation and prediction, as far as the backend has them.
 
     Args:
         subject: whose computations.
@@ -157,21 +177,22 @@ def judge(
         loaded: the recipe's data set as the subject loads it.
         truth: as its files hold it.
         state: where the steps start.
+        shared: what `judge_shared` returns, if that is known already.
 
     Raises:
         NondeterminismError: the subject differs from itself.
         DeviceError: the device is not there.
     """
-    judged = {"data": judge_data(loaded, truth)} | examine(subject, recipe, truth.train, state)
-    for shared in (
-        judge_pixels(),
-        judge_order(recipe, len(truth.train)),
-        judge_initial(recipe.seed),
+    judged = {"data": judge_data(loaded, recipe)} | examine(subject, recipe, truth.train, state)
+    merge(judged, *(shared or judge_shared(recipe, len(truth.train))).values())
+    for needed, more in (
+        (("evaluate", "predict"), lambda: judge_inference(subject, recipe, truth.train)),
+        (("fit",), lambda: judge_boundaries(subject, recipe, truth)),
+        (("fit",), lambda: judge_epochs(subject, recipe, truth)),
     ):
-        judged[shared.stage] = max(judged[shared.stage], shared, key=badness)
-    if subject.backend is not None and all(comparison.agrees for comparison in judged.values()):
-        judged |= judge_fit(subject, recipe, truth)
-    return judged
+        if first_wrong(judged) is None and subject.can(*needed):
+            merge(judged, *more().values())
+    return {stage: judged[stage] for stage in ALL_STAGES if stage in judged}
 
 
 def _cell(comparison: Comparison | None) -> str:

@@ -1,10 +1,12 @@
 """Comparison of two arrays: evidence, from which pass or fail is derived."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
+from parity.contract.errors import DataError, DeviceError
 from parity.truth.rounding import Expectation
 
 T = TypeVar("T")
@@ -36,6 +38,23 @@ class Comparison:
     mismatch: str = ""
     """What is wrong with shape or dtype; the values are not compared then."""
 
+    @classmethod
+    def incomparable(cls, stage: str, mismatch: str) -> "Comparison":
+        """Return the comparison of arrays that cannot be compared, and why not."""
+        nan = float("nan")
+        return cls(
+            stage=stage,
+            elements=0,
+            outside=0,
+            index=(),
+            got=nan,
+            expected=nan,
+            error=nan,
+            bound=nan,
+            scale=nan,
+            mismatch=mismatch,
+        )
+
     @property
     def agrees(self) -> bool:
         """Whether something was compared, and every element lies within its bound."""
@@ -50,6 +69,11 @@ class Comparison:
             return 0.0
         return self.error / self.bound if self.bound > 0 and np.isfinite(self.error) else np.inf
 
+    @property
+    def severity(self) -> tuple[bool, float]:
+        """Order of comparisons: those that agree first, then by how near they are to the bound."""
+        return not self.agrees, self.ratio
+
     def __str__(self) -> str:
         if self.mismatch:
             return f"{self.stage}: {self.mismatch}"
@@ -61,6 +85,30 @@ class Comparison:
         )
 
 
+Judged = dict[str, Comparison]
+"""By stage, in the order of the computation, as far as it could be judged."""
+
+
+class EvidenceError(Exception):
+    """A subject failed so that what follows cannot be judged; carries the evidence."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        super().__init__(str(comparison))
+        self.comparison = comparison
+
+
+def first_wrong(judged: Judged) -> Comparison | None:
+    """Return the first stage that disagrees; None if none does."""
+    return next((comparison for comparison in judged.values() if not comparison.agrees), None)
+
+
+def merge(judged: Judged, *comparisons: Comparison) -> None:
+    """Keep the worse comparison of each stage."""
+    for new in comparisons:
+        known = judged.setdefault(new.stage, new)
+        judged[new.stage] = max(known, new, key=lambda comparison: comparison.severity)
+
+
 def compare(stage: str, got: np.ndarray, expected: Expectation) -> Comparison:
     """Compare a stage with what it should be: shape, then every element.
 
@@ -68,7 +116,7 @@ def compare(stage: str, got: np.ndarray, expected: Expectation) -> Comparison:
     """
     value, bound = np.asarray(expected.value), np.asarray(expected.bound)
     if got.shape != value.shape:
-        return misfit(stage, f"shape is {got.shape}, should be {value.shape}")
+        return Comparison.incomparable(stage, f"shape is {got.shape}, should be {value.shape}")
     error = np.abs(got.astype(np.float64) - value)
     outside = ~(error <= bound)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -89,18 +137,22 @@ def compare(stage: str, got: np.ndarray, expected: Expectation) -> Comparison:
     )
 
 
-def misfit(stage: str, mismatch: str) -> Comparison:
-    """Return the comparison of arrays that cannot be compared."""
-    nan = float("nan")
-    return Comparison(
-        stage=stage,
-        elements=0,
-        outside=0,
-        index=(),
-        got=nan,
-        expected=nan,
-        error=nan,
-        bound=nan,
-        scale=nan,
-        mismatch=mismatch,
-    )
+def attempt(stage: str, call: Callable[[], T]) -> T:
+    """Return what a subject's code returns.
+
+    Raises:
+        EvidenceError: it fails, which is the evidence against `stage`.
+        DataError, DeviceError: it cannot be run here, whatever it is worth.
+    """
+    try:
+        return call()
+    except (DataError, DeviceError, EvidenceError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a port may be raised by it
+        reason = " ".join(str(error).split())
+        refuse(stage, f"is not delivered: {type(error).__name__}: {reason}")
+
+
+def refuse(stage: str, mismatch: str) -> NoReturn:
+    """Raise EvidenceError: a stage cannot be compared."""
+    raise EvidenceError(Comparison.incomparable(stage, mismatch))

@@ -6,17 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from parity.contract.batches import batches
 from parity.contract.cli.tables import aligned
-from parity.contract.data.datasets import pixels, read_dataset
+from parity.contract.data.datasets import read_dataset
 from parity.contract.errors import DeviceError, RecipeError
 from parity.contract.recipe import Device, DType, Recipe
 from parity.contract.state import initial_state
-from parity.judge.compare import Comparison
+from parity.judge.compare import Comparison, EvidenceError, first_wrong
 from parity.judge.repetition import Difference, Outcome, Repetition, difference, repeat
-from parity.judge.steps import judge_plain_step, judge_step
+from parity.judge.steps import first_batches, judge_steps, made_steps
 from parity.subjects.environment import environment, environment_lines, remarks
-from parity.subjects.subject import BACKENDS, KERNELS, MODES, Subject
+from parity.subjects.subject import BACKENDS, KERNELS, MODES, ORACLE, Subject
 
 Progress = Callable[[str, int, int], None]
 """Called with the subject, the run and the number of runs."""
@@ -40,7 +39,7 @@ class Examination:
     @property
     def wrong(self) -> Comparison | None:
         """The first stage outside its bound."""
-        return next((c for c in self.stages.values() if not c.agrees), None)
+        return first_wrong(self.stages)
 
     @property
     def right(self) -> bool:
@@ -81,6 +80,7 @@ class Diagnosis:
         pairs = {
             backend: [self.subjects[f"{backend}:{mode}"].outcome for mode in MODES]
             for backend in BACKENDS
+            if backend != ORACLE
         }
         return {backend: difference(a, b) for backend, (a, b) in pairs.items() if a and b}
 
@@ -168,7 +168,7 @@ def diagnose(
         dtype: precision of weights and activations.
         seed: seed of the weights and of the batch.
         runs: how often each subject makes the step.
-        progress: told of every run.
+        progress: called after every run.
 
     Raises:
         RecipeError: `runs` is not an integer of at least 2.
@@ -207,28 +207,22 @@ def _missing(subject: Subject, recipe: Recipe) -> str | None:
 
 
 def _examine(subject: Subject, recipe: Recipe, runs: int, progress: Progress) -> Examination:
-    """Judge every stage of a step of one subject, then repeat the step."""
-    train = read_dataset(recipe.dataset).train
-    order = batches(seed=recipe.seed, epoch=1, examples=len(train), batch_size=recipe.batch_size)
-    batch = next(order)
-    images, labels = pixels(train.images[batch], recipe.dtype), train.labels[batch]
+    """Judge the steps of one subject, then repeat the first as training makes it."""
+    batches = first_batches(recipe, read_dataset(recipe.dataset).train)
     state = initial_state(recipe.seed, recipe.dtype)
     found = Examination()
     progress(f"{subject}", 0, runs)
     try:
         with subject.session(recipe, state) as session:
-            for judge in (judge_step, judge_plain_step):
-                session.load(state)
-                judged = judge(session, images, labels, dtype=subject.dtype(recipe), lr=recipe.lr)
-                found = dataclasses.replace(found, stages=found.stages | judged)
+            judged = judge_steps(session, subject.resolve(recipe), state, batches)
+            found = dataclasses.replace(found, stages={c.stage: c for c in judged})
             outcome, repetition = repeat(
-                session,
-                state,
-                images,
-                labels,
+                lambda: made_steps(session, state, batches, [0]),
                 runs=runs,
                 progress=lambda run: progress(f"{subject}", run, runs),
             )
+    except EvidenceError as error:
+        return dataclasses.replace(found, stages={error.comparison.stage: error.comparison})
     except RuntimeError as error:  # what compilers, runtimes and drivers raise
         said = textwrap.shorten(f"{type(error).__name__}: {error}", 240, placeholder=" ...")
         return dataclasses.replace(found, failure=said)

@@ -1,91 +1,139 @@
-"""Is the training loop the recipe's? A subject's own `fit` against a loop by hand, in float64."""
+"""Is the training loop the recipe's? A subject's own `fit`, replayed from state to state.
+
+It is run in the precision, mode and batch size that it trains in, and with the kernel that training
+chooses by itself. Each stretch between two pauses is made again from the state that it started in,
+by the same steps cut at other places, and must end in the same state to the bit. Some of the steps
+are judged against the oracle, so that nothing is wrong in both.
+"""
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 
-from parity.contract.batches import batches
-from parity.contract.data.datasets import Dataset, Split, pixels
+from parity.contract.batches import batch_count
+from parity.contract.data.datasets import Dataset, Split
 from parity.contract.recipe import Recipe
-from parity.contract.state import initial_state
-from parity.judge.compare import Comparison, compare
-from parity.judge.steps import Judged, attempt, numbers
-from parity.subjects.subject import OracleSession, Subject
-from parity.truth.rounding import Expectation
+from parity.contract.run.checkpoint import Checkpoint
+from parity.contract.run.history import Epoch
+from parity.contract.run.progress import chunk_size
+from parity.judge.compare import Judged
+from parity.judge.inference import FEW, IMAGES
+from parity.judge.replay import EDGES, FIT_STAGES, judge_training
+from parity.judge.states import trained_state
+from parity.subjects.subject import Subject
 
-FIT_STAGES = ("fit.losses", "fit.tests", "fit.state")
-"""Each epoch's summed loss; each epoch's test loss and accuracy; the state it ends in."""
+SMALLEST = 64
+"""Images in a batch of the many short epochs, at most."""
 
-FREE_RUN_LIMIT = 1e-10
-"""Largest difference of a parameter or loss between two float64 trainings that are the same.
-
-Rounding starts at 1e-16 and grows with the training's own sensitivity; ten epochs of MNIST end at
-4e-14. A mistake that matters, one lost batch say, moves parameters by a part of the learning rate:
-1e-4 and more."""
+TESTED = FEW
+"""Test images of each epoch."""
 
 
-def judge_fit(subject: Subject, recipe: Recipe, dataset: Dataset) -> Judged:
-    """Judge what a subject's `fit` reports of two short epochs, in float64.
+def judge_epochs(subject: Subject, recipe: Recipe, dataset: Dataset) -> Judged:
+    """Judge as many epochs as a training has by default, of two batches each.
 
-    Each has three batches, the last one smaller; some images are left over by the recipe's limit.
-    In float64 trainings that are the same stay together.
+    Some images are left over by the recipe's limit.
 
     Args:
-        subject: a backend's.
-        recipe: its seed and device are taken.
+        subject: has a training loop.
+        recipe: its seed, device, learning rate and precision are taken.
         dataset: its first images are.
 
     Raises:
         DeviceError: the device is not there.
     """
-    # nothing is what a loop that ignores it would take instead
-    recipe = dataclasses.replace(
-        recipe, epochs=2, batch_size=8, limit=20, lr=2 * recipe.lr, dtype="float64"
+    size = min(SMALLEST, recipe.batch_size, len(dataset.train) // 3)
+    recipe = dataclasses.replace(recipe, epochs=Recipe().epochs, batch_size=size, limit=2 * size)
+    train = Split(dataset.train.images[: 3 * size], dataset.train.labels[: 3 * size])
+    return judge_training(subject, recipe, Dataset(dataset.name, train, _few(dataset.test)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundaries:
+    """The end of an epoch with every boundary in it, on more images than 16 bits count."""
+
+    subject: Subject
+    """With the kernel that training chooses by itself, unless it was chosen."""
+    recipe: Recipe
+    chunk: int
+    """Batches in a call of the compiled loop, or between two pauses."""
+    done: int
+    """Batches of the epoch that come before."""
+
+    @classmethod
+    def of(cls, subject: Subject, recipe: Recipe) -> "Boundaries":
+        """Return where a subject is judged: learning rate, seed and epochs are no default."""
+        if subject.kernel == "layers":
+            subject = dataclasses.replace(subject, kernel="auto")
+        recipe = dataclasses.replace(recipe, epochs=11, lr=2 * recipe.lr, seed=recipe.seed + 1)
+        chunk = chunk_size(subject.resolve(recipe))
+        done = EDGES[-1] // (chunk * recipe.batch_size) * chunk
+        return cls(subject=subject, recipe=recipe, chunk=chunk, done=done)
+
+    @property
+    def images(self) -> int:
+        """One full chunk, one more batch and one of half the size come after those done."""
+        size = self.recipe.batch_size
+        return (self.done + self.chunk + 1) * size + size // 2
+
+    @property
+    def start(self) -> Checkpoint:
+        """Where the training continues."""
+        epochs = range(1, self.recipe.epochs)
+        steps = len(epochs) * batch_count(self.images, self.recipe.batch_size) + self.done
+        return Checkpoint(
+            recipe=self.recipe,
+            dataset_sha256=None,
+            state=trained_state(self.recipe.seed, self.recipe.dtype, step=steps),
+            epoch=self.recipe.epochs,
+            batch=self.done,
+            loss_sum=1.0 if self.done else 0.0,
+            epochs=tuple(
+                Epoch(epoch=epoch, loss=1.0, test_loss=1.0, test_accuracy=0.5, seconds=0.0)
+                for epoch in epochs
+            ),
+            backend="parity",
+            versions={},
+        )
+
+
+def judge_boundaries(subject: Subject, recipe: Recipe, dataset: Dataset) -> Judged:
+    """Judge the end of an epoch: a full chunk of batches, then a single one, then a smaller one.
+
+    Args:
+        subject: has a training loop.
+        recipe: its seed, device, batch size and precision are taken.
+        dataset: its images take turns.
+
+    Raises:
+        DeviceError: the device is not there.
+    """
+    at = Boundaries.of(subject, recipe)
+    turns = np.arange(at.images) % len(dataset.train)
+    train = Split(dataset.train.images[turns], dataset.train.labels[turns])
+    return judge_training(
+        at.subject, at.recipe, Dataset(dataset.name, train, _few(dataset.test)), at.start
     )
-    dataset = Dataset(dataset.name, _first(dataset.train, 30), _first(dataset.test, 50))
-    history = attempt(FIT_STAGES[0], lambda: subject.fit(recipe, dataset))
-    if isinstance(history, Comparison):
-        return {FIT_STAGES[0]: history}
-    losses = np.array([epoch.loss for epoch in history.epochs])
-    tests = np.array([(epoch.test_loss, epoch.test_accuracy) for epoch in history.epochs])
-    got = dict(zip(FIT_STAGES, (losses, tests, numbers(history.state)), strict=True))
-    expected = _by_hand(recipe, dataset)
-    return {
-        stage: compare(
-            stage,
-            got[stage],
-            Expectation(expected[stage], np.full(expected[stage].shape, FREE_RUN_LIMIT)),
-        )
-        for stage in FIT_STAGES
-    }
 
 
-def _first(split: Split, size: int) -> Split:
-    return Split(split.images[:size], split.labels[:size])
+def covered(subject: Subject, recipe: Recipe, judged: Judged) -> str:
+    """Return in words what was judged of a subject."""
+    own = subject.resolve(recipe)
+    said = [f"steps one by one in {own.dtype}, batches of {recipe.batch_size}"]
+    if "predict" in judged:
+        said.append(f"evaluation and prediction of {IMAGES} images, {FEW} in the last batch")
+    if FIT_STAGES[-1] in judged:
+        at = Boundaries.of(subject, recipe)
+        ran = at.subject.resolve(at.recipe)
+        said += [
+            f"{Recipe().epochs} epochs of `fit`, two batches each",
+            f"the end of one of {at.images:,} images (mode {ran.mode}, kernel {ran.kernel}):"
+            f" {at.chunk} steps in a call, then one, then one of {recipe.batch_size // 2} images,"
+            f" indices across {', '.join(f'{edge:,}' for edge in EDGES[1::2])}",
+        ]
+    return "; ".join(said)
 
 
-def _by_hand(recipe: Recipe, dataset: Dataset) -> dict[str, np.ndarray]:
-    """Return what FIT_STAGES should be."""
-    data = dataset.first(recipe.limit)
-    oracle = Subject.parse("numpy")
-    session = OracleSession(recipe, initial_state(recipe.seed, recipe.dtype))
-    losses, tests = [], []
-    for epoch in range(1, recipe.epochs + 1):
-        order = batches(
-            seed=recipe.seed, epoch=epoch, examples=len(data.train), batch_size=recipe.batch_size
-        )
-        losses.append(
-            sum(
-                session.step(
-                    pixels(data.train.images[batch], recipe.dtype), data.train.labels[batch]
-                )
-                for batch in order
-            )
-        )
-        test = oracle.evaluate(recipe, session.export(), data.test)
-        tests.append((test.loss, test.accuracy))
-    return {
-        "fit.losses": np.array(losses),
-        "fit.tests": np.array(tests),
-        "fit.state": numbers(session.export()),
-    }
+def _few(test: Split) -> Split:
+    return Split(test.images[:TESTED], test.labels[:TESTED])

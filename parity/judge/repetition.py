@@ -1,23 +1,18 @@
-"""Does a step repeat itself? The step that training uses, from one state, compared bit for bit."""
+"""Does a computation repeat itself? Made several times from one state, compared bit for bit."""
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int64
-
-from parity.contract.backend import Session
-from parity.contract.state import PARAMETERS, State
 
 Outcome = dict[str, np.ndarray]
-"""What a step leaves behind, by stage, in the order of the computation: the loss before the update,
-moments and parameters after it."""
+"""What a computation leaves behind, by stage, in the order of the computation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How two outcomes of the same step differ."""
+    """How two outcomes of the same computation differ."""
 
     stage: str
     """The first stage that differs in a bit."""
@@ -33,39 +28,28 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Repetition:
-    """How often a step gave which result."""
+    """How often a computation gave which result."""
 
     runs: int
     distinct: int
-    """Different results, bit for bit; 1 for a deterministic step."""
+    """Different results, bit for bit; 1 for a deterministic computation."""
     difference: Difference | None
-    """Of the run that parts earliest from the first, and by most; None if all are the same."""
+    """Of the run that differs earliest from the first, and by most; None if all are the same."""
 
 
 def repeat(
-    session: Session,
-    state: State,
-    images: Float[np.ndarray, "B 1 28 28"],
-    labels: Int64[np.ndarray, "B"],
-    *,
-    runs: int,
-    progress: Callable[[int], None],
+    compute: Callable[[], Outcome], *, runs: int, progress: Callable[[int], object] = int
 ) -> tuple[Outcome, Repetition]:
-    """Make the same step `runs` times from `state`; return the first outcome, and how many differ.
+    """Compute the same `runs` times; return the first outcome, and how many differ.
 
     Args:
-        session: a training, left after the last step.
-        state: where each step starts.
-        images: the batch.
-        labels: likewise.
-        runs: number of steps, at least 1.
-        progress: told of each run.
+        compute: starts from the same state each time.
+        runs: at least 1.
+        progress: called after each run with its number.
     """
     seen: dict[str, Outcome] = {}
     for run in range(1, runs + 1):
-        session.load(state)
-        loss = session.step(images, labels)
-        outcome = _outcome(loss, session.export())
+        outcome = compute()
         seen.setdefault(_digest(outcome), outcome)
         progress(run)
     first, *others = seen.values()
@@ -83,7 +67,7 @@ def difference(a: Outcome, b: Outcome) -> Difference | None:
     differs = [stage for stage in a if a[stage].tobytes() != b[stage].tobytes()]
     if not differs:
         return None
-    params = [_of_scale(a[stage], b[stage]) for stage in a if stage.startswith("params.")]
+    params = [_of_scale(a[stage], b[stage]) for stage in a if "params." in stage]
     return Difference(
         stage=differs[0],
         largest=_of_scale(a[differs[0]], b[differs[0]]),
@@ -96,13 +80,6 @@ def _of_scale(a: np.ndarray, b: np.ndarray) -> float:
     scale = max(np.abs(a).max(), np.abs(b).max())
     with np.errstate(invalid="ignore"):
         return float(np.abs(a - b).max() / scale) if scale else 0.0
-
-
-def _outcome(loss: float, after: State) -> Outcome:
-    groups = {"adam.m": after.adam_m, "adam.v": after.adam_v, "params": after.params}
-    return {"loss": np.asarray(loss)} | {
-        f"{group}.{name}": arrays[name] for group, arrays in groups.items() for name in PARAMETERS
-    }
 
 
 def _digest(outcome: Outcome) -> str:

@@ -1,97 +1,138 @@
-"""What one subject's computations are worth, judged against the oracle and against itself."""
+"""What one subject's steps are worth, judged against the oracle and against itself."""
 
 import contextlib
-import dataclasses
 import itertools
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int64
 
 from parity.contract.backend import Session
-from parity.contract.batches import batches
-from parity.contract.data.datasets import Dataset, Split, pixels
-from parity.contract.errors import DataError, DeviceError, NondeterminismError
+from parity.contract.data.datasets import Split, pixels
+from parity.contract.errors import NondeterminismError
 from parity.contract.recipe import DType, Recipe
-from parity.contract.state import PARAMETERS, State, initial_state
-from parity.judge.compare import Comparison, compare, misfit
+from parity.contract.state import State
+from parity.judge.compare import (
+    Comparison,
+    EvidenceError,
+    Judged,
+    attempt,
+    compare,
+    merge,
+    refuse,
+)
+from parity.judge.repetition import Outcome, repeat
+from parity.judge.states import coarse_batch, coarse_state, numbers, random_state
 from parity.subjects.subject import Subject
 from parity.truth.propagation import STEP_STAGES, end_to_end
-from parity.truth.reference import STAGES
 from parity.truth.rounding import exact
-from parity.truth.stages import expectations, stage_shapes
-
-Judged = dict[str, Comparison]
-"""By stage, in the order of the computation, as far as it could be judged."""
-
-Result = TypeVar("Result")
+from parity.truth.stages import STAGES, expectations
 
 
-def judge_data(loaded: Dataset, truth: Dataset) -> Comparison:
-    """Compare a loaded data set with what its files hold: both splits, to the byte."""
-    judged = []
-    for got, expected in ((loaded.train, truth.train), (loaded.test, truth.test)):
-        for a, b in ((got.images, expected.images), (got.labels, expected.labels)):
-            if a.shape != b.shape or a.dtype != b.dtype:
-                return misfit("data", f"is {a.dtype} {a.shape}, should be {b.dtype} {b.shape}")
-            wrong = np.flatnonzero((a != b).reshape(len(a), -1).any(axis=1))
-            shown = wrong if wrong.size else np.arange(1)
-            worst = compare("data", a[shown], exact(b[shown]))
-            place = (int(shown[worst.index[0]]), *worst.index[1:])
-            judged.append(dataclasses.replace(worst, elements=a.size, index=place))
-    return max(judged, key=badness)
+class Batches(NamedTuple):
+    """Images in memory, and which of them each step is made on."""
+
+    images: Float[np.ndarray, "N 1 28 28"]
+    labels: Int64[np.ndarray, "N"]
+    order: list[Int64[np.ndarray, "B"]]
+    """Indices of each step's images."""
+
+    def of(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the images and labels of a step."""
+        return self.images[self.order[step]], self.labels[self.order[step]]
 
 
 def examine(subject: Subject, recipe: Recipe, split: Split, state: State) -> Judged:
     """Judge a subject's translation of states and the steps that it makes.
 
-    Two steps from `state` on the first batches of `split`, the second of which has moments that are
-    not zero, and one on coarse numbers, among which ties and zeros are common. If their stages
-    agree, the same two steps as training makes them.
-
     Raises:
         NondeterminismError: the subject differs from itself.
         DeviceError: the device is not there.
     """
-    dtype = subject.dtype(recipe)
-    steps = [
-        (pixels(split.images[batch], recipe.dtype), split.labels[batch])
-        for batch in first_batches(recipe, len(split))
-    ]
-    sent = random_state(recipe.seed, dtype)
     judged: Judged = {}
-    with contextlib.ExitStack() as stack:
-        session = attempt("init", lambda: stack.enter_context(subject.session(recipe, sent)))
-        if isinstance(session, Comparison):
-            return {"init": session}
-        returned = attempt("init", session.export)
-        if isinstance(returned, Comparison):
-            return {"init": returned}
-        judged["init"] = _compare_states(returned, sent)
-        attempt("init", lambda: session.step(*steps[0]))
-        if not np.array_equal(numbers(sent), numbers(random_state(recipe.seed, dtype))):
-            return {"init": misfit("init", "trains in the arrays that it was given, not in a copy")}
-        _require_determinism(subject, session, state, *steps[0])
-        coarse = coarse_batch(recipe.seed, recipe.batch_size, recipe.dtype)
-        for start, chosen in (
-            (state, steps),
-            (coarse_state(recipe.seed, recipe.dtype), [coarse]),
-        ):
-            session.load(start)
-            for batch in chosen:
-                _merge(judged, judge_step(session, *batch, dtype=dtype, lr=recipe.lr))
-        if all(comparison.agrees for comparison in judged.values()):
-            session.load(state)
-            for batch in steps:
-                _merge(judged, judge_plain_step(session, *batch, dtype=dtype, lr=recipe.lr))
+    own, batches = subject.resolve(recipe), first_batches(recipe, split)
+    sent = random_state(recipe.seed, own.dtype)
+    try:
+        with contextlib.ExitStack() as stack:
+            session = attempt("init", lambda: stack.enter_context(subject.session(recipe, sent)))
+            judged["init"] = judge_translation(session, own, sent, batches)
+            _require_determinism(subject, session, state, batches)
+            merge(judged, *judge_steps(session, own, state, batches))
+    except EvidenceError as error:
+        merge(judged, error.comparison)
     return {stage: judged[stage] for stage in ("init", *STAGES, *STEP_STAGES) if stage in judged}
 
 
-def first_batches(recipe: Recipe, examples: int) -> list[Int64[np.ndarray, "B"]]:
-    """Return the indices of the images of the two steps that are judged."""
-    order = batches(seed=recipe.seed, epoch=1, examples=examples, batch_size=recipe.batch_size)
-    return list(itertools.islice(order, 2))
+def first_order(recipe: Recipe, examples: int) -> list[Int64[np.ndarray, "B"]]:
+    """Return the indices of the images of a training's first two steps."""
+    return list(itertools.islice(recipe.batches(1, examples), 2))
+
+
+def first_batches(recipe: Recipe, split: Split) -> Batches:
+    """Return the images of a training's first two steps, the second one's first."""
+    order = first_order(recipe, len(split))
+    chosen = np.concatenate(order[::-1])
+    ends = np.cumsum([len(batch) for batch in order[::-1]])
+    places = np.split(np.arange(len(chosen)), ends[:-1])[::-1]
+    return Batches(pixels(split.images[chosen], recipe.dtype), split.labels[chosen], places)
+
+
+def judge_translation(
+    session: Session, recipe: Recipe, sent: State, batches: Batches
+) -> Comparison:
+    """Require that a state comes back to the bit, and that training leaves the caller's alone.
+
+    Args:
+        session: at the state that was sent, `random_state` of the recipe's seed.
+        recipe: with the precision that the subject promises to compute in.
+        sent: the state.
+        batches: of a step.
+
+    Raises:
+        EvidenceError: it does not.
+    """
+    returned, same = attempt("init", session.export), random_state(recipe.seed, recipe.dtype)
+    if returned.dtype != recipe.dtype:
+        refuse("init", f"came back as {returned.dtype}, was sent as {recipe.dtype}")
+    with contextlib.suppress(EvidenceError):  # it fails: the judged steps will say how
+        attempt("init", lambda: session.steps(*batches[:2], batches.order[0][None]))
+    if not np.array_equal(numbers(sent), numbers(same)):
+        refuse("init", "trains in the arrays that it was given, not in a copy")
+    return compare("init", numbers(returned), exact(numbers(same)))
+
+
+def judge_steps(
+    session: Session, recipe: Recipe, state: State, batches: Batches
+) -> list[Comparison]:
+    """Judge the steps that a session makes, those that show their stages and those that train.
+
+    The second of two traced steps from `state`, whose moments are not zero, and one on coarse
+    numbers, among which ties and zeros are common. If their stages agree, the first step as
+    training makes it.
+
+    Args:
+        session: a training.
+        recipe: with the precision that the subject promises to compute in.
+        state: where the first step starts.
+        batches: of two steps; or of one, which is made twice.
+
+    Raises:
+        EvidenceError: a stage is not delivered, or of another shape or dtype than it should be.
+    """
+    session.load(state)
+    attempt(STAGES[0], lambda: session.trace(*batches.of(0)))
+    judged: Judged = {}
+    try:
+        merge(judged, *judge_step(session, *batches.of(-1), dtype=recipe.dtype, lr=recipe.lr))
+        session.load(coarse_state(recipe.seed, recipe.dtype))
+        coarse = coarse_batch(recipe.seed, len(batches.order[0]), recipe.dtype)
+        merge(judged, *judge_step(session, *coarse, dtype=recipe.dtype, lr=recipe.lr))
+    except EvidenceError as error:
+        merge(judged, error.comparison)
+    if all(comparison.agrees for comparison in judged.values()):
+        merge(judged, *judge_plain_step(session, recipe, state, batches, 0))
+    return list(judged.values())
 
 
 def judge_step(
@@ -101,11 +142,11 @@ def judge_step(
     *,
     dtype: DType,
     lr: float,
-) -> Judged:
+) -> Iterator[Comparison]:
     """Make a traced step of a session, and judge every stage of it on the subject's own inputs.
 
-    Structure comes before values: where a stage is missing or has another shape or dtype than it
-    should, the stages before it are judged, and those after it are not.
+    Structure comes before values: after a stage that is missing or of another shape or dtype than
+    it should be, none is judged.
 
     Args:
         session: stands at the state that the step starts from.
@@ -115,153 +156,78 @@ def judge_step(
         lr: Adam's learning rate.
     """
     state = session.export().astype(dtype)
-    trace = attempt(STAGES[0], lambda: session.trace(images, labels))
-    if isinstance(trace, Comparison):
-        return {STAGES[0]: trace}
-    shapes, sound = stage_shapes(len(labels)), {}
-    broken = None
-    for stage in STAGES:
-        got = trace.get(stage)
-        if broken is None and (got is None or got.shape != shapes[stage] or got.dtype != dtype):
-            is_ = "is missing" if got is None else f"is {got.dtype} {got.shape}"
-            broken = misfit(stage, f"{is_}, should be {dtype} {shapes[stage]}")
-        sound[stage] = np.zeros(shapes[stage]) if broken else got
+    try:
+        trace = attempt(STAGES[0], lambda: session.trace(images, labels))
+    except EvidenceError as error:
+        yield error.comparison
+        return
     with np.errstate(all="ignore"):  # what is not finite is evidence
-        expected = expectations(sound, state, images, labels, lr=lr)
-    judged = {}
-    for stage in STAGES:
-        if broken is not None and broken.stage == stage:
-            return judged | {stage: broken}
-        judged[stage] = compare(stage, trace[stage], expected[stage])
-    return judged
+        for stage, expected in expectations(trace, state, images, labels, lr=lr):
+            got, shape = trace.get(stage), expected.value.shape
+            if got is None or got.shape != shape or got.dtype != dtype:
+                is_ = "is missing" if got is None else f"is {got.dtype} {got.shape}"
+                yield Comparison.incomparable(stage, f"{is_}, should be {dtype} {shape}")
+                return
+            yield compare(stage, got, expected)
 
 
 def judge_plain_step(
-    session: Session,
-    images: Float[np.ndarray, "B 1 28 28"],
-    labels: Int64[np.ndarray, "B"],
-    *,
-    dtype: DType,
-    lr: float,
-) -> Judged:
-    """Make the step that trains, and judge what it returns: loss, moments and parameters.
+    session: Session, recipe: Recipe, state: State, batches: Batches, step: int
+) -> list[Comparison]:
+    """Make one of the steps that train, from `state`; judge loss, moments and parameters.
 
-    Args: those of `judge_step`.
-    """
-    before = session.export().astype(dtype)
-    made = attempt(STEP_STAGES[0], lambda: (session.step(images, labels), session.export()))
-    if isinstance(made, Comparison):
-        return {STEP_STAGES[0]: made}
-    loss, after = made
-    if after.dtype != dtype:
-        mismatch = f"left the state as {after.dtype}, should be {dtype}"
-        return {STEP_STAGES[0]: misfit(STEP_STAGES[0], mismatch)}
-    got = {"step.loss": np.asarray(loss)}
-    for group in ("adam_m", "adam_v", "params"):
-        for name, array in getattr(after, group).items():
-            got[f"step.{group.replace('_', '.')}.{name}"] = array
-    with np.errstate(all="ignore"):
-        expected = end_to_end(after, before, images, labels, lr=lr)
-    return {stage: compare(stage, got[stage], expected[stage]) for stage in STEP_STAGES}
-
-
-def badness(comparison: Comparison) -> tuple[bool, float]:
-    """Order comparisons: agreeing ones before others, then by how near they are to their bound."""
-    return not comparison.agrees, comparison.ratio
-
-
-def attempt(stage: str, call: Callable[[], Result]) -> Result | Comparison:
-    """Return what a subject's code returns; if it fails, that is the evidence against `stage`.
-
-    Raises:
-        DataError, DeviceError: it cannot be run here, whatever it is worth.
+    Args:
+        session: a training.
+        recipe: with the precision that the subject promises to compute in.
+        state: where it starts.
+        batches: among them the step's.
+        step: which of them.
     """
     try:
-        return call()
-    except (DataError, DeviceError):
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with a port may be raised by it
-        reason = " ".join(str(error).split())
-        return misfit(stage, f"is not delivered: {type(error).__name__}: {reason}")
+        got = attempt(STEP_STAGES[0], lambda: made_steps(session, state, batches, [step]))
+        after = session.export()
+        if after.dtype != recipe.dtype:
+            refuse(STEP_STAGES[0], f"left the state as {after.dtype}, should be {recipe.dtype}")
+    except EvidenceError as error:
+        return [error.comparison]
+    start = state.astype(recipe.dtype)
+    with np.errstate(all="ignore"):
+        expected = end_to_end(after, start, *batches.of(step), lr=recipe.lr)
+    return [compare(stage, got[stage], expected[stage]) for stage in STEP_STAGES]
 
 
-def random_state(seed: int, dtype: DType) -> State:
-    """Return a state of random numbers that use every bit of the precision."""
-    stream = np.random.RandomState(seed % 2**32)
-    params, adam_m, adam_v = (
-        {name: stream.uniform(0.1, 1, p.shape).astype(dtype) for name, p in PARAMETERS.items()}
-        for _ in range(3)
-    )
-    return State(params=params, adam_m=adam_m, adam_v=adam_v, step=7)
+def made_steps(session: Session, state: State, batches: Batches, chosen: list[int]) -> Outcome:
+    """Make some of the steps that train, from `state`; return STEP_STAGES after the last of them.
 
-
-def coarse_state(seed: int, dtype: DType) -> State:
-    """Return a state whose filters have weights and biases of -1/2, 0 and 1/2, and large logits.
-
-    With the images of `coarse_batch`, the convolution is exact in any precision, many of its values
-    are 0, and many windows of pooling hold their largest value twice: what ReLU's derivative is at
-    0 and which of equals pooling passes on is seen here, and hardly ever on real images. Logits of
-    some hundreds overflow a softmax that does not subtract their maximum.
+    The loss is the last step's.
     """
-    stream = np.random.RandomState(seed % 2**32)
-    state = initial_state(seed, dtype)
-    for name in ("conv1.weight", "conv1.bias"):
-        state.params[name][:] = stream.choice([-0.5, 0, 0.5], size=state.params[name].shape)
-    state.params["fc1.weight"][:] *= 100
-    for name, p in PARAMETERS.items():
-        state.adam_m[name][:] = 1e-2 * stream.standard_normal(p.shape)
-        state.adam_v[name][:] = 1e-4 * stream.uniform(size=p.shape)
-    return dataclasses.replace(state, step=3)
-
-
-def coarse_batch(
-    seed: int, batch_size: int, dtype: DType
-) -> tuple[Float[np.ndarray, "B 1 28 28"], Int64[np.ndarray, "B"]]:
-    """Return images of 0, 1/2 and 1, and their labels."""
-    stream = np.random.RandomState(seed % 2**32)
-    images = stream.choice([0, 0.5, 1], size=(batch_size, 1, 28, 28)).astype(dtype)
-    return images, stream.randint(0, 10, batch_size).astype(np.int64)
-
-
-def numbers(state: State) -> Float[np.ndarray, "81631"]:
-    """Return all numbers of a state in a row: parameters, first and second moments, step."""
-    groups = (state.params, state.adam_m, state.adam_v)
-    arrays = [group[name].ravel() for group in groups for name in PARAMETERS]
-    return np.concatenate([*arrays, [state.step]])
-
-
-def _merge(judged: Judged, more: Judged) -> None:
-    """Keep the worse comparison of each stage."""
-    for stage, comparison in more.items():
-        judged[stage] = max(judged.get(stage, comparison), comparison, key=badness)
-
-
-def _compare_states(returned: State, sent: State) -> Comparison:
-    """Compare a state with what came back of it: dtype, then every bit."""
-    if returned.dtype != sent.dtype:
-        return misfit("init", f"came back as {returned.dtype}, was sent as {sent.dtype}")
-    return compare("init", numbers(returned), exact(numbers(sent)))
+    session.load(state)
+    order = np.stack([batches.order[step] for step in chosen])
+    losses = session.steps(batches.images, batches.labels, order)
+    after = session.export().named()
+    values = {"loss": np.asarray(losses[-1]), **after}
+    return {stage: values[stage.removeprefix("step.")] for stage in STEP_STAGES}
 
 
 def _require_determinism(
-    subject: Subject, session: Session, state: State, images: np.ndarray, labels: np.ndarray
+    subject: Subject, session: Session, state: State, batches: Batches
 ) -> None:
-    """Raise NondeterminismError if the same step, traced or not, has two results."""
-    results = []
-    for _ in range(2):
+    """Require that the same step, traced or not, has one result.
+
+    Raises:
+        NondeterminismError: it has two.
+    """
+
+    def compute() -> Outcome:
         session.load(state)
-        traced = attempt(STAGES[0], lambda: session.trace(images, labels))
-        session.load(state)
-        plain = attempt(
-            STEP_STAGES[0],
-            lambda: {"step": np.append(numbers(session.export()), session.step(images, labels))},
-        )
-        if isinstance(traced, Comparison) or isinstance(plain, Comparison):
-            return  # it fails: the judged steps will say how
-        results.append(traced | plain)
-    for stage, first in results[0].items():
-        if not np.array_equal(first, results[1][stage], equal_nan=True):
+        traced = session.trace(*batches.of(0))
+        return traced | made_steps(session, state, batches, [0])
+
+    with contextlib.suppress(EvidenceError):  # it fails: the judged steps will say how
+        _, repetition = attempt(STAGES[0], lambda: repeat(compute, runs=2))
+        if repetition.difference is not None:
             raise NondeterminismError(
-                f"{subject} is not deterministic: the same step gave two results from stage {stage}"
-                " on, so there is no verdict; try one thread, or --device cpu"
+                f"{subject} is not deterministic: the same step gave two results, first in stage"
+                f" {repetition.difference.stage}, so there is no verdict; try one thread, or"
+                " --device cpu"
             )

@@ -7,71 +7,23 @@ Three questions, from strong to weak:
     distances alike? Rounding is symmetric, a bug is not.
 """
 
-import contextlib
-import dataclasses
-import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from parity.contract.batches import batch_count, batches
+from parity.contract.batches import batch_count
 from parity.contract.cli.tables import aligned
-from parity.contract.data.datasets import Split, pixels, read_dataset
+from parity.contract.data.datasets import read_dataset
 from parity.contract.errors import RecipeError
-from parity.contract.recipe import DType, Recipe
+from parity.contract.recipe import Recipe
 from parity.contract.run.history import Evaluation
-from parity.contract.state import State, initial_state
-from parity.judge.compare import Comparison, Sides
-from parity.judge.loop import FREE_RUN_LIMIT
-from parity.judge.steps import judge_step
+from parity.contract.state import initial_state
+from parity.judge.compare import Sides
+from parity.judge.lockstep import Drift, Failure, Lockstep, Progress
 from parity.subjects.environment import environment, inputs
 from parity.subjects.subject import Subject
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, the step and the number of steps."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drift:
-    """How two trainings, left to themselves, lie at some steps."""
-
-    steps: list[int]
-    losses: Sides[list[float]]
-    """By subject, the loss of every step."""
-    apart: list[float]
-    """Largest difference of a parameter between the two, at each of `steps`."""
-    from_truth: Sides[list[float]] | None
-    """By subject, the root mean square distance of the parameters from the float64 training."""
-    states: Sides[State] = field(repr=False)
-    """By subject, where the training ended."""
-
-    @property
-    def parted(self) -> int | None:
-        """The first step at which a parameter or a loss differs by more than FREE_RUN_LIMIT."""
-        first, second = self.losses
-        differences = [
-            *zip(self.steps, self.apart, strict=True),
-            *((step, abs(a - b)) for step, (a, b) in enumerate(zip(first, second, strict=True), 1)),
-        ]
-        return min((step for step, d in differences if not d <= FREE_RUN_LIMIT), default=None)
-
-    @property
-    def ratio(self) -> float | None:
-        """The first subject's last distance from the truth over the second's."""
-        if self.from_truth is None or not self.from_truth[1][-1]:
-            return None
-        return self.from_truth[0][-1] / self.from_truth[1][-1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """A step of which a stage is outside its bound."""
-
-    subject: str
-    step: int
-    comparison: Comparison
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +35,8 @@ class Trajectory:
     recipe: Recipe
     steps: int
     batches_per_epoch: int
-    double: Drift
-    single: Drift | None
+    float64: Drift
+    float32: Drift | None
     """None where only float64 was asked for."""
     judged: int
     """Steps judged by the local check, of each subject."""
@@ -100,12 +52,12 @@ class Trajectory:
 
     def last(self) -> Drift:
         """The free run in the recipe's precision."""
-        return self.single or self.double
+        return self.float32 or self.float64
 
     @property
     def agrees(self) -> bool:
         """Whether they are the same algorithm."""
-        return self.failure is None and self.double.parted is None
+        return self.failure is None and self.float64.parted is None
 
     def __str__(self) -> str:
         if self.failure is not None:
@@ -113,16 +65,16 @@ class Trajectory:
             return f"different from stage {self.failure.comparison} in {where}"
         if not self.agrees:
             return (
-                f"different: in float64 the trainings have parted by step {self.double.parted},"
+                f"different: in float64 the trainings have parted by step {self.float64.parted},"
                 " though every stage of the traced steps is within its bound"
             )
-        return "same algorithm" + ("; float32 drift is rounding" if self.single else "")
+        return "same algorithm" + ("; float32 drift is rounding" if self.float32 else "")
 
     def table(self) -> str:
         """Return each epoch's losses, how far apart the trainings are, and what was judged."""
         rows: list[tuple[str, ...]] = [("", self.a, self.b)]
         lines = []
-        for dtype, drift in (("float64", self.double), ("float32", self.single)):
+        for dtype, drift in (("float64", self.float64), ("float32", self.float32)):
             if drift is None:
                 continue
             for epoch, (a, b) in enumerate(self.epoch_losses(drift), start=1):
@@ -167,7 +119,7 @@ def train(
         b: another.
         recipe: what to train; float64 answers (a) only, float32 all three.
         steps: number of steps, instead of the recipe's epochs.
-        progress: told of every step.
+        progress: called after every step.
 
     Raises:
         RecipeError: there is no such subject, or `steps` is not a positive number.
@@ -179,15 +131,15 @@ def train(
     ran = Sides(subjects[0].resolve(recipe), subjects[1].resolve(recipe))
     dataset = read_dataset(recipe.dataset, recipe.data_dir).first(recipe.limit)
     per_epoch = batch_count(len(dataset.train), recipe.batch_size)
-    run = _Run(subjects, recipe, dataset.train, steps or per_epoch * recipe.epochs, progress)
+    run = Lockstep(subjects, recipe, dataset.train, steps or per_epoch * recipe.epochs, progress)
     truth: dict[int, np.ndarray] = {}
-    double = run.free("float64", truth, keep=True)
-    single, failure, judged = None, None, 0
+    float64 = run.free("float64", truth, keep=True)
+    float32, failure, judged = None, None, 0
     if recipe.dtype == "float32":
-        single = run.free("float32", truth, keep=False)
-    if recipe.dtype == "float32" or double.parted is not None:
+        float32 = run.free("float32", truth, keep=False)
+    if recipe.dtype == "float32" or float64.parted is not None:
         failure, judged = run.judge(recipe.dtype)
-    ends = (single or double).states
+    ends = (float32 or float64).states
     tests = Sides(
         *(
             subject.evaluate(recipe, state, dataset.test)
@@ -200,8 +152,8 @@ def train(
         recipe=recipe,
         steps=run.steps,
         batches_per_epoch=per_epoch,
-        double=double,
-        single=single,
+        float64=float64,
+        float32=float32,
         judged=judged,
         failure=failure,
         ran=ran,
@@ -209,97 +161,6 @@ def train(
         inputs=inputs(dataset, initial_state(recipe.seed, recipe.dtype), run.order()),
         tests=tests,
     )
-
-
-@dataclass(frozen=True)
-class _Run:
-    subjects: tuple[Subject, Subject]
-    recipe: Recipe
-    split: Split
-    steps: int
-    progress: Progress | None
-
-    def free(self, dtype: DType, truth: dict[int, np.ndarray], *, keep: bool) -> Drift:
-        """Train both in lockstep, each from its own state; with `keep`, the first is the truth."""
-        recipe = dataclasses.replace(self.recipe, dtype=dtype)
-        state = initial_state(recipe.seed, dtype)
-        samples, marks = [], _sample_steps(self.steps)
-        losses: Sides[list[float]] = Sides([], [])
-        apart: list[float] = []
-        distances: Sides[list[float]] = Sides([], [])
-        with contextlib.ExitStack() as stack:
-            sessions = [stack.enter_context(s.session(recipe, state)) for s in self.subjects]
-            for step, (images, labels) in enumerate(self._batches(dtype), start=1):
-                for session, series in zip(sessions, losses, strict=True):
-                    series.append(session.step(images, labels))
-                self._report(f"{dtype}, free running", step)
-                if step not in marks:
-                    continue
-                samples.append(step)
-                vectors = [_parameters(session.export()) for session in sessions]
-                apart.append(float(np.abs(vectors[0] - vectors[1]).max()))
-                if keep:
-                    truth[step] = vectors[0]
-                for vector, series in zip(vectors, distances, strict=True):
-                    series.append(float(np.sqrt(np.mean((vector - truth[step]) ** 2))))
-            states = Sides(sessions[0].export(), sessions[1].export())
-        return Drift(
-            steps=samples,
-            losses=losses,
-            apart=apart,
-            from_truth=None if keep else distances,
-            states=states,
-        )
-
-    def judge(self, dtype: DType) -> tuple[Failure | None, int]:
-        """Judge every step of each subject, from the state it starts in; stop at a failure."""
-        recipe = dataclasses.replace(self.recipe, dtype=dtype)
-        state = initial_state(recipe.seed, dtype)
-        with contextlib.ExitStack() as stack:
-            sessions = [stack.enter_context(s.session(recipe, state)) for s in self.subjects]
-            for step, (images, labels) in enumerate(self._batches(dtype), start=1):
-                for subject, session in zip(self.subjects, sessions, strict=True):
-                    judged = judge_step(
-                        session, images, labels, dtype=subject.dtype(recipe), lr=recipe.lr
-                    )
-                    for comparison in judged.values():
-                        if not comparison.agrees:
-                            failure = Failure(
-                                subject=str(subject), step=step, comparison=comparison
-                            )
-                            return failure, step
-                self._report(f"{dtype}, step by step", step)
-        return None, self.steps
-
-    def _report(self, what: str, step: int) -> None:
-        if self.progress is not None:
-            self.progress(what, step, self.steps)
-
-    def order(self) -> Iterator[np.ndarray]:
-        """Return the indices of each step's images."""
-        order = itertools.chain.from_iterable(
-            batches(
-                seed=self.recipe.seed,
-                epoch=epoch,
-                examples=len(self.split),
-                batch_size=self.recipe.batch_size,
-            )
-            for epoch in itertools.count(1)
-        )
-        return itertools.islice(order, self.steps)
-
-    def _batches(self, dtype: DType) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for batch in self.order():
-            yield pixels(self.split.images[batch], dtype), self.split.labels[batch]
-
-
-def _sample_steps(steps: int) -> set[int]:
-    """Return about fifty steps, evenly spaced on a logarithmic axis, from first to last."""
-    return {round(float(step)) for step in np.geomspace(1, steps, 50)}
-
-
-def _parameters(state: State) -> np.ndarray:
-    return np.concatenate([value.ravel().astype(np.float64) for value in state.params.values()])
 
 
 def _chunks(values: list[float], size: int) -> Iterator[list[float]]:

@@ -14,10 +14,10 @@ import numpy as np
 from parity.benchmark.result import Benchmark, Phase
 from parity.benchmark.stats import Spread
 from parity.contract.files.jsonable import to_json
-from parity.judge.check import Verdict
+from parity.judge.check import LOOP_STAGES, Verdict
 from parity.judge.compare import Comparison
-from parity.judge.loop import FIT_STAGES
-from parity.judge.trajectory import FREE_RUN_LIMIT, Drift, Trajectory
+from parity.judge.lockstep import FREE_RUN_LIMIT, Drift
+from parity.judge.trajectory import Trajectory
 from parity.report import plots
 from parity.subjects.environment import environment_lines
 from parity.truth.propagation import STEP_STAGES
@@ -93,14 +93,14 @@ def _evidence(comparison: Comparison) -> dict[str, str]:
 def _parting(subject: str, comparison: Comparison) -> Values:
     wrong = {"mismatch": comparison.mismatch} if comparison.mismatch else _evidence(comparison)
     return {
-        "trained": comparison.stage in (*STEP_STAGES, *FIT_STAGES),
+        "trained": comparison.stage in (*STEP_STAGES, *LOOP_STAGES),
         "evidence": {"stage": comparison.stage, "subject": subject, **wrong},
     }
 
 
 def _train(run: Trajectory) -> Values:
     failure = run.failure
-    drifts = {"float64": run.double} | ({"float32": run.single} if run.single else {})
+    drifts = {"float64": run.float64} | ({"float32": run.float32} if run.float32 else {})
     filters = [state.params["conv1.weight"] for state in run.last().states]
     mistaken = [each.confusion - np.diag(np.diag(each.confusion)) for each in run.tests]
     tutorial = _tutorial(run)
@@ -110,7 +110,7 @@ def _train(run: Trajectory) -> Values:
         and _parting(f"{failure.subject}, in step {failure.step:,}", failure.comparison),
         "drifts": drifts,
         "limit": FREE_RUN_LIMIT,
-        "truth": run.single and run.single.from_truth,
+        "truth": run.float32 and run.float32.from_truth,
         "tutorial": tutorial,
         "epochs": list(_epochs(run, drifts, tutorial)),
         "most_mistaken": max(int(counts.max()) for counts in mistaken),

@@ -26,9 +26,8 @@ def environment(subjects: Iterable[Subject], recipe: Recipe) -> dict[str, Any]:
     Raises:
         DeviceError: a backend does not have the recipe's device.
     """
-    backends = {
-        subject.backend_name: subject.backend for subject in subjects if subject.backend is not None
-    }
+    backends = {subject.backend_name: subject.backend for subject in subjects}
+    facts = {name: backend.environment(recipe) for name, backend in backends.items()}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -38,7 +37,7 @@ def environment(subjects: Iterable[Subject], recipe: Recipe) -> dict[str, Any]:
         **_nvidia_driver(),
         "numpy": np.__version__,
         "cnn-parity": _own_version(),
-        **{name: backend.environment(recipe) for name, backend in backends.items()},
+        **{name: values for name, values in facts.items() if values},
     }
 
 

@@ -1,22 +1,30 @@
-"""The catalogue of porting mistakes, and how one is planted into a backend.
+"""The catalogue of porting mistakes, and how one is planted into a backend, or into the contract.
 
-`faults.toml` lists the mistakes as edits of the backends' source. A planted backend is the package
-imported anew from the edited source; the files and the modules imported before are left alone.
+`faults.toml` lists the mistakes as edits of source. A planted backend is the package imported anew
+from the edited source; the files and the modules imported before are left alone. The contract's
+functions, to which everything refers already, get the edited code for as long as it is planted.
 """
 
 import contextlib
 import importlib.abc
 import importlib.machinery
+import inspect
 import sys
 import tomllib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 
 from parity.contract.recipe import DType
 from parity.subjects.subject import BACKENDS
+
+TWINS = ("torch", "jax")
+"""Backends that mistakes are planted into."""
+
+CONTRACT = "contract"
+"""Where mistakes are planted that all subjects then share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +55,7 @@ class Fault:
     stage: str
     """What the name of the first stage that differs begins with."""
     edits: dict[str, tuple[Edit, ...]]
-    """By backend, as subjects name it."""
+    """By backend, as subjects name it; or of CONTRACT."""
     dtype: DType = "float32"
     """The precision in which it is a mistake."""
     only: str = ""
@@ -60,8 +68,8 @@ def catalogue() -> list[Fault]:
     faults = []
     for entry in tomllib.loads(text)["faults"]:
         edits = {}
-        for backend in BACKENDS:
-            rows = entry.get(backend, entry.get("both"))
+        for backend in (*TWINS, CONTRACT):
+            rows = entry.get(backend, entry.get("both") if backend in TWINS else None)
             if rows is not None:
                 edits[backend] = tuple(Edit(module=m, old=old, new=new) for m, old, new in rows)
         if "adam" in entry:
@@ -73,11 +81,15 @@ def catalogue() -> list[Fault]:
 
 @contextlib.contextmanager
 def planted(backend: str, edits: Sequence[Edit]) -> Iterator[None]:
-    """Make the harness find a backend with edited source in this block.
+    """Make the harness find a backend, or the contract, with edited source in this block.
 
     Raises:
-        ValueError: an edit does not fit the source.
+        ValueError: an edit does not fit the source, or changes no function of the contract.
     """
+    if backend == CONTRACT:
+        with _swapped(edits):
+            yield
+        return
     package = BACKENDS[backend]
     finder = _Finder(package, edits)
     before = _modules_of(package)
@@ -95,6 +107,41 @@ def planted(backend: str, edits: Sequence[Edit]) -> Iterator[None]:
         for name in _modules_of(package):
             del sys.modules[name]
         sys.modules.update(before)
+
+
+@contextlib.contextmanager
+def _swapped(edits: Sequence[Edit]) -> Iterator[None]:
+    """Give functions of the contract the code of their edited source."""
+    with contextlib.ExitStack() as stack:
+        for edit in edits:
+            module = importlib.import_module(f"parity.contract.{edit.module}")
+            edited = ModuleType(module.__name__)
+            source = edit.apply(inspect.getsource(module))
+            exec(compile(source, edited.__name__, "exec"), vars(edited))  # noqa: S102 - our own
+            old, new = _functions(module), _functions(edited)
+            changed = [name for name in new if new[name].__code__ != old[name].__code__]
+            if not changed:
+                raise ValueError(f"{edit.module}: no function changes with {edit.new!r}")
+            for name in changed:
+                stack.callback(setattr, old[name], "__code__", old[name].__code__)
+                old[name].__code__ = new[name].__code__
+        yield
+
+
+def _functions(module: ModuleType) -> dict[str, FunctionType]:
+    """Return a module's own functions and those of its classes."""
+    own = [value for value in vars(module).values() if _belongs(value, module)]
+    owners = [module, *(value for value in own if isinstance(value, type))]
+    return {
+        f"{owner.__name__}.{name}": value
+        for owner in owners
+        for name, value in vars(owner).items()
+        if isinstance(value, FunctionType) and _belongs(value, module)
+    }
+
+
+def _belongs(value: object, module: ModuleType) -> bool:
+    return getattr(value, "__module__", None) == module.__name__
 
 
 def adam_by_hand(

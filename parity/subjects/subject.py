@@ -1,25 +1,27 @@
 """Subjects: who computes a step, as the command line names them."""
 
-import contextlib
 import dataclasses
 import importlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
-from parity.contract.backend import Backend, Session, Trace, Workload
-from parity.contract.data.datasets import Dataset, Split, pixels, read_dataset
+from parity.contract.backend import Session, Stepper, Workload
+from parity.contract.data.datasets import Dataset, Split
 from parity.contract.errors import RecipeError
-from parity.contract.recipe import DType, Kernel, Mode, Recipe
+from parity.contract.recipe import Kernel, Mode, Recipe
+from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.run.history import Evaluation, History
 from parity.contract.run.observers import SILENT, Observer
 from parity.contract.state import State
-from parity.truth import reference
 
-BACKENDS = {"torch": "torchcnn", "jax": "jaxcnn"}
+BACKENDS = {"numpy": "parity.subjects.oracle", "torch": "torchcnn", "jax": "jaxcnn"}
 """Module of each backend; a further one is one more row."""
+
+ORACLE = "numpy"
+"""The one backend without modes and kernels."""
 
 MODES: tuple[Mode, ...] = ("eager", "jit")
 KERNELS: tuple[Kernel, ...] = ("layers", "fused")
@@ -43,7 +45,7 @@ class Subject:
         Raises:
             RecipeError: there is no such backend, mode or kernel; says which there are.
         """
-        known = {str(subject): subject for subject in (cls("numpy"), *cls.all())}
+        known = {str(subject): subject for subject in (cls(ORACLE), *cls.all())}
         subject = known.get(text.removesuffix(":layers") if text.count(":") == 2 else text)
         if subject is None:
             raise RecipeError(f"subject must be one of {', '.join(known)}, got {text!r}")
@@ -51,144 +53,103 @@ class Subject:
 
     @classmethod
     def all(cls) -> "list[Subject]":
-        """Return each backend in each mode with each kernel."""
+        """Return each backend but the oracle, in each mode with each kernel."""
         return [
             cls(backend, mode, kernel)
             for backend in BACKENDS
             for mode in MODES
             for kernel in KERNELS
+            if backend != ORACLE
         ]
 
     @property
-    def backend(self) -> Backend | None:
-        """The backend's module; None for the oracle."""
-        module = BACKENDS.get(self.backend_name)
-        return cast(Backend, importlib.import_module(module)) if module else None
+    def backend(self) -> Stepper:
+        """The backend's module."""
+        return cast(Stepper, importlib.import_module(BACKENDS[self.backend_name]))
+
+    def can(self, *names: str) -> bool:
+        """Return whether the backend has functions such as `fit`, which not each one needs."""
+        return all(hasattr(self.backend, name) for name in names)
 
     def resolve(self, recipe: Recipe) -> Recipe:
-        """Return the recipe with device, mode and kernel as this subject uses them.
+        """Return the recipe with device, mode, kernel and precision as this subject uses them.
 
         Raises:
             DeviceError: the device, or the compiler that the mode needs, is not on this machine.
         """
-        if self.backend is None:
-            return dataclasses.replace(recipe, device="cpu", mode="eager", kernel="layers")
         return self.backend.resolve(self._own(recipe))
 
-    def dtype(self, recipe: Recipe) -> DType:
-        """The precision that it promises to compute in: the recipe's, the oracle's is float64."""
-        return "float64" if self.backend is None else recipe.dtype
-
     def load_dataset(self, recipe: Recipe) -> Dataset:
-        """Load the recipe's data set through the backend's library; in plain NumPy for the oracle.
+        """Load the recipe's data set through the backend's library.
 
         Raises:
             DataError: it is missing, damaged or not the published one.
         """
-        load = read_dataset if self.backend is None else self.backend.load_dataset
-        return load(recipe.dataset, recipe.data_dir)
+        return self.backend.load_dataset(recipe.dataset, recipe.data_dir)
 
-    @contextlib.contextmanager
-    def session(self, recipe: Recipe, state: State) -> Iterator[Session]:
+    def session(self, recipe: Recipe, state: State) -> AbstractContextManager[Session]:
         """Open a training at `state`."""
-        if self.backend is None:
-            yield OracleSession(recipe, state)
-        else:
-            with self.backend.session(self._own(recipe), state) as session:
-                yield session
+        return self.backend.session(self._own(recipe), state)
 
-    def fit(self, recipe: Recipe, dataset: Dataset, *, observer: Observer = SILENT) -> History:
-        """Train by the backend's own loop.
+    def fit(
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        *,
+        start: Checkpoint | None = None,
+        observer: Observer = SILENT,
+    ) -> History:
+        """Train by the backend's own loop, from the recipe's initial state or a checkpoint.
 
         Raises:
-            RecipeError: the oracle has none.
+            RecipeError: it has none.
         """
-        if self.backend is None:
-            raise RecipeError(f"{self} has no training loop")
-        return self.backend.fit(self._own(recipe), dataset=dataset, observer=observer)
+        fit = self._function("fit", "training loop")
+        return fit(self._own(recipe), dataset=dataset, start=start, observer=observer)
 
     def workload(
         self, recipe: Recipe, state: State, dataset: Dataset
-    ) -> contextlib.AbstractContextManager[Workload]:
+    ) -> AbstractContextManager[Workload]:
         """Open trainings from `state` on a data set and on its first batch, to be timed.
 
         Raises:
-            RecipeError: the oracle is not made to be timed.
+            RecipeError: the backend is not made to be timed.
         """
-        if self.backend is None:
-            raise RecipeError(f"{self} is not made to be timed; name another subject")
-        return self.backend.workload(self._own(recipe), state, dataset)
+        workload = self._function("workload", "workload that can be timed")
+        return workload(self._own(recipe), state, dataset)
 
     def evaluate(self, recipe: Recipe, state: State, split: Split) -> Evaluation:
-        """Evaluate a state on the images of a split."""
-        if self.backend is None:
-            return _oracle_evaluation(state, split)
-        return self.backend.evaluate(self._own(recipe), state=state, split=split)
+        """Evaluate a state on the images of a split.
+
+        Raises:
+            RecipeError: the backend cannot.
+        """
+        return self._function("evaluate", "evaluation")(self._own(recipe), state=state, split=split)
+
+    def predict(self, recipe: Recipe, state: State, images: np.ndarray) -> np.ndarray:
+        """Return the probability of each digit for each image.
+
+        Raises:
+            RecipeError: the backend cannot.
+        """
+        return self._function("predict", "prediction")(
+            self._own(recipe), state=state, images=images
+        )
+
+    def _function(self, name: str, what: str) -> Any:
+        function = getattr(self.backend, name, None)
+        if function is None:
+            raise RecipeError(
+                f"{self} has no {what}: {self.backend.__name__} lacks `{name}`; name another"
+                " subject"
+            )
+        return function
 
     def _own(self, recipe: Recipe) -> Recipe:
         return dataclasses.replace(recipe, mode=self.mode, kernel=self.kernel)
 
     def __str__(self) -> str:
-        if self.backend_name not in BACKENDS:
-            return self.backend_name
+        if self.backend_name == ORACLE:
+            return ORACLE
         kernel = f":{self.kernel}" * (self.kernel != "layers")
         return f"{self.backend_name}:{self.mode}{kernel}"
-
-
-class OracleSession:
-    """A training by `parity.truth.reference`, in float64 whatever the recipe says."""
-
-    def __init__(self, recipe: Recipe, state: State) -> None:
-        self._lr = recipe.lr
-        self._state = state.astype("float64")
-
-    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """Make one update; return the loss before it."""
-        return float(self.trace(images, labels)["loss"])
-
-    def steps(self, images: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np.ndarray:
-        """Make an update on each batch of an order; return the losses."""
-        return np.array([self.step(images[batch], labels[batch]) for batch in order])
-
-    def trace(self, images: np.ndarray, labels: np.ndarray) -> Trace:
-        """Make one update and return every stage of it."""
-        trace = reference.trace(self._state, images, labels, lr=self._lr)
-        self._state = after(trace, self._state.step + 1)
-        return trace
-
-    def export(self) -> State:
-        """Return a copy of the present state."""
-        return self._state.astype("float64")
-
-    def load(self, state: State) -> None:
-        """Go on from another state."""
-        self._state = state.astype("float64")
-
-
-def _oracle_evaluation(state: State, split: Split) -> Evaluation:
-    p = state.astype("float64").params
-    loss_sum, confusion = 0.0, np.zeros((10, 10), dtype=np.int64)
-    for start in range(0, len(split), 500):
-        labels = split.labels[start : start + 500]
-        images = pixels(split.images[start : start + 500], "float64")
-        maps = reference.relu(reference.conv1(images, p["conv1.weight"], p["conv1.bias"]))
-        flat = reference.flatten(reference.pool(maps))
-        logits = reference.fc1(flat, p["fc1.weight"], p["fc1.bias"])
-        loss_sum += reference.loss(logits, labels) * len(labels)
-        np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
-    return Evaluation(loss=loss_sum / len(split), confusion=confusion)
-
-
-def after(trace: Trace, step: int) -> State:
-    """Return the state that a traced step ends in."""
-    groups = {
-        group: {
-            name.removeprefix(f"{group}."): array
-            for name, array in trace.items()
-            if name.startswith(f"{group}.")
-        }
-        for group in ("params", "adam.m", "adam.v")
-    }
-    return State(
-        params=groups["params"], adam_m=groups["adam.m"], adam_v=groups["adam.v"], step=step
-    )

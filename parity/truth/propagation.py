@@ -5,16 +5,20 @@ stage adds its own rounding to what it makes of the errors before it, from the i
 order.
 """
 
+import itertools
+
 import numpy as np
 from jaxtyping import Float, Int64
 
 from parity.contract.state import PARAMETERS, State
 from parity.truth import reference
-from parity.truth.reference import STAGES
 from parity.truth.rounding import Expectation, Rounding
-from parity.truth.stages import expectations
+from parity.truth.stages import STAGES, expectations
 
 Array = np.ndarray
+Images = Float[np.ndarray, "B 1 28 28"]
+Labels = Int64[np.ndarray, "B"]
+Expectations = dict[str, Expectation]
 
 STEP_STAGES = tuple(f"step.{s}" for s in STAGES if s == "loss" or s.startswith(("adam", "params")))
 """What the step that trains returns, in the order of the computation."""
@@ -23,11 +27,11 @@ STEP_STAGES = tuple(f"step.{s}" for s in STAGES if s == "loss" or s.startswith((
 def end_to_end(
     after: State,
     state: State,
-    images: Float[np.ndarray, "B 1 28 28"],
-    labels: Int64[np.ndarray, "B"],
+    images: Images,
+    labels: Labels,
     *,
     lr: float,
-) -> dict[str, Expectation]:
+) -> Expectations:
     """Return what a step without stages should make of `state`: loss, moments and parameters.
 
     Each stage adds its own rounding to what it makes of the errors before it. The parameters are
@@ -41,32 +45,12 @@ def end_to_end(
         labels: likewise.
         lr: Adam's learning rate.
     """
-    t = reference.trace(state, images, labels, lr=lr)
-    local = expectations(t, state, images, labels, lr=lr)
-    weight = state.params["fc1.weight"].astype(np.float64)
-
-    conv1 = local["conv1"].bound
-    flatten = reference.flatten(reference.pool(conv1))
-    logits = local["logits"].bound + flatten @ np.abs(weight).T
-    largest = logits.max(axis=1)  # log p moves by twice that at most
-    p = np.exp(reference.log_softmax(t["logits"]))
-    gradient = local["grad.logits"].bound + p * np.expm1(2 * largest)[:, None] / len(labels)
-
-    g = t["grad.logits"]
-    errors = {
-        "fc1.weight": gradient.T @ (t["flatten"] + flatten) + np.abs(g).T @ flatten,
-        "fc1.bias": gradient.sum(axis=0),
-    }
-    errors["conv1.weight"], errors["conv1.bias"] = _conv1_gradient_errors(
-        reference.pooled_gradient(g, weight),
-        reference.pooled_gradient(gradient, np.abs(weight)),
-        t["conv1"],
-        conv1,
-        images.astype(np.float64),
-    )
-    loss = local["loss"]
-    expected = {"step.loss": Expectation(loss.value, loss.bound + 2 * largest.mean())}
+    local = dict(expectations({}, state, images, labels, lr=lr))
+    t = {stage: expected.value for stage, expected in local.items()}
     rounding = Rounding(state.dtype)
+    moved = Expectation(t["logits"], _logits_error(local, state))
+    expected = {"step.loss": loss(moved, labels, rounding)}
+    errors = _gradient_errors(local, state, images.astype(np.float64))
     for name in PARAMETERS:
         error = errors[name] + local[f"grad.{name}"].bound
         squared = (2 * np.abs(t[f"grad.{name}"]) + error) * error
@@ -75,15 +59,70 @@ def end_to_end(
             (f"adam.v.{name}", (1 - reference.B2) * squared),
         ):
             expected[f"step.{stage}"] = Expectation(t[stage], local[stage].bound + grown)
-        expected[f"step.params.{name}"] = rounding.of_update(
-            *(
-                group[name].astype(np.float64)
-                for group in (state.params, after.adam_m, after.adam_v)
-            ),
-            step=state.step + 1,
-            lr=lr,
+        p, m, v = (
+            array.astype(np.float64)
+            for array in (state.params[name], after.adam_m[name], after.adam_v[name])
         )
+        expected[f"step.params.{name}"] = rounding.of_update(p, m, v, state.step + 1, lr)
     return {stage: expected[stage] for stage in STEP_STAGES}
+
+
+def logits(state: State, images: Images) -> Expectation:
+    """Return what a network without stages should make of images.
+
+    Args:
+        state: its weights, in the precision that it promises to compute in.
+        images: its input.
+    """
+    unused = np.zeros(len(images), np.int64)
+    known = expectations({}, state, images, unused, lr=1.0)
+    local = dict(itertools.islice(known, STAGES.index("logits") + 1))
+    return Expectation(local["logits"].value, _logits_error(local, state))
+
+
+def loss(logits: Expectation, labels: Labels, rounding: Rounding) -> Expectation:
+    """Return what the mean cross-entropy of such logits should be.
+
+    A logarithm of a probability moves by twice the largest error of its logits at most.
+    """
+    local = rounding.of_loss(logits.value, labels)
+    return Expectation(local.value, local.bound + 2 * logits.bound.max(axis=1).mean())
+
+
+def probabilities(logits: Expectation, rounding: Rounding) -> Expectation:
+    """Return what the softmax of such logits should be."""
+    p, largest = rounding.of_probabilities(logits.value), logits.bound.max(axis=1)
+    return Expectation(p.value, p.bound + p.value * np.expm1(2 * largest)[:, None])
+
+
+def _logits_error(local: Expectations, state: State) -> Array:
+    """Return the largest errors of the logits, from the convolution's on."""
+    flatten = reference.flatten(reference.pool(local["conv1"].bound))
+    return local["logits"].bound + flatten @ np.abs(state.params["fc1.weight"].astype(np.float64)).T
+
+
+def _gradient_errors(local: Expectations, state: State, images: Array) -> dict[str, Array]:
+    """Return the errors of the gradients that come from those of the stages before them."""
+    weight = state.params["fc1.weight"].astype(np.float64)
+    largest = _logits_error(local, state).max(axis=1)
+    p = np.exp(reference.log_softmax(local["logits"].value))
+    moved = p * np.expm1(2 * largest)[:, None] / len(images)
+    g, error = local["grad.logits"].value, local["grad.logits"].bound + moved
+    conv1 = local["conv1"]
+    flatten = reference.flatten(reference.pool(conv1.bound))
+    conv1_weight, conv1_bias = _conv1_gradient_errors(
+        reference.pooled_gradient(g, weight),
+        reference.pooled_gradient(error, np.abs(weight)),
+        conv1.value,
+        conv1.bound,
+        images,
+    )
+    return {
+        "fc1.weight": error.T @ (local["flatten"].value + flatten) + np.abs(g).T @ flatten,
+        "fc1.bias": error.sum(axis=0),
+        "conv1.weight": conv1_weight,
+        "conv1.bias": conv1_bias,
+    }
 
 
 def _conv1_gradient_errors(

@@ -1,34 +1,14 @@
-"""The training step by hand, in NumPy float64: what both backends are judged against.
+"""The formulas of the training step by hand, in NumPy float64: what backends are judged against.
 
-It shares no code with them. Each function is one stage; its docstring has the formula. Shapes: B
+They share no code with any backend. `stages` puts them together. Shapes: B
 images, O = 16 filters, H = W = 26 positions of a filter, 13×13 pooling windows, K = 10 classes.
 """
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from parity.contract.backend import Trace
-from parity.contract.state import PARAMETERS, State
-
 B1, B2, EPS = 0.9, 0.999, 1e-8
 """Adam's constants, written out again: shared with the backends, a wrong one would not be seen."""
-
-STAGES = (
-    "conv1",
-    "relu",
-    "pool",
-    "flatten",
-    "logits",
-    "loss",
-    "grad.logits",
-    "grad.fc1.weight",
-    "grad.fc1.bias",
-    "grad.conv1.weight",
-    "grad.conv1.bias",
-    *(f"{group}.{name}" for group in ("adam.m", "adam.v", "params") for name in PARAMETERS),
-)
-"""The stages of a step that every backend traces, in the order of the computation; those of `adam`
-and `params` are the values after the update."""
 
 Array = np.ndarray
 Images = Float[np.ndarray, "B 1 28 28"]
@@ -48,7 +28,7 @@ def conv1(
 
 
 def relu(x: Maps) -> Maps:
-    """Y = max(x, 0)."""
+    """Return max(x, 0)."""
     return np.where(x > 0, x, 0)
 
 
@@ -72,7 +52,7 @@ def fc1(
 
 
 def log_softmax(z: Logits) -> Logits:
-    """Log p[b,k] = z[b,k] − max z[b] − log Σ_j exp(z[b,j] − max z[b])."""
+    """Return log p: log p[b,k] = z[b,k] − max z[b] − log Σ_j exp(z[b,j] − max z[b])."""
     shifted = z - z.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
@@ -139,9 +119,14 @@ def windows(x: Maps) -> Float[np.ndarray, "B 16 13 13 4"]:
     return split.reshape(len(x), 16, 13, 13, 4)
 
 
-def adam_moments(m: Array, v: Array, g: Array) -> tuple[Array, Array]:
-    """M' = b1·m + (1 − b1)·g and v' = b2·v + (1 − b2)·g² (Kingma & Ba 2015, Algorithm 1)."""
-    return B1 * m + (1 - B1) * g, B2 * v + (1 - B2) * g**2
+def adam_m(m: Array, g: Array) -> Array:
+    """Return m′ = b1·m + (1 − b1)·g (Kingma & Ba 2015, Algorithm 1)."""
+    return B1 * m + (1 - B1) * g
+
+
+def adam_v(v: Array, g: Array) -> Array:
+    """Return v′ = b2·v + (1 − b2)·g²."""
+    return B2 * v + (1 - B2) * g**2
 
 
 def adam_update(m: Array, v: Array, *, step: int, lr: float) -> Array:
@@ -151,29 +136,3 @@ def adam_update(m: Array, v: Array, *, step: int, lr: float) -> Array:
     """
     m_hat, v_hat = m / (1 - B1**step), v / (1 - B2**step)
     return -lr * m_hat / (np.sqrt(v_hat) + EPS)
-
-
-def trace(state: State, images: Images, labels: Int64[np.ndarray, "B"], *, lr: float) -> Trace:
-    """Compute every stage of one training step in float64."""
-    p = {name: array.astype(np.float64) for name, array in state.params.items()}
-    images = images.astype(np.float64)
-    t: Trace = {"conv1": conv1(images, p["conv1.weight"], p["conv1.bias"])}
-    t["relu"] = relu(t["conv1"])
-    t["pool"] = pool(t["relu"])
-    t["flatten"] = flatten(t["pool"])
-    t["logits"] = fc1(t["flatten"], p["fc1.weight"], p["fc1.bias"])
-    t["loss"] = np.asarray(loss(t["logits"], labels))
-    g = t["grad.logits"] = logits_gradient(t["logits"], labels)
-    t["grad.fc1.weight"], t["grad.fc1.bias"] = fc1_gradients(g, t["flatten"])
-    t["grad.conv1.weight"], t["grad.conv1.bias"] = conv1_gradients(
-        pooled_gradient(g, p["fc1.weight"]), passed(t["conv1"]), images
-    )
-    for name, parameter in p.items():
-        m, v = adam_moments(
-            state.adam_m[name].astype(np.float64),
-            state.adam_v[name].astype(np.float64),
-            t[f"grad.{name}"],
-        )
-        update = adam_update(m, v, step=state.step + 1, lr=lr)
-        t[f"adam.m.{name}"], t[f"adam.v.{name}"], t[f"params.{name}"] = m, v, parameter + update
-    return {stage: t[stage] for stage in STAGES}

@@ -71,33 +71,32 @@ class Rounding:
         error = self._logarithm(logits) + top + picked + (1 + np.sqrt(len(labels))) * each
         return Expectation(np.asarray(value), np.asarray(self._unit * error.mean()))
 
-    def of_logits_gradient(self, logits: Array, labels: Array) -> Expectation:
-        """Return what (p − one-hot)/B should be.
+    def of_probabilities(self, logits: Array) -> Expectation:
+        """Return what softmax(z) should be: p has the relative error of log p's absolute one."""
+        p, error = self._softmax(logits)
+        return Expectation(p, self._unit * error + self._smallest)
 
-        p = exp(log p) has the relative error of log p's absolute one; subtraction and division
-        round the result.
-        """
+    def of_logits_gradient(self, logits: Array, labels: Array) -> Expectation:
+        """Return what (p − one-hot)/B should be: subtraction and division round the result."""
         value = reference.logits_gradient(logits, labels)
-        log_p = reference.log_softmax(logits)
-        relative = np.abs(log_p) + self._logarithm(logits)[:, None] + _ELEMENTARY
-        error = np.exp(log_p) * relative / len(labels) + 2 * np.abs(value)
+        error = self._softmax(logits)[1] / len(labels) + 2 * np.abs(value)
         return Expectation(value, self._unit * error + 2 * self._smallest)
 
-    def of_moments(self, m: Array, v: Array, g: Array) -> tuple[Expectation, Expectation]:
-        """Return what Adam's moments should be.
+    def of_m(self, m: Array, g: Array) -> Expectation:
+        """Return what Adam's first moment should be.
 
-        Each is two products and a sum, whose constants are rounded too; frameworks also write the
-        first one as m + (1 − b1)·(g − m).
+        It is two products and a sum, whose constants are rounded too; frameworks also write it as
+        m + (1 − b1)·(g − m).
         """
-        next_m, next_v = reference.adam_moments(m, v, g)
-        size_m = np.abs(m) + 2 * (1 - reference.B1) * (np.abs(g) + np.abs(m))
-        smallest = 3 * self._smallest
-        return (
-            Expectation(next_m, 2 * self._unit * size_m + smallest),
-            Expectation(next_v, 4 * self._unit * next_v + smallest),
-        )
+        size = np.abs(m) + 2 * (1 - reference.B1) * (np.abs(g) + np.abs(m))
+        return Expectation(reference.adam_m(m, g), 2 * self._unit * size + 3 * self._smallest)
 
-    def of_update(self, p: Array, m: Array, v: Array, *, step: int, lr: float) -> Expectation:
+    def of_v(self, v: Array, g: Array) -> Expectation:
+        """Return what Adam's second moment should be: three products and a sum of squares."""
+        after = reference.adam_v(v, g)
+        return Expectation(after, 4 * self._unit * after + 3 * self._smallest)
+
+    def of_update(self, p: Array, m: Array, v: Array, step: int, lr: float) -> Expectation:
         """Return what the parameters should be after an update with the moments m and v.
 
         1 − b^t, computed from a rounded b, errs by (t + 2) roundings of b^t and one of its own: at
@@ -111,6 +110,13 @@ class Rounding:
         relative = correction[0] + correction[1] / 2 + 8
         error = np.abs(update) * relative + np.abs(p) + np.abs(update)
         return Expectation(p + update, self._unit * error + self._smallest)
+
+    def _softmax(self, logits: Array) -> tuple[Array, Array]:
+        """Return p = exp(log p) and its error, in units."""
+        log_p = reference.log_softmax(logits)
+        relative = np.abs(log_p) + self._logarithm(logits)[:, None] + _ELEMENTARY
+        p = np.exp(log_p)
+        return p, p * relative
 
     def _logarithm(self, logits: Array) -> Array:
         """Return the error, in units, of log Σ exp(z − max z)."""

@@ -10,7 +10,7 @@ from parity.contract.data.datasets import Dataset, Split, digits, pixels
 from parity.contract.recipe import Kernel, Mode, Recipe
 from parity.contract.run.progress import chunk_size
 from parity.contract.state import initial_state
-from parity.subjects.subject import OracleSession
+from parity.subjects.oracle import OracleSession
 from tests.conftest import COMPILES
 
 STEPS = 300

@@ -24,7 +24,7 @@ from parity.contract.run.checkpoint import Checkpoint, read_checkpoint
 from parity.contract.run.observers import Observer
 from parity.contract.run.progress import Progress, as_another_training
 from parity.contract.state import State
-from parity.judge.steps import numbers
+from parity.judge.states import numbers
 
 RECIPE = Recipe(dataset="digits", epochs=2, batch_size=16, limit=600, device="cpu", dtype="float64")
 """An epoch has 38 batches, the last one of 8 images."""

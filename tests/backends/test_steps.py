@@ -10,9 +10,9 @@ from parity.contract.backend import Backend, Session
 from parity.contract.data.datasets import digits, pixels
 from parity.contract.recipe import DType, Mode, Recipe
 from parity.contract.state import State, initial_state
-from parity.subjects.subject import OracleSession
+from parity.subjects.oracle import OracleSession
 from parity.truth import reference
-from parity.truth.reference import STAGES
+from parity.truth.stages import STAGES
 from tests.conftest import COMPILES, in_each_mode
 
 BATCH = 6

@@ -15,10 +15,10 @@ from parity.contract.errors import NondeterminismError, RecipeError
 from parity.contract.files.jsonable import to_json
 from parity.contract.recipe import DType, Recipe
 from parity.contract.state import initial_state
-from parity.judge.steps import first_batches
+from parity.judge.steps import first_order
 from parity.subjects.subject import Subject
-from parity.truth import reference
-from parity.truth.reference import STAGES
+from parity.truth import stages
+from parity.truth.stages import STAGES
 
 pytestmark = pytest.mark.usefixtures("planting")
 
@@ -49,9 +49,9 @@ def test_in_float64_every_stage_is_the_oracles(name: str) -> None:
     recipe = Recipe(dataset="digits", device="cpu", dtype="float64")
     train = digits().train
     with Subject.parse(name).session(recipe, initial_state(0, "float64")) as session:
-        for batch in first_batches(recipe, len(train)):
+        for batch in first_order(recipe, len(train)):
             images, labels = pixels(train.images[batch], "float64"), train.labels[batch]
-            right = reference.trace(session.export(), images, labels, lr=recipe.lr)
+            right = stages.trace(session.export(), images, labels, lr=recipe.lr)
             for stage, got in session.trace(images, labels).items():
                 error = np.abs(got - right[stage]).max() / np.abs(right[stage]).max()
                 assert error <= 1e-12, stage
@@ -118,7 +118,7 @@ def test_a_subject_that_differs_from_itself_gets_no_verdict(
         return values
 
     monkeypatch.setattr(torchcnn.harness._Session, "trace", wrong)
-    with pytest.raises(NondeterminismError, match=r"torch:eager.*from stage logits on") as caught:
+    with pytest.raises(NondeterminismError, match=r"torch:eager.*first in stage logits") as caught:
         parity.check(dataset="digits", device="cpu")
     assert caught.value.exit_code == 3
 

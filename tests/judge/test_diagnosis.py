@@ -40,13 +40,13 @@ def layers_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def restless(patch: pytest.MonkeyPatch, *runs: int) -> None:
     """Make some of torch:eager's untraced steps return another loss."""
     calls = itertools.count(1)
-    right = torchcnn.harness._Session.step
+    right = torchcnn.harness._Session.steps
 
-    def wrong(*args: Any) -> float:
-        loss = right(*args)
-        return np.nextafter(loss, 9) if next(calls) in runs else loss
+    def wrong(*args: Any) -> np.ndarray:
+        losses = right(*args)
+        return np.nextafter(losses, 9) if next(calls) in runs else losses
 
-    patch.setattr(torchcnn.harness._Session, "step", wrong)
+    patch.setattr(torchcnn.harness._Session, "steps", wrong)
 
 
 def scaled_in_jit(patch: pytest.MonkeyPatch) -> None:
@@ -115,9 +115,11 @@ def test_a_wrong_stage_is_named_and_exits_1(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_step_that_is_right_only_while_it_is_traced_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    right = torchcnn.harness._Session.step
+    right = torchcnn.harness._Session.steps
     monkeypatch.setattr(
-        torchcnn.harness._Session, "step", lambda session, x, y: right(session, x, (y + 1) % 10)
+        torchcnn.harness._Session,
+        "steps",
+        lambda session, x, y, order: right(session, x, (y + 1) % 10, order),
     )
     diagnosis = parity.diagnose(device="cpu", runs=2)
     assert diagnosis.exit_code == 1
@@ -149,7 +151,7 @@ def test_a_step_with_several_results_exits_3_and_says_how_many(
     restless(monkeypatch, 3, 5)
     diagnosis = parity.diagnose(device="cpu", runs=5)
     assert (diagnosis.healthy, diagnosis.exit_code) == (False, 3)
-    assert "torch:eager: 2 distinct results in 5 runs, first in loss" in str(diagnosis)
+    assert "torch:eager: 2 distinct results in 5 runs, first in step.loss" in str(diagnosis)
     assert "not deterministic" in str(diagnosis)
     assert "try one thread" in str(diagnosis)
     gpu = {**diagnosis.environment, "torch": {"device": "cuda: a GPU"}}
@@ -177,7 +179,7 @@ def test_a_framework_that_breaks_down_exits_1_and_the_others_go_on(
     def broken(*args: Any) -> float:
         raise RuntimeError("CUDA error:\n  an illegal instruction")
 
-    monkeypatch.setattr(torchcnn.harness._Session, "step", broken)
+    monkeypatch.setattr(torchcnn.harness._Session, "steps", broken)
     diagnosis = parity.diagnose(device="cpu", runs=2)
     assert diagnosis.exit_code == 1
     assert "torch:eager: fails: RuntimeError: CUDA error: an illegal instruction" in str(diagnosis)

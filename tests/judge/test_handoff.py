@@ -7,7 +7,7 @@ from parity.contract.batches import batches
 from parity.contract.data.datasets import digits, pixels
 from parity.contract.recipe import Recipe
 from parity.contract.state import initial_state
-from parity.judge.steps import numbers
+from parity.judge.states import numbers
 from parity.subjects.subject import Subject
 
 RECIPE = Recipe(dataset="digits", device="cpu", batch_size=100, dtype="float64")

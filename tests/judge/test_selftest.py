@@ -11,8 +11,8 @@ from parity.contract.files.jsonable import to_json
 from parity.judge import selftest as module
 from parity.judge.selftest import selftest
 from parity.subjects.faults import Edit, Fault
-from parity.truth.reference import STAGES
 from parity.truth.rounding import Rounding
+from parity.truth.stages import STAGES
 
 HALVED = Edit(module="model", old="F.relu(conv1)", new="0.5 * F.relu(conv1)")
 SAME = Edit(module="model", old="F.relu(conv1)", new="conv1.relu()")

@@ -27,14 +27,14 @@ def test_in_float64_two_trainings_stay_together() -> None:
         a="torch:jit", b="jax:jit", recipe=Recipe(**{**vars(DIGITS), "dtype": "float64"})
     )
     assert str(result) == "same algorithm"
-    assert (result.steps, result.single, result.judged) == (4, None, 0)
-    assert result.double.steps == [1, 2, 3, 4]
-    assert max(result.double.apart) < 1e-12
-    [(a, b)] = result.epoch_losses(result.double)
+    assert (result.steps, result.float32, result.judged) == (4, None, 0)
+    assert result.float64.steps == [1, 2, 3, 4]
+    assert max(result.float64.apart) < 1e-12
+    [(a, b)] = result.epoch_losses(result.float64)
     assert f"{a:.3f}" == f"{b:.3f}"
-    ends = [state.params["fc1.weight"] for state in result.double.states]
-    np.testing.assert_allclose(ends[0], ends[1], rtol=0, atol=result.double.apart[-1])
-    assert [state.step for state in result.double.states] == [4, 4]
+    ends = [state.params["fc1.weight"] for state in result.float64.states]
+    np.testing.assert_allclose(ends[0], ends[1], rtol=0, atol=result.float64.apart[-1])
+    assert [state.step for state in result.float64.states] == [4, 4]
 
 
 def test_in_float32_every_step_is_judged_and_the_drift_is_measured_from_the_truth() -> None:
@@ -48,15 +48,15 @@ def test_in_float32_every_step_is_judged_and_the_drift_is_measured_from_the_trut
     )
     assert str(result) == "same algorithm; float32 drift is rounding"
     assert (result.steps, result.judged, result.batches_per_epoch) == (6, 6, 4)
-    assert [len(losses) for losses in result.epoch_losses(result.double)] == [2, 2]
-    assert result.single is not None
-    assert result.single.from_truth is not None
-    assert all(0 < series[-1] < 1e-3 for series in result.single.from_truth)
+    assert [len(losses) for losses in result.epoch_losses(result.float64)] == [2, 2]
+    assert result.float32 is not None
+    assert result.float32.from_truth is not None
+    assert all(0 < series[-1] < 1e-3 for series in result.float32.from_truth)
     phases = ("float64, free running", "float32, free running", "float32, step by step")
     assert heard == [(what, step, 6) for what in phases for step in range(1, 7)]
     shown = json.loads(json.dumps(to_json(result), allow_nan=False))
-    assert shown["single"]["ratio"] == result.single.ratio
-    assert "states" not in shown["single"]
+    assert shown["float32"]["ratio"] == result.float32.ratio
+    assert "states" not in shown["float32"]
     where = {"device": "cpu", "mode": "eager", "kernel": "layers"}
     assert shown["ran"]["b"] == shown["recipe"] | where
 
@@ -65,7 +65,7 @@ def test_in_float32_every_step_is_judged_and_the_drift_is_measured_from_the_trut
 def test_the_final_states_are_evaluated_each_by_its_own_subject(a: str, b: str) -> None:
     result = parity.train(a=a, b=b, recipe=Recipe(**{**vars(DIGITS), "dtype": "float64"}), steps=5)
     test = digits().test
-    for subject, got, state in zip((a, b), result.tests, result.double.states, strict=True):
+    for subject, got, state in zip((a, b), result.tests, result.float64.states, strict=True):
         p = state.params
         maps = reference.relu(
             reference.conv1(pixels(test.images, "float64"), p["conv1.weight"], p["conv1.bias"])
@@ -146,7 +146,7 @@ def test_a_loss_that_is_not_a_number_is_different_and_still_json(
     result = parity.train(recipe=DIGITS, steps=2)
     assert not result.agrees
     assert "parted by step 1" in str(result)
-    assert json.loads(json.dumps(to_json(result), allow_nan=False))["double"]["losses"]["a"] == [
+    assert json.loads(json.dumps(to_json(result), allow_nan=False))["float64"]["losses"]["a"] == [
         None,
         None,
     ]

@@ -13,7 +13,7 @@ import pytest
 import parity
 from parity.contract.recipe import Recipe
 from parity.judge.check import Verdict
-from parity.judge.loop import FIT_STAGES
+from parity.judge.replay import FIT_STAGES, STEPS_STAGES
 from parity.judge.trajectory import Failure, Trajectory
 from parity.report.page import TUTORIAL, page
 
@@ -110,7 +110,7 @@ def test_an_agreeing_check_shows_every_stage_of_both(agreeing: Verdict) -> None:
         for comparison in filter(None, pair):
             ratio = f"{comparison.ratio:.3g}" if comparison.error else "exact"
             assert f"<td>{ratio}</td>" in text
-    assert text.count(">not judged<") == len(FIT_STAGES)  # the oracle has no loop
+    assert text.count(">not judged<") == len((*STEPS_STAGES, *FIT_STAGES))  # the oracle has no loop
     assert not {"first", "outside"} & set(shown.values("class"))
 
 
@@ -141,7 +141,7 @@ def test_a_training_shows_losses_accuracies_and_confusions_of_both(trained: Traj
     shown = Page(text)
     assert "Same algorithm" in shown.text
     assert shown.tags.count("img") == 5
-    for drift in (trained.double, trained.single):
+    for drift in (trained.float64, trained.float32):
         assert drift is not None
         for losses in trained.epoch_losses(drift):
             assert all(f"<td>{loss:.3f}</td>" in text for loss in losses)
@@ -178,14 +178,14 @@ def test_a_failed_training_shows_the_step_and_its_evidence(
 def of_the_tutorial(trained: Trajectory, steps: int, **changes: Any) -> Trajectory:
     recipe = dataclasses.replace(Recipe(device="cpu"), **changes)
     losses = [1.0] * steps, [1.0] * steps
-    assert trained.single is not None
+    assert trained.float32 is not None
     return dataclasses.replace(
         trained,
         recipe=recipe,
         steps=steps,
         batches_per_epoch=938,
-        double=dataclasses.replace(trained.double, losses=losses),
-        single=dataclasses.replace(trained.single, losses=losses),
+        float64=dataclasses.replace(trained.float64, losses=losses),
+        float32=dataclasses.replace(trained.float32, losses=losses),
     )
 
 
@@ -201,25 +201,25 @@ def test_the_tutorials_losses_stand_beside_whole_epochs_of_its_recipe(trained: T
 def test_trainings_without_a_difference_can_be_drawn() -> None:
     recipe = Recipe(dataset="digits", device="cpu")
     result = parity.train(a="numpy", b="numpy", recipe=recipe, steps=1)
-    assert result.double.apart == [0]
+    assert result.float64.apart == [0]
     shown = Page(page(result))
     assert [alt for alt in shown.values("alt") if "nothing above 0" in alt]
 
 
 def test_trainings_that_diverge_can_be_drawn(trained: Trajectory) -> None:
-    assert trained.single is not None
+    assert trained.float32 is not None
     broken = [1.0, math.inf, *[math.nan] * 4]
-    params = {**trained.single.states[0].params}
+    params = {**trained.float32.states[0].params}
     params["conv1.weight"] = np.full_like(params["conv1.weight"], np.nan)
-    state = dataclasses.replace(trained.single.states[0], params=params)
+    state = dataclasses.replace(trained.float32.states[0], params=params)
     single = dataclasses.replace(
-        trained.single,
-        losses=(broken, trained.single.losses[1]),
-        apart=[math.nan] * len(trained.single.apart),
-        states=(state, trained.single.states[1]),
+        trained.float32,
+        losses=(broken, trained.float32.losses[1]),
+        apart=[math.nan] * len(trained.float32.apart),
+        states=(state, trained.float32.states[1]),
     )
     tests = dataclasses.replace(trained.tests[0], loss=math.nan), trained.tests[1]
-    Page(page(dataclasses.replace(trained, single=single, tests=tests)))
+    Page(page(dataclasses.replace(trained, float32=single, tests=tests)))
 
 
 def test_whatever_is_not_markup_is_escaped(agreeing: Verdict) -> None:

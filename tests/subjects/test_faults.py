@@ -6,13 +6,22 @@ import sys
 import pytest
 
 import torchcnn.model
+from parity.contract.batches import batch_count
 from parity.contract.data.datasets import digits
 from parity.contract.recipe import Recipe
 from parity.contract.state import initial_state
 from parity.judge.check import judge
-from parity.judge.steps import Judged
-from parity.subjects.faults import Edit, Fault, adam_by_hand, catalogue, planted
-from parity.subjects.subject import BACKENDS, Subject
+from parity.judge.compare import Judged
+from parity.subjects.faults import (
+    CONTRACT,
+    TWINS,
+    Edit,
+    Fault,
+    adam_by_hand,
+    catalogue,
+    planted,
+)
+from parity.subjects.subject import Subject
 
 FAULTS = catalogue()
 SUBJECTS = {"torch": Subject.parse("torch:eager"), "jax": Subject.parse("jax:jit")}
@@ -29,24 +38,25 @@ def test_the_catalogue_has_mistakes_of_every_kind() -> None:
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 40
     kinds = {fault.stage.split(".")[0] for fault in FAULTS}
     steps = {"conv1", "relu", "pool", "flatten", "logits", "loss", "grad", "adam", "params"}
-    assert kinds == {"data", "init", "step", "fit"} | steps
+    loops = {"step", "steps", "evaluate", "predict", "fit"}
+    assert kinds == {"data", "init"} | steps | loops
     for fault in FAULTS:
-        assert set(fault.edits) == set(BACKENDS) or fault.only
+        assert set(fault.edits) in ({*TWINS}, {CONTRACT}) or fault.only
 
 
 @pytest.mark.parametrize(
     ("fault", "backend"), PLANTED, ids=[f"{fault.name}, {backend}" for fault, backend in PLANTED]
 )
 def test_a_mistake_is_found_at_its_stage(fault: Fault, backend: str) -> None:
-    recipe = Recipe(dataset="digits", device="cpu", batch_size=16, dtype=fault.dtype)
+    recipe = Recipe(dataset="digits", device="cpu", dtype=fault.dtype)
     with planted(backend, fault.edits[backend]):
-        found = judged(SUBJECTS[backend], recipe)
+        found = judged(SUBJECTS.get(backend, SUBJECTS["torch"]), recipe)
     first = next((comparison for comparison in found.values() if not comparison.agrees), None)
     assert first is not None
     assert first.stage.startswith(fault.stage), str(first)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", TWINS)
 def test_an_adam_by_hand_that_is_right_is_no_mistake(backend: str) -> None:
     with planted(backend, adam_by_hand()[backend]):
         found = judged(SUBJECTS[backend], Recipe(dataset="digits", device="cpu", batch_size=16))
@@ -59,6 +69,22 @@ def test_after_the_block_the_backend_is_the_one_from_before() -> None:
         importlib.import_module("torchcnn.state")
     assert sys.modules["torchcnn.model"] is torchcnn.model
     assert importlib.import_module("torchcnn.model").CNN is torchcnn.model.CNN
+
+
+def test_a_mistake_planted_into_the_contract_reaches_who_has_its_function_and_goes() -> None:
+    edit = Edit(module="batches", old="-(-examples // batch_size)", new="0")
+    assert batch_count(10, 3) == 4
+    with planted(CONTRACT, [edit]):
+        assert batch_count(10, 3) == 0
+    assert batch_count(10, 3) == 4
+
+
+def test_an_edit_of_the_contract_that_changes_no_function_is_refused() -> None:
+    edit = Edit(
+        module="batches", old="_PARAMETERS, _BATCHES = 0, 1", new="_PARAMETERS, _BATCHES = 0, 2"
+    )
+    with pytest.raises(ValueError, match="no function changes"), planted(CONTRACT, [edit]):
+        pass
 
 
 def test_an_edit_that_does_not_fit_the_source_is_refused() -> None:

@@ -15,7 +15,7 @@ from parity.contract.run.history import Evaluation, History
 from parity.contract.run.observers import SILENT, Observer
 from parity.contract.run.progress import Progress
 from parity.contract.state import State, initial_state
-from parity.truth.reference import STAGES
+from parity.truth.stages import STAGES
 
 read_native, write_native = read_checkpoint, write_checkpoint
 
@@ -33,6 +33,9 @@ class Session:
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         return float(self.trace(images, labels)["loss"])
+
+    def steps(self, images: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np.ndarray:
+        return np.array([self.step(images[batch], labels[batch]) for batch in order])
 
     def trace(self, images: np.ndarray, labels: np.ndarray) -> Trace:
         p, x, rows = self._state.params, images[:, 0], np.arange(len(labels))

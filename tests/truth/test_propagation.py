@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from parity.contract.recipe import DType
 from parity.contract.state import PARAMETERS, State, initial_state
 from parity.judge.compare import compare
-from parity.judge.steps import coarse_batch, coarse_state
-from parity.subjects.subject import after
-from parity.truth import reference
+from parity.judge.states import coarse_batch, coarse_state
+from parity.truth import reference, stages
 from parity.truth.propagation import STEP_STAGES, end_to_end
 from parity.truth.stages import expectations
 from tests.truth.test_stages import LR, case, numpy_trace
@@ -21,7 +20,7 @@ def returned(trace: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def outside(state: State, trace: dict[str, np.ndarray], *batch: np.ndarray) -> list[str]:
-    expected = end_to_end(after(trace, state.step + 1), state, *batch, lr=LR)
+    expected = end_to_end(State.from_named(trace, step=state.step + 1), state, *batch, lr=LR)
     got = returned(trace)
     return [
         stage for stage in STEP_STAGES if not compare(stage, got[stage], expected[stage]).agrees
@@ -46,8 +45,8 @@ def test_errors_of_the_convolution_that_change_what_pooling_passes_are_covered(
     state, images, labels = case(seed, 8, "float32")
     if coarse:
         state, (images, labels) = coarse_state(seed, "float32"), coarse_batch(seed, 8, "float32")
-    right = reference.trace(state, images, labels, lr=LR)
-    bound = expectations(right, state, images, labels, lr=LR)["conv1"].bound
+    right = stages.trace(state, images, labels, lr=LR)
+    bound = dict(expectations(right, state, images, labels, lr=LR))["conv1"].bound
     signs = np.random.RandomState(seed).choice([-1, 1], size=bound.shape)
     conv1 = right["conv1"] + signs * bound
     p = {name: array.astype(np.float64) for name, array in state.params.items()}
@@ -66,7 +65,8 @@ def test_errors_of_the_convolution_that_change_what_pooling_passes_are_covered(
     }
     trace = {**right, "loss": np.asarray(reference.loss(logits, labels))}
     for name, gradient in gradients.items():
-        m, v = reference.adam_moments(state.adam_m[name], state.adam_v[name], gradient)
+        m = reference.adam_m(state.adam_m[name], gradient)
+        v = reference.adam_v(state.adam_v[name], gradient)
         update = reference.adam_update(m, v, step=state.step + 1, lr=LR)
         trace[f"adam.m.{name}"], trace[f"adam.v.{name}"] = m, v
         trace[f"params.{name}"] = p[name] + update
@@ -87,7 +87,7 @@ def test_bounds_shrink_with_the_unit_roundoff() -> None:
     bounds = []
     for dtype in ("float32", "float64"):
         state, images, labels = case(2, 7, dtype)
-        end = after(reference.trace(state, images, labels, lr=LR), 1)
+        end = State.from_named(stages.trace(state, images, labels, lr=LR), step=1)
         expected = end_to_end(end, state, images, labels, lr=LR)
         bounds.append(float(expected["step.loss"].bound))
     assert bounds[0] / bounds[1] == pytest.approx(2**28, rel=0.1)  # the oracle rounds too
