@@ -22,7 +22,5 @@ def run(options: Check) -> int:
     """Check, show the verdict and return the exit status."""
     from parity.judge.check import check
 
-    options.require_writable()
-    verdict = check(**options.arguments)
-    options.show(verdict)
+    verdict = options.show(lambda _: check(**options.arguments))
     return 0 if verdict.agrees else 1

@@ -23,11 +23,6 @@ class Doctor(Output, Numbers):
 
 def run(options: Doctor) -> int:
     """Examine every subject, show the findings and return the exit status."""
-    from parity.contract.cli.console import ProgressBar
     from parity.judge.diagnosis import diagnose
 
-    options.require_writable()
-    with ProgressBar() as bar:
-        diagnosis = diagnose(progress=bar.update, **options.arguments)
-    options.show(diagnosis)
-    return diagnosis.exit_code
+    return options.show(lambda progress: diagnose(progress=progress, **options.arguments)).exit_code

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from parity.contract.recipe import DatasetName, Device, DType
+from parity.contract.cli.command import Where
+from parity.contract.recipe import DatasetName, DType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +25,6 @@ class Data:
     """Data set. digits ships with scikit-learn and needs no network."""
     data_dir: Path | None = None
     """Folder of the data set's IDX files. Default: $CNN_DATA_DIR, else ./data."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Where:
-    """On which device."""
-
-    device: Device = "auto"
-    """Where to compute. auto: the GPU (JAX: or TPU) that a framework finds, else the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)

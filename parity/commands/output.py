@@ -1,7 +1,7 @@
 """Where a command's result is shown: on the screen, as JSON, as a page."""
 
-import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,9 @@ from typing import Any
 from parity.contract.cli.command import Debug
 from parity.contract.errors import OutputError
 from parity.contract.files.whole import write_whole
+
+ShowProgress = Callable[[str, int, int], None]
+"""Called with what is done, the step and the number of steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,44 +27,31 @@ class Output(Debug):
         here = ("debug", "json", "report")
         return {name: value for name, value in vars(self).items() if name not in here}
 
-    @property
-    def _files(self) -> dict[str, Path]:
-        """The files to write, by option."""
-        files = {name: vars(self).get(name) for name in ("json", "report")}
-        return {name: file for name, file in files.items() if file is not None}
-
-    def require_writable(self) -> None:
-        """Try the files, before anything is computed.
+    def show(self, compute: Callable[[ShowProgress], Any]) -> Any:
+        """Compute a result, print its table and verdict, and write the files that were asked for.
 
         Raises:
-            OutputError: one cannot be written, or two are the same.
+            OutputError: a file cannot be written, or two are the same; if possible, before
+                anything is computed.
         """
-        for name, file in self._files.items():
-            try:
-                _try(file)
-            except OSError as error:
-                reason = error.strerror or error
-                raise OutputError(
-                    f"cannot write {file}: {reason}; give --{name} another file"
-                ) from None
-        files = list(self._files.values())
-        if len({file.resolve() for file in files}) < len(files):
-            raise OutputError(f"--json and --report both name {files[0]}; give one another file")
+        from parity.contract.cli.console import ProgressBar
+        from parity.contract.files.jsonable import json_text
 
-    def show(self, result: Any) -> None:
-        """Print a result's table and verdict, and write the files that were asked for.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
-        print(result.table())
-        print(result)
-        for name, file in self._files.items():
-            text = _page(result) if name == "report" else _json(result)
+        files = {name: file for name in ("json", "report") if (file := vars(self).get(name))}
+        for name, file in files.items():
+            _require_writable(file, name)
+        if len({file.resolve() for file in files.values()}) < len(files):
+            raise OutputError(f"--json and --report both name {self.json}; give one another file")
+        with ProgressBar() as bar:
+            result = compute(bar.show)
+        print(result.table(), result, sep="\n")
+        for name, file in files.items():
+            text = _page(result) if name == "report" else json_text(result)
             if _is_special(file):
                 file.write_text(text, encoding="utf-8")
             else:
                 write_whole(file, text.encode())
+        return result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,25 +62,23 @@ class Report(Output):
     """File to write an HTML page with tables and plots to."""
 
 
-def _json(result: Any) -> str:
-    from parity.contract.files.jsonable import to_json
-
-    return json.dumps(to_json(result), indent=2, allow_nan=False) + "\n"
-
-
 def _page(result: Any) -> str:
     from parity.report.page import page
 
     return page(result)
 
 
-def _try(file: Path) -> None:
-    """Raise OSError if a file cannot be made or replaced. Nothing is left, whatever happens."""
+def _require_writable(file: Path, option: str) -> None:
+    """Raise OutputError if a file cannot be made or replaced; the attempt leaves nothing."""
     if _is_special(file):
         return
-    if file.exists():
-        file.open("r+b").close()
-    tempfile.TemporaryFile(dir=file.resolve().parent).close()
+    try:
+        if file.exists():
+            file.open("r+b").close()
+        tempfile.TemporaryFile(dir=file.resolve().parent).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write {file}: {reason}; give --{option} another file") from None
 
 
 def _is_special(file: Path) -> bool:
