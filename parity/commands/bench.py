@@ -5,8 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from parity.commands.options import Data, Numbers
-from parity.commands.output import Report
+from parity.commands.options import Data, Numbers, Report
 from parity.contract.errors import RecipeError
 
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from parity.commands.options import Numbers
-from parity.commands.output import Output
+from parity.commands.options import Numbers, Output
 
 
 @dataclass(frozen=True, kw_only=True)

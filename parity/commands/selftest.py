@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from parity.commands.options import Data, Pair, Where
-from parity.commands.output import Output
+from parity.commands.options import Data, Output, Pair, Where
 from parity.contract.recipe import DatasetName
 
 

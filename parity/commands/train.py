@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from parity.commands.options import Data, Numbers, Pair
-from parity.commands.output import Report
+from parity.commands.options import Data, Numbers, Pair, Report
 from parity.contract.recipe import DType, Recipe
 
 

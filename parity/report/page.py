@@ -41,13 +41,7 @@ EVIDENCE: Mapping[str, Callable[[Comparison], str]] = {
 
 def page(result: Verdict | Trajectory | Benchmark) -> str:
     """Return a page for a result; the same result gives the same bytes."""
-    match result:
-        case Verdict():
-            name, values = "check", _check(result)
-        case Trajectory():
-            name, values = "train", _train(result)
-        case Benchmark():
-            name, values = "bench", _bench(result)
+    template, values = _PAGES[type(result)]
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -55,22 +49,18 @@ def page(result: Verdict | Trajectory | Benchmark) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return templates.get_template(f"{name}.html").render(
+    return templates.get_template(template).render(
         result=result,
         environment=environment_lines(result.environment),
         json=json_text(result),
         plots=plots,
-        **values,
+        **values(result),
     )
 
 
 def _check(verdict: Verdict) -> Values:
     first = verdict.first_disagreement
-    return {
-        "subjects": (verdict.a, verdict.b),
-        "first": first and _parting(*first),
-        "columns": EVIDENCE,
-    }
+    return {"first": first and _parting(*first), "columns": EVIDENCE}
 
 
 def _parting(subject: str, comparison: Comparison) -> Values:
@@ -90,7 +80,6 @@ def _train(run: Trajectory) -> Values:
     mistaken = [test.confusion - np.diag(np.diag(test.confusion)) for test in run.tests]
     tutorial = _tutorial(run)
     return {
-        "subjects": (run.a, run.b),
         "first": failed
         and _parting(f"{failed.subject}, in step {failed.step:,}", failed.comparison),
         "drifts": drifts,
@@ -133,3 +122,10 @@ def _bench(benchmark: Benchmark) -> Values:
         return {arm: timed.spread(phase) for arm, timed in arms if timed.failed is None}
 
     return {"spreads": spreads}
+
+
+_PAGES: Mapping[type, tuple[str, Callable[[Any], Values]]] = {
+    Verdict: ("check.html", _check),
+    Trajectory: ("train.html", _train),
+    Benchmark: ("bench.html", _bench),
+}

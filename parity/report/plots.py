@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib.style
@@ -24,24 +25,9 @@ COLOURS = ("#0072b2", "#d55e00")
 _DTYPE_COLOURS = {"float64": "#475467", "float32": "#aa4499"}
 _LIMIT, _INK, _EDGE = "#b42318", "#1d2530", "#98a2b3"
 
-_STYLE = {
-    "svg.hashsalt": "parity",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _EDGE,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e7ec",
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
 _BOX = {"fc": "white", "ec": "none", "pad": 0.4}
 _BESIDE: Any = {"textcoords": "offset points", "va": "center_baseline", "fontsize": 7.5}
-_styled = matplotlib.style.context(["default", _STYLE])
+_styled = matplotlib.style.context(["default", Path(__file__).with_suffix(".mplstyle")])
 
 
 class Picture(NamedTuple):

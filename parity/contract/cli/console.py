@@ -42,11 +42,11 @@ class ProgressBar(Progress):
             disable=not console.is_terminal,
             transient=True,
         )
-        self._task = self.add_task("", total=None)
+        self._task = self.add_task("", total=None, visible=False)
 
     def show(self, what: str, step: int, steps: int) -> None:
         """Show that `step` of `steps` is done."""
-        self.update(self._task, description=what, completed=step, total=steps)
+        self.update(self._task, description=what, completed=step, total=steps, visible=True)
 
 
 class ConsoleObserver(Observer):

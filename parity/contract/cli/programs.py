@@ -167,7 +167,7 @@ def _run_folder(resume: Path | None) -> Path | None:
 def _summarise(backend: "Backend", _: Summary) -> None:
     from parity.contract.cli.console import summary_lines
 
-    print("\n".join(summary_lines(backend.summary())))
+    print(*summary_lines(backend.summary()), sep="\n")
 
 
 def _evaluate(backend: "Backend", options: Evaluate) -> None:
@@ -177,10 +177,10 @@ def _evaluate(backend: "Backend", options: Evaluate) -> None:
     checkpoint = options.checkpoint and read_checkpoint(options.checkpoint)
     if checkpoint and options.seed is not None:
         raise RecipeError("seed belongs to untrained weights; leave out --seed or --checkpoint")
+    recipe = checkpoint.recipe if checkpoint else Recipe()
     given = {name: value for name, value in vars(options).items() if value is not None}
-    fields = {"data_dir": None} | {n: given[n] for n in given.keys() - {"debug", "checkpoint"}}
-    recipe = dataclasses.replace(checkpoint.recipe if checkpoint else Recipe(), **fields)
-    recipe = backend.resolve(recipe)
+    fields = {name: given[name] for name in given.keys() & vars(recipe).keys()}
+    recipe = backend.resolve(dataclasses.replace(recipe, **{"data_dir": None, **fields}))
     state = checkpoint.state.astype(recipe.dtype) if checkpoint else None
     result = backend.evaluate(recipe, state=state)
     if not math.isfinite(result.loss):
@@ -207,9 +207,7 @@ def _predict(backend: "Backend", options: Predict) -> None:
         images = read_images(file)
         probabilities = backend.predict(recipe, state=checkpoint.state, images=images)
         if not np.isfinite(probabilities).all():
-            raise DivergenceError(
-                f"{file}: not all probabilities are finite: the weights are too large"
-            )
+            raise DivergenceError(f"{file}: a probability is not finite: the weights are too large")
         for index, row in enumerate(probabilities):
             name = file if len(images) == 1 else f"{file}[{index}]"
             print(f"{name}: {row.argmax()}  {' '.join(f'{p:.4f}' for p in row)}")
