@@ -20,7 +20,7 @@ def main() -> int:
     """Run the command line and return its exit status."""
     exit_on_interrupt()
     description = "Prove that PyTorch and JAX compute the same training step, or say where not."
-    return command.run("parity", description, COMMANDS)
+    return command.run("parity", description, COMMANDS, sys.argv[1:])
 
 
 if __name__ == "__main__":

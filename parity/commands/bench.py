@@ -5,8 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from parity.commands.options import Data, Numbers
-from parity.commands.output import Report
+from parity.commands.options import Data, Numbers, Report
 from parity.contract.errors import RecipeError
 
 
@@ -46,16 +45,12 @@ class Bench(Report, Numbers, Data):
 def run(options: Bench) -> int:
     """Time the arms, show the figures and return the exit status."""
     from parity.benchmark.bench import ARMS, bench
-    from parity.contract.cli.console import ProgressBar
 
-    options.require_writable()
-    arguments = options.arguments
-    arms, *pair = (arguments.pop(name) for name in ("arms", "a", "b"))
+    plan = options.arguments
+    arms, *pair = (plan.pop(name) for name in ("arms", "a", "b"))
     if pair != [None, None] and (arms or None in pair):
         raise RecipeError("give --arms, or both --a and --b")
-    arms = arms or tuple(filter(None, pair)) or ARMS
-    command = shlex.join(["parity", *sys.argv[1:]])
-    with ProgressBar() as bar:
-        benchmark = bench(arms=arms, command=command, progress=bar.update, **arguments)
-    options.show(benchmark)
-    return 0 if benchmark.passed else 1
+    plan["arms"] = arms or tuple(filter(None, pair)) or ARMS
+    plan["command"] = shlex.join(["parity", *sys.argv[1:]])
+    result = options.show(lambda progress: bench(progress=progress, **plan))
+    return 0 if result.passed else 1

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from parity.commands.options import Data, Numbers, Pair
-from parity.commands.output import Report
+from parity.commands.options import Data, Numbers, Pair, Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +21,5 @@ def run(options: Check) -> int:
     """Check, show the verdict and return the exit status."""
     from parity.judge.check import check
 
-    options.require_writable()
-    verdict = check(**options.arguments)
-    options.show(verdict)
+    verdict = options.show(lambda _: check(**options.arguments))
     return 0 if verdict.agrees else 1

@@ -1,8 +1,4 @@
-"""`parity convert`: checkpoints from one format to another, all of what they say.
-
-`.safetensors` is the format of both backends, `.pt` PyTorch's, a folder Orbax's. The folder of a
-run means the checkpoint in it.
-"""
+"""`parity convert`: checkpoints from one format to another, all of what they say."""
 
 import importlib
 from collections.abc import Callable
@@ -16,8 +12,12 @@ from parity.contract.cli.command import Debug
 from parity.contract.errors import CheckpointError, OutputError
 
 if TYPE_CHECKING:
-    from parity.contract.backend import Backend
+    from parity.contract.backend import Saved
     from parity.contract.run.checkpoint import Checkpoint
+
+    Format = tuple[Callable[[Path], Checkpoint], Callable[[Path, Checkpoint], None]]
+
+_BACKENDS = {".pt": "torchcnn", "": "jaxcnn"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +36,16 @@ class Convert(Debug):
     """Replace TARGET if it is there."""
 
 
-Read = Callable[[Path], "Checkpoint"]
-Write = Callable[[Path, "Checkpoint"], None]
-
-
-def run(options: Convert) -> int:
-    """Convert, say what was converted and return the exit status."""
+def run(options: Convert) -> None:
+    """Convert, and say what was converted."""
     checkpoint = convert(options.source, options.target, overwrite=options.overwrite)
     print(f"{options.source} → {options.target}: {checkpoint}")
-    return 0
 
 
 def convert(source: Path, target: Path, *, overwrite: bool = False) -> "Checkpoint":
     """Read a checkpoint in one format, write it in another, and return it.
+
+    The folder of a run means the checkpoint in it.
 
     Raises:
         CheckpointError: `source` is missing, damaged or of no known format; names it.
@@ -68,18 +65,15 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> "Checkpoi
     return checkpoint
 
 
-def _format_of(path: Path, error: type[CheckpointError | OutputError]) -> tuple[Read, Write]:
+def _format_of(path: Path, error: type[CheckpointError | OutputError]) -> "Format":
     """Return how a checkpoint is read and written; an existing folder is known by its content."""
     from parity.contract.run.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 
     suffix = "" if path.is_dir() else path.suffix
     if suffix == ".safetensors" or (path / CHECKPOINT_FILE).exists():
         return read_checkpoint, write_checkpoint
-    backends = {".pt": "torchcnn", "": "jaxcnn"}
-    if suffix not in backends:
-        raise error(
-            f"{path} is of no known format: a checkpoint is a file .safetensors or .pt, or a folder"
-            " of Orbax, whose name has no suffix"
-        )
-    backend = cast("Backend", importlib.import_module(backends[suffix]))
+    if suffix not in _BACKENDS:
+        formats = "a file .safetensors or .pt, or a folder of Orbax, whose name has no suffix"
+        raise error(f"{path} is of no known format: a checkpoint is {formats}")
+    backend = cast("Saved", importlib.import_module(_BACKENDS[suffix]))
     return backend.read_native, backend.write_native

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from parity.commands.options import Numbers
-from parity.commands.output import Output
+from parity.commands.options import Numbers, Output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +22,6 @@ class Doctor(Output, Numbers):
 
 def run(options: Doctor) -> int:
     """Examine every subject, show the findings and return the exit status."""
-    from parity.contract.cli.console import ProgressBar
     from parity.judge.diagnosis import diagnose
 
-    options.require_writable()
-    with ProgressBar() as bar:
-        diagnosis = diagnose(progress=bar.update, **options.arguments)
-    options.show(diagnosis)
-    return diagnosis.exit_code
+    return options.show(lambda progress: diagnose(progress=progress, **options.arguments)).exit_code

@@ -1,9 +1,21 @@
-"""Options that several of `parity`'s commands share; `--help` lists a class's last base first."""
+"""Options that `parity`'s commands share, and what is done with a result.
 
+`--help` lists a class's last base first.
+"""
+
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from parity.contract.recipe import DatasetName, Device, DType
+from parity.contract.cli.command import Debug, Where
+from parity.contract.errors import OutputError
+from parity.contract.files.whole import write_whole
+from parity.contract.recipe import DatasetName, DType
+
+ShowProgress = Callable[[str, int, int], None]
+"""Called with what is done, the step and the number of steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +39,6 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Where:
-    """On which device."""
-
-    device: Device = "auto"
-    """Where to compute. auto: the GPU (JAX: or TPU) that a framework finds, else the CPU."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Numbers(Where):
     """From which numbers, and how precise."""
 
@@ -42,3 +46,75 @@ class Numbers(Where):
     """Seed of the initial weights and of the batches."""
     dtype: DType = "float32"
     """Precision of weights and activations."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Debug):
+    """Where a result is shown besides the screen."""
+
+    json: Path | None = None
+    """File to write everything that the screen shows to."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The command's other options, by name: what its function in the API takes."""
+        here = ("debug", "json", "report")
+        return {name: value for name, value in vars(self).items() if name not in here}
+
+    def show(self, compute: Callable[[ShowProgress], Any]) -> Any:
+        """Compute a result, print its table and verdict, and write the files that were asked for.
+
+        Raises:
+            OutputError: a file cannot be written, or two are the same; if possible, before
+                anything is computed.
+        """
+        from parity.contract.cli.console import ProgressBar
+        from parity.contract.files.jsonable import json_text
+
+        files = {name: file for name in ("json", "report") if (file := vars(self).get(name))}
+        for name, file in files.items():
+            _require_writable(file, name)
+        if len({file.resolve() for file in files.values()}) < len(files):
+            raise OutputError(f"--json and --report both name {self.json}; give one another file")
+        with ProgressBar() as bar:
+            result = compute(bar.show)
+        print(result.table(), result, sep="\n")
+        for name, file in files.items():
+            text = _page(result) if name == "report" else json_text(result)
+            if _is_special(file):
+                file.write_text(text, encoding="utf-8")
+            else:
+                write_whole(file, text.encode())
+        return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Output):
+    """Where a result that has a page is shown besides the screen."""
+
+    report: Path | None = None
+    """File to write an HTML page with tables and plots to."""
+
+
+def _page(result: Any) -> str:
+    from parity.report.page import page
+
+    return page(result)
+
+
+def _require_writable(file: Path, option: str) -> None:
+    """Raise OutputError if a file cannot be made or replaced; the attempt leaves nothing."""
+    if _is_special(file):
+        return
+    try:
+        if file.exists():
+            file.open("r+b").close()
+        tempfile.TemporaryFile(dir=file.resolve().parent).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write {file}: {reason}; give --{option} another file") from None
+
+
+def _is_special(file: Path) -> bool:
+    """Whether it is a pipe or a device, as /dev/stdout may be."""
+    return file.exists() and not (file.is_file() or file.is_dir())

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from parity.commands.options import Data, Pair, Where
-from parity.commands.output import Output
+from parity.commands.options import Data, Output, Pair, Where
 from parity.contract.recipe import DatasetName
 
 
@@ -28,11 +27,7 @@ class Selftest(Output, Where, Data, Pair):
 
 def run(options: Selftest) -> int:
     """Plant and judge, show what was found and return the exit status."""
-    from parity.contract.cli.console import ProgressBar
     from parity.judge.selftest import selftest
 
-    options.require_writable()
-    with ProgressBar() as bar:
-        result = selftest(progress=bar.update, **options.arguments)
-    options.show(result)
+    result = options.show(lambda progress: selftest(progress=progress, **options.arguments))
     return 0 if result.passed else 1

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from parity.commands.options import Data, Numbers, Pair
-from parity.commands.output import Report
+from parity.commands.options import Data, Numbers, Pair, Report
 from parity.contract.recipe import DType, Recipe
 
 
@@ -28,13 +27,10 @@ class Train(Report, Numbers, Data, Pair):
 
 def run(options: Train) -> int:
     """Train, show how the two trainings compare and return the exit status."""
-    from parity.contract.cli.console import ProgressBar
     from parity.judge.trajectory import train
 
-    options.require_writable()
-    recipe = options.arguments
-    harness = {name: recipe.pop(name) for name in ("a", "b", "steps")}
-    with ProgressBar() as bar:
-        trajectory = train(recipe=Recipe(**recipe), progress=bar.update, **harness)
-    options.show(trajectory)
-    return 0 if trajectory.agrees else 1
+    fields = options.arguments
+    harness = {name: fields.pop(name) for name in ("a", "b", "steps")}
+    recipe = Recipe(**fields)
+    result = options.show(lambda progress: train(recipe=recipe, progress=progress, **harness))
+    return 0 if result.agrees else 1

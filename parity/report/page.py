@@ -3,8 +3,7 @@
 The text is in the templates, one for each kind of result; this module gives them their values.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from parity.benchmark.result import Benchmark, Phase
 from parity.benchmark.stats import Spread
-from parity.contract.files.jsonable import to_json
+from parity.contract.files.jsonable import json_text
 from parity.judge.check import LOOP_STAGES, Verdict
 from parity.judge.compare import Comparison
 from parity.judge.lockstep import FREE_RUN_LIMIT, Drift
@@ -28,22 +27,21 @@ TUTORIAL = (278.862, 108.298, 78.554, 64.227, 55.757, 49.155, 44.339, 39.983, 36
 Values = dict[str, Any]
 """What a template shows, by the names in it."""
 
+EVIDENCE: Mapping[str, Callable[[Comparison], str]] = {
+    "error / bound": lambda c: "exact" if c.agrees and c.error == 0 else f"{c.ratio:.3g}",
+    "error": lambda c: f"{c.error:.3g}",
+    "bound": lambda c: f"{c.bound:.3g}",
+    "place": lambda c: ", ".join(map(str, c.index)) or "–",
+    "got": lambda c: f"{c.got:.9g}",
+    "expected": lambda c: f"{c.expected:.9g}",
+    "elements outside": lambda c: f"{c.outside:,} of {c.elements:,}",
+}
+"""What is shown of a comparison, by column."""
+
 
 def page(result: Verdict | Trajectory | Benchmark) -> str:
     """Return a page for a result; the same result gives the same bytes."""
-    match result:
-        case Verdict():
-            kind, title, passed = "check", f"{result.a} and {result.b}", result.agrees
-            heading = "They agree" if passed else "They disagree"
-            values = _check(result)
-        case Trajectory():
-            kind, title, passed = "train", f"{result.a} and {result.b}", result.agrees
-            heading = "Same algorithm" if passed else "Different"
-            values = _train(result)
-        case Benchmark():
-            kind, title, passed = "bench", f"{len(result.arms)} arms", result.passed
-            heading = "Every arm counts" if passed else "Not all of it counts"
-            values = _bench(result)
+    template, values = _PAGES[type(result)]
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -51,47 +49,24 @@ def page(result: Verdict | Trajectory | Benchmark) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return templates.get_template(f"{kind}.html").render(
-        title=f"parity {kind}: {title}",
-        heading=heading,
-        passed=passed,
+    return templates.get_template(template).render(
         result=result,
         environment=environment_lines(result.environment),
-        json=json.dumps(to_json(result), indent=2, allow_nan=False),
+        json=json_text(result),
         plots=plots,
-        **values,
+        **values(result),
     )
 
 
 def _check(verdict: Verdict) -> Values:
     first = verdict.first_disagreement
-    return {
-        "subjects": (verdict.a, verdict.b),
-        "first": first and _parting(*first),
-        "columns": _COLUMNS,
-        "evidence": _evidence,
-    }
-
-
-_COLUMNS = ("error / bound", "error", "bound", "place", "got", "expected", "elements outside")
-
-
-def _evidence(comparison: Comparison) -> dict[str, str]:
-    exact = comparison.agrees and comparison.error == 0
-    values = (
-        "exact" if exact else f"{comparison.ratio:.3g}",
-        f"{comparison.error:.3g}",
-        f"{comparison.bound:.3g}",
-        ", ".join(map(str, comparison.index)) or "–",
-        f"{comparison.got:.9g}",
-        f"{comparison.expected:.9g}",
-        f"{comparison.outside:,} of {comparison.elements:,}",
-    )
-    return dict(zip(_COLUMNS, values, strict=True))
+    return {"first": first and _parting(*first), "columns": EVIDENCE}
 
 
 def _parting(subject: str, comparison: Comparison) -> Values:
-    wrong = {"mismatch": comparison.mismatch} if comparison.mismatch else _evidence(comparison)
+    wrong = {"mismatch": comparison.mismatch}
+    if not comparison.mismatch:
+        wrong = {name: show(comparison) for name, show in EVIDENCE.items()}
     return {
         "trained": comparison.stage in (*STEP_STAGES, *LOOP_STAGES),
         "evidence": {"stage": comparison.stage, "subject": subject, **wrong},
@@ -99,21 +74,20 @@ def _parting(subject: str, comparison: Comparison) -> Values:
 
 
 def _train(run: Trajectory) -> Values:
-    failure = run.failure
+    failed = run.failure
     drifts = {"float64": run.float64} | ({"float32": run.float32} if run.float32 else {})
     filters = [state.params["conv1.weight"] for state in run.last().states]
-    mistaken = [each.confusion - np.diag(np.diag(each.confusion)) for each in run.tests]
+    mistaken = [test.confusion - np.diag(np.diag(test.confusion)) for test in run.tests]
     tutorial = _tutorial(run)
     return {
-        "subjects": (run.a, run.b),
-        "first": failure
-        and _parting(f"{failure.subject}, in step {failure.step:,}", failure.comparison),
+        "first": failed
+        and _parting(f"{failed.subject}, in step {failed.step:,}", failed.comparison),
         "drifts": drifts,
         "limit": FREE_RUN_LIMIT,
         "truth": run.float32 and run.float32.from_truth,
         "tutorial": tutorial,
         "epochs": list(_epochs(run, drifts, tutorial)),
-        "most_mistaken": max(int(counts.max()) for counts in mistaken),
+        "most_mistaken": np.max(mistaken),
         "filters": filters,
         "filters_apart": f"{np.abs(filters[0] - filters[1]).max():.2g}",
     }
@@ -148,3 +122,10 @@ def _bench(benchmark: Benchmark) -> Values:
         return {arm: timed.spread(phase) for arm, timed in arms if timed.failed is None}
 
     return {"spreads": spreads}
+
+
+_PAGES: Mapping[type, tuple[str, Callable[[Any], Values]]] = {
+    Verdict: ("check.html", _check),
+    Trajectory: ("train.html", _train),
+    Benchmark: ("bench.html", _bench),
+}

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib.style
@@ -24,21 +25,9 @@ COLOURS = ("#0072b2", "#d55e00")
 _DTYPE_COLOURS = {"float64": "#475467", "float32": "#aa4499"}
 _LIMIT, _INK, _EDGE = "#b42318", "#1d2530", "#98a2b3"
 
-_STYLE = {
-    "svg.hashsalt": "parity",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _EDGE,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e7ec",
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
+_BOX = {"fc": "white", "ec": "none", "pad": 0.4}
+_BESIDE: Any = {"textcoords": "offset points", "va": "center_baseline", "fontsize": 7.5}
+_styled = matplotlib.style.context(["default", Path(__file__).with_suffix(".mplstyle")])
 
 
 class Picture(NamedTuple):
@@ -49,7 +38,7 @@ class Picture(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """A series; of it, what is above 0 can be drawn on a logarithmic axis."""
+    """A series; what is above 0 can be drawn on a logarithmic axis."""
 
     label: str
     x: Sequence[float] | np.ndarray
@@ -58,6 +47,7 @@ class _Line(NamedTuple):
     width: float = 1.5
 
 
+@_styled
 def stage_bars(
     stages: Mapping[str, tuple[Comparison | None, Comparison | None]], subjects: tuple[str, str]
 ) -> Picture:
@@ -66,42 +56,43 @@ def stage_bars(
     drawn = [ratio for ratio in ratios if 0 < ratio < math.inf]
     low = 10.0 ** math.floor(math.log10(min([*drawn, 0.02])))
     high = 10 * max([*drawn, 0.8])
-    with matplotlib.style.context(["default", _STYLE]):
-        figure, axes = _bars(list(stages), 0.32, xscale="log", xlabel="worst error / its bound")
-        axes.set_xlim(low, high)
-        for side, (subject, colour) in enumerate(zip(subjects, COLOURS, strict=True)):
-            rows = np.arange(len(stages)) + 0.4 * side - 0.2
-            comparisons = [pair[side] for pair in stages.values()]
-            ends = [low if c is None else np.clip(c.ratio, low, high) for c in comparisons]
-            axes.barh(rows, np.subtract(ends, low), 0.36, left=low, color=colour, label=subject)
-            for row, end, comparison in zip(rows, ends, comparisons, strict=True):
-                _say(axes, comparison, row, end, inside=end == high)
-        axes.axvline(1, color=_LIMIT)
-        above = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        axes.annotate("bound", (1, 1), (0, 3), ha="center", color=_LIMIT, **above)
-        figure.legend(loc="outside upper right", ncols=2)
-        alt = (
-            f"Bars, two for each of {len(stages)} stages: worst error over bound;"
-            f" the largest is {max(ratios, default=math.nan):.3g}"
-        )
-        return _picture(figure, alt)
+    figure, axes = _rows(list(stages), 0.32, xscale="log", xlabel="worst error / its bound")
+    axes.set_xlim(low, high)
+    for side, (subject, colour) in enumerate(zip(subjects, COLOURS, strict=True)):
+        rows = np.arange(len(stages)) + 0.4 * side - 0.2
+        comparisons = [pair[side] for pair in stages.values()]
+        ends = [low if c is None else np.clip(c.ratio, low, high) for c in comparisons]
+        axes.barh(rows, np.subtract(ends, low), 0.36, left=low, color=colour, label=subject)
+        for row, end, comparison in zip(rows, ends, comparisons, strict=True):
+            text, ink = _bar_text(comparison)
+            style = {"xytext": (4, 0), "ha": "left", "color": ink, "bbox": _BOX}
+            if end == high:  # inside the bar, which ends with the axis
+                style = {"xytext": (-4, 0), "ha": "right", "color": "white"}
+            axes.annotate(text, (end, row), **_BESIDE, **style)
+    axes.axvline(1, color=_LIMIT)
+    above = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    axes.annotate("bound", (1, 1), (0, 3), ha="center", color=_LIMIT, **above)
+    figure.legend(loc="outside upper right", ncols=2)
+    largest = f"the largest is {max(ratios, default=math.nan):.3g}"
+    alt = f"Bars, two for each of {len(stages)} stages: worst error over bound; {largest}"
+    return _picture(figure, alt)
 
 
+@_styled
 def phase_bars(phase: str, timings: Mapping[str, Spread]) -> Picture:
     """Draw each arm's median seconds and its quartiles; pale where they are unstable."""
-    with matplotlib.style.context(["default", _STYLE]):
-        label = f"seconds of one {phase}: median and quartiles"
-        figure, axes = _bars(list(timings), 0.36, xlabel=label)
-        for line, found in enumerate(timings.values()):
-            alpha = 0.4 if found.unstable else 1
-            axes.barh(line, found.median, 0.6, color=COLOURS[0], alpha=alpha)
-            axes.plot([found.lower, found.upper], [line, line], color=_INK)
-        axes.set_xlim(left=0)
-        said = ", ".join(f"{arm} {found.median:.3g} s" for arm, found in timings.items())
-        return _picture(figure, f"Bars of one {phase}'s median time: {said}")
+    label = f"seconds of one {phase}: median and quartiles"
+    figure, axes = _rows(list(timings), 0.36, xlabel=label)
+    for row, found in enumerate(timings.values()):
+        alpha = 0.4 if found.unstable else 1
+        axes.barh(row, found.median, 0.6, color=COLOURS[0], alpha=alpha)
+        axes.plot([found.lower, found.upper], [row, row], color=_INK)
+    axes.set_xlim(left=0)
+    seconds = ", ".join(f"{arm} {found.median:.3g} s" for arm, found in timings.items())
+    return _picture(figure, f"Bars of one {phase}'s median time: {seconds}")
 
 
-def _bars(names: list[str], height: float, **options: Any) -> tuple[Figure, Axes]:
+def _rows(names: list[str], height: float, **options: Any) -> tuple[Figure, Axes]:
     """Return a figure for horizontal bars, a row of `height` inches for each name."""
     figure = Figure(figsize=(6.4, 0.9 + height * len(names)), layout="constrained")
     axes = figure.add_subplot(**options)
@@ -110,24 +101,6 @@ def _bars(names: list[str], height: float, **options: Any) -> tuple[Figure, Axes
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     return figure, axes
-
-
-def _say(
-    axes: Axes, comparison: Comparison | None, row: float, end: float, *, inside: bool
-) -> None:
-    """Write what a bar stands for beside its end, or inside it where it ends with the axis."""
-    text, ink = _bar_text(comparison)
-    axes.annotate(
-        text,
-        (end, row),
-        (-4 if inside else 4, 0),
-        textcoords="offset points",
-        ha="right" if inside else "left",
-        va="center_baseline",
-        fontsize=7.5,
-        color="white" if inside else ink,
-        bbox=None if inside else {"fc": "white", "ec": "none", "pad": 0.4},
-    )
 
 
 def _bar_text(comparison: Comparison | None) -> tuple[str, str]:
@@ -143,19 +116,18 @@ def losses(
 ) -> Picture:
     """Draw the loss of a batch, smoothed by a running mean, and the tutorial's of each epoch."""
     window = max(1, min(50, len(drift.losses[0]) // 20))
-    lines = []
-    for subject, series, colour, width in zip(
-        subjects, drift.losses, COLOURS, (4, 1.2), strict=True
-    ):
-        means = np.convolve(series, np.full(window, 1 / window), mode="valid")
-        lines.append(_Line(subject, np.arange(len(means)) + (window + 1) / 2, means, colour, width))
+    means = [np.convolve(each, np.full(window, 1 / window), mode="valid") for each in drift.losses]
+    x = np.arange(len(means[0])) + (window + 1) / 2
+    lines = [
+        _Line(subject, x, mean, colour, width)
+        for subject, mean, colour, width in zip(subjects, means, COLOURS, (4, 1.2), strict=True)
+    ]
     if tutorial:
         starts = np.arange(len(tutorial)) * batches_per_epoch
         x = np.column_stack([starts, starts + batches_per_epoch, starts]).ravel()
         y = np.column_stack([tutorial, tutorial, np.full(len(tutorial), np.nan)]).ravel()
         lines.append(_Line("tutorial's mean of an epoch", x, y / batches_per_epoch, _INK, 2))
-    what = "loss of a batch" + (f", mean of {window}" if window > 1 else "")
-    return _chart(lines, what, log_x=False)
+    return _chart(lines, "loss of a batch" + (f", mean of {window}" if window > 1 else ""))
 
 
 def loss_gaps(drifts: Mapping[str, Drift]) -> Picture:
@@ -164,14 +136,17 @@ def loss_gaps(drifts: Mapping[str, Drift]) -> Picture:
     for dtype, drift in drifts.items():
         first, second = drift.losses
         gaps = [abs(a - b) for a, b in zip(first, second, strict=True)]
-        lines.append(_gap(dtype, range(1, len(gaps) + 1), gaps, 0.8))
-    return _chart(lines, "difference of the losses", limit=FREE_RUN_LIMIT)
+        lines.append(_Line(dtype, range(1, len(gaps) + 1), gaps, _DTYPE_COLOURS[dtype], 0.8))
+    return _chart(lines, "difference of the losses", gaps=True, limit=FREE_RUN_LIMIT)
 
 
 def parameter_gaps(drifts: Mapping[str, Drift]) -> Picture:
     """Draw how far the parameters of the two are apart, in each precision."""
-    lines = [_gap(dtype, drift.steps, drift.apart) for dtype, drift in drifts.items()]
-    return _chart(lines, "largest difference of a parameter", limit=FREE_RUN_LIMIT)
+    lines = [
+        _Line(dtype, drift.steps, drift.apart, _DTYPE_COLOURS[dtype])
+        for dtype, drift in drifts.items()
+    ]
+    return _chart(lines, "largest difference of a parameter", gaps=True, limit=FREE_RUN_LIMIT)
 
 
 def distances(
@@ -179,62 +154,62 @@ def distances(
 ) -> Picture:
     """Draw how far each subject's float32 training is from the float64 one."""
     lines = [
-        _Line(_label(subject, series), steps, series, colour)
+        _Line(subject, steps, series, colour)
         for subject, series, colour in zip(subjects, from_truth, COLOURS, strict=True)
     ]
-    return _chart(lines, "root mean square distance")
+    return _chart(lines, "root mean square distance", gaps=True)
 
 
-def _gap(
-    dtype: str, x: Sequence[float], y: Sequence[float] | np.ndarray, width: float = 1.5
-) -> _Line:
-    return _Line(_label(dtype, y), x, y, _DTYPE_COLOURS[dtype], width)
-
-
-def _label(name: str, series: Sequence[float] | np.ndarray) -> str:
-    """Return the name and what of the series a logarithmic axis does not show."""
-    zeros, broken = np.equal(series, 0).sum(), (~np.isfinite(series)).sum()
-    hidden = [f"0 at {zeros}"] * bool(zeros) + [f"not finite at {broken}"] * bool(broken)
-    return f"{name} ({', '.join(hidden)} of {len(series)})" if hidden else name
-
-
+@_styled
 def _chart(
-    lines: Sequence[_Line], ylabel: str, *, log_x: bool = True, limit: float | None = None
+    lines: Sequence[_Line], ylabel: str, *, gaps: bool = False, limit: float | None = None
 ) -> Picture:
-    """Draw lines over the steps, on a logarithmic axis; `limit` is what they may not pass."""
-    nothing = "nothing above 0"
-    with matplotlib.style.context(["default", _STYLE]):
-        figure = Figure(figsize=(5.4, 3.6), layout="constrained")
-        axes = figure.add_subplot(xlabel="step", ylabel=ylabel)
-        ends = []
-        for label, x, y, colour, width in lines:
-            shown = np.where(np.isfinite(y) & np.greater(y, 0), y, np.nan)
-            marker = "o" if len(shown) <= 500 else ""  # so that a point between zeros is seen
-            size = min(3, 180 / len(shown))
-            axes.plot(x, shown, marker=marker, ms=size, color=colour, lw=width, label=label)
-            if not np.isnan(shown).all():
-                ends.append(f"{label} ends at {shown[~np.isnan(shown)][-1]:.3g}")
-        if limit is not None and ends:
-            axes.axhline(limit, color=_LIMIT, linestyle="--", linewidth=1, label="float64's limit")
-        if log_x:
-            axes.set_xscale("log")
-            axes.set_xlim(0.9, 1.1 * max(max(line.x) for line in lines))
-            axes.xaxis.set_major_locator(LogLocator())
-            axes.xaxis.set_major_formatter("{x:,g}")
-            axes.xaxis.set_minor_formatter("")
-        if ends:
-            axes.set_yscale("log")
-        else:
-            axes.set_yticks([])
-            axes.text(0.5, 0.5, nothing, transform=axes.transAxes, ha="center")
-        if ends and not log_x:
+    """Draw lines over the steps, on a logarithmic axis.
+
+    Args:
+        lines: what to draw.
+        ylabel: name of the vertical axis.
+        gaps: the steps are on a logarithmic axis too, and a label counts what that does not show.
+        limit: what the lines may not pass.
+    """
+    figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+    axes = figure.add_subplot(xlabel="step", ylabel=ylabel)
+    ends = []
+    for line in lines:
+        label = _label(line) if gaps else line.label
+        shown = np.where(np.isfinite(line.y) & np.greater(line.y, 0), line.y, np.nan)
+        marker = "o" if len(shown) <= 500 else ""  # so that a point between zeros is seen
+        style = {"ms": min(3, 180 / len(shown)), "color": line.colour, "lw": line.width}
+        axes.plot(line.x, shown, marker=marker, label=label, **style)
+        if not np.isnan(shown).all():
+            ends.append(f"{label} ends at {shown[~np.isnan(shown)][-1]:.3g}")
+    if limit is not None and ends:
+        axes.axhline(limit, color=_LIMIT, linestyle="--", linewidth=1, label="float64's limit")
+    if gaps:
+        axes.set(xscale="log", xlim=(0.9, 1.1 * max(max(line.x) for line in lines)))
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.xaxis.set_minor_formatter("")
+    if not ends:
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "nothing above 0", transform=axes.transAxes, ha="center")
+    else:
+        axes.set_yscale("log")
+        if not gaps:
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_locator(NullLocator())
-        figure.legend(loc="outside upper left", ncols=3)
-        return _picture(figure, f"{ylabel} over the steps: {'; '.join(ends) or nothing}")
+    figure.legend(loc="outside upper left", ncols=3)
+    return _picture(figure, f"{ylabel} over the steps: {'; '.join(ends) or 'nothing above 0'}")
 
 
+def _label(line: _Line) -> str:
+    """Return a line's label and what of it a logarithmic axis does not show."""
+    counts = {"0": np.equal(line.y, 0).sum(), "not finite": (~np.isfinite(line.y)).sum()}
+    hidden = [f"{what} at {count}" for what, count in counts.items() if count]
+    return f"{line.label} ({', '.join(hidden)} of {len(line.y)})" if hidden else line.label
+
+
+@_styled
 def filters(
     weights: tuple[Float[np.ndarray, "16 1 3 3"], Float[np.ndarray, "16 1 3 3"]],
     subjects: tuple[str, str],
@@ -243,24 +218,22 @@ def filters(
     sizes = np.abs(weights)
     top = sizes[np.isfinite(sizes)].max(initial=1e-30)
     scale = ScalarMappable(Normalize(-top, top), "RdBu_r")
-    border = {"edgecolors": "face", "linewidth": 0.2}
     edges = np.cumsum([0, *([1, 1, 1, 0.4] * 4)[:-1]])
-    with matplotlib.style.context(["default", _STYLE, {"axes.grid": False}]):
-        figure = Figure(figsize=(7.2, 3.8), layout="constrained")
-        panels = figure.subplots(1, 2, gridspec_kw={"wspace": 0.12})
-        for axes, weight, subject, colour in zip(panels, weights, subjects, COLOURS, strict=True):
-            framed = np.pad(
-                weight.reshape(4, 4, 3, 3), [(0, 0)] * 2 + [(0, 1)] * 2, constant_values=np.nan
-            )
-            tiles = framed.transpose(0, 2, 1, 3).reshape(16, 16)[:-1, :-1]
-            axes.pcolormesh(edges, edges, tiles, cmap=scale.cmap, norm=scale.norm, **border)
-            axes.set_title(subject, color=colour)
-            axes.set_axis_off()
-            axes.set_aspect("equal")
-            axes.invert_yaxis()
-        figure.colorbar(scale, ax=panels, shrink=0.9, label="weight")
-        alt = f"conv1's 16 filters of both side by side, with weights up to {top:.3g}"
-        return _picture(figure, alt)
+    figure = Figure(figsize=(7.2, 3.8), layout="constrained")
+    panels = figure.subplots(1, 2, gridspec_kw={"wspace": 0.12})
+    for axes, weight, subject, colour in zip(panels, weights, subjects, COLOURS, strict=True):
+        gap = [(0, 0), (0, 0), (0, 1), (0, 1)]  # between the tiles
+        framed = np.pad(weight.reshape(4, 4, 3, 3), gap, constant_values=np.nan)
+        tiles = framed.transpose(0, 2, 1, 3).reshape(16, 16)[:-1, :-1]
+        border = {"edgecolors": "face", "linewidth": 0.2}
+        axes.pcolormesh(edges, edges, tiles, cmap=scale.cmap, norm=scale.norm, **border)
+        axes.set_title(subject, color=colour)
+        axes.set_axis_off()
+        axes.set_aspect("equal")
+        axes.invert_yaxis()
+    figure.colorbar(scale, ax=panels, shrink=0.9, label="weight")
+    alt = f"conv1's 16 filters of both side by side, with weights up to {top:.3g}"
+    return _picture(figure, alt)
 
 
 def _picture(figure: Figure, alt: str) -> Picture:

@@ -251,7 +251,7 @@ def test_the_command_line_goes_on_by_the_checkpoints_recipe(
     ]
     assert run(backend, "train", *first, "--device", "cpu", "--out", out) == 0
     assert run(backend, "train", "--resume", out, "--epochs", "2", "--out", other) == 0
-    assert "goes on with epoch 2, batch 1\nEpoch 2, " in capsys.readouterr().out
+    assert "continues with epoch 2, batch 1\nEpoch 2, " in capsys.readouterr().out
     last = read_checkpoint(tmp_path / "other")
     assert (last.recipe.seed, last.recipe.lr, last.state.step) == (5, 0.002, 4)
     assert read_checkpoint(tmp_path / "run").state.step == 2

@@ -1,7 +1,6 @@
 """How every command line of this project parses its arguments and ends."""
 
 import contextlib
-import dataclasses
 import io
 import os
 import re
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import tyro
 
 from parity.contract.errors import CnnParityError, StoppedError
+from parity.contract.recipe import Device
 
 USAGE = 2
 """Exit status of a usage, data or environment error."""
@@ -35,6 +35,14 @@ class Debug:
     """Show the traceback of an error."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Where(Debug):
+    """The option of a command that computes."""
+
+    device: Device = "auto"
+    """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
+
+
 Options = TypeVar("Options", bound=Debug)
 
 Commands = Mapping[type[Debug], Callable[[Any], int | None]]
@@ -44,19 +52,12 @@ The command is named as its class, in lower case; the docstring is its help.
 """
 
 
-def run(prog: str, description: str, commands: Commands, argv: Sequence[str] | None = None) -> int:
-    """Parse `argv`, execute the chosen command and return the exit status.
+def run(prog: str, description: str, commands: Commands, args: Sequence[str]) -> int:
+    """Parse the arguments of a program, execute the chosen command and return the exit status.
 
     An error that a user can mend becomes one line on standard error; `--debug` shows where it
     was raised.
-
-    Args:
-        prog: name of the program.
-        description: first paragraph of its help.
-        commands: what there is to choose from.
-        argv: arguments; default `sys.argv[1:]`.
     """
-    args = list(sys.argv[1:] if argv is None else argv)
     try:
         options = _parse(prog, description, commands, args)
         return commands[type(options)](options) or 0
@@ -85,50 +86,27 @@ def parse_again(args: Sequence[str], default: Options) -> Options:
     return tyro.cli(type(default), args=args[1:], default=default, config=_CONFIG)
 
 
-class _UsageError(CnnParityError):
-    """The command line is wrong."""
-
-
-def _parse(prog: str, description: str, commands: Commands, args: list[str]) -> Any:
+def _parse(prog: str, description: str, commands: Commands, args: Sequence[str]) -> Any:
     named = {options.__name__.lower(): options for options in commands}
-    lines = (" ".join([f"{name}:", *_arguments(options)]) for name, options in named.items())
     screen = io.StringIO()
     try:
         with contextlib.redirect_stderr(screen):
             return tyro.extras.subcommand_cli_from_dict(
-                named,
-                prog=prog,
-                description="\n\n".join([description, *lines]),
-                args=args,
-                config=_CONFIG,
+                named, prog=prog, description=description, args=args, config=_CONFIG
             )
     except SystemExit as end:
         if not end.code:
             raise
-        name = args[0] if args and args[0] in named else ""
-        helper = " ".join(filter(None, [prog, name, "--help"]))
-        raise _UsageError(f"{_first_paragraph(screen.getvalue())}; see {helper}") from None
+        helper = " ".join([prog, *(name for name in args[:1] if name in named), "--help"])
+        raise CnnParityError(f"{_first_paragraph(screen.getvalue())}; see {helper}") from None
 
 
 def _first_paragraph(box: str) -> str:
-    """Return what tyro's box says below its title and above its next rule, on one line.
+    """Return the text of tyro's box between its title and its next rule, on one line.
 
     tyro has no public way to get at an error but its box: `console_outputs=False` only hides it.
     Without Unicode the title has no frame, and a rule follows it.
     """
     text = "\n".join(line.strip("│ ") for line in box.splitlines())
-    said = re.split(r"^(?:╭─.*|[─-]+)$", text, flags=re.MULTILINE)[1]
-    return re.sub(r"^Error parsing (?!--)\S+: ", "", " ".join(said.split())).rstrip(".")
-
-
-def _arguments(options: type) -> list[str]:
-    """Return a command's arguments: names in capitals first, then options."""
-    names: list[str] = []
-    for field in dataclasses.fields(options):
-        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
-            names += _arguments(field.type)
-        elif tyro.conf.Positional in getattr(field.type, "__metadata__", ()):
-            names.append(field.name.upper())
-        else:
-            names.append(f"--{field.name.replace('_', '-')}")
-    return sorted(names, key=lambda name: name.startswith("--"))
+    error = re.split(r"^(?:╭─.*|[─-]+)$", text, flags=re.MULTILINE)[1]
+    return re.sub(r"^Error parsing (?!--)\S+: ", "", " ".join(error.split())).rstrip(".")

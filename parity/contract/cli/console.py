@@ -1,6 +1,6 @@
 """What the command lines show: epochs as they end, a progress bar on a terminal, tables."""
 
-from types import TracebackType
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,10 +17,8 @@ from parity.contract.state import State
 
 def describe(backend: str, recipe: Recipe) -> str:
     """Return a line that says what is computed, on which data, where and how."""
-    return (
-        f"{backend}: {recipe.dataset}, {recipe.device}, {recipe.mode}, {recipe.kernel},"
-        f" {recipe.dtype}, seed {recipe.seed}"
-    )
+    how = (recipe.dataset, recipe.device, recipe.mode, recipe.kernel, recipe.dtype)
+    return f"{backend}: {', '.join(how)}, seed {recipe.seed}"
 
 
 class _Console(Console):
@@ -30,45 +28,32 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-class ProgressBar:
+class ProgressBar(Progress):
     """A progress bar where standard output is a terminal, nothing in a pipe."""
 
     def __init__(self) -> None:
-        self.console = _Console(highlight=False, markup=False, soft_wrap=True)
-        self._bar = Progress(
+        console = _Console(highlight=False, markup=False, soft_wrap=True)
+        super().__init__(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
+            console=console,
+            disable=not console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=None)
+        self._task = self.add_task("", total=None, visible=False)
 
-    def update(self, what: str, step: int, steps: int) -> None:
+    def show(self, what: str, step: int, steps: int) -> None:
         """Show that `step` of `steps` is done."""
-        self._bar.update(self._task, description=what, completed=step, total=steps)
-
-    def __enter__(self) -> "ProgressBar":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
+        self.update(self._task, description=what, completed=step, total=steps, visible=True)
 
 
 class ConsoleObserver(Observer):
     """Prints a line an epoch, above a progress bar."""
 
     def __init__(self, bar: ProgressBar, recipe: Recipe) -> None:
-        self._bar = bar
-        self._epochs = recipe.epochs
+        self._bar, self._epochs = bar, recipe.epochs
         self._begun = False
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
@@ -76,29 +61,29 @@ class ConsoleObserver(Observer):
         self._bar.console.print(f"{describe(backend, recipe)}, {images}")
 
     def paused(self, progress: TrainingProgress, state: State) -> None:
+        epoch, batch = progress.epoch, progress.batch
+        place = f"continues with epoch {epoch}, batch {batch + 1}"
+        if epoch <= self._epochs:
+            self._bar.show(f"epoch {epoch}/{self._epochs}", batch, progress.steps)
+        else:
+            place = f"all {self._epochs} epochs are done; give --epochs for more"
         if not self._begun and progress.step:
-            place = f"goes on with epoch {progress.epoch}, batch {progress.batch + 1}"
-            if progress.epoch > self._epochs:
-                place = f"all {self._epochs} epochs are done; give --epochs for more"
             self._bar.console.print(place)
         self._begun = True
-        if progress.epoch <= self._epochs:
-            self._bar.update(
-                f"epoch {progress.epoch}/{self._epochs}", progress.batch, progress.steps
-            )
 
     def epoch(self, record: Epoch) -> None:
         self._bar.console.print(str(record))
 
 
-def summary_lines(layers: list[Layer]) -> list[str]:
+def summary_lines(layers: Sequence[Layer]) -> list[str]:
     """Return a table of layers, output shapes and parameters, and their sum below it."""
     rows = [("layer", "output shape", "parameters")]
     for name, shape, sizes in layers:
-        axes = ", ".join(map(str, shape))
-        parts = " + ".join(f"{size:,}" for size in sizes)
-        count = f"{parts} = {sum(sizes):,}" if sizes else "0"
-        rows.append((name, f"(B, {axes})", count))
+        count = f"{_sum(sizes)} = {sum(sizes):,}" if sizes else "0"
+        rows.append((name, f"(B, {', '.join(map(str, shape))})", count))
     totals = [sum(layer.parameters) for layer in layers if layer.parameters]
-    parts = " + ".join(f"{total:,}" for total in totals)
-    return [*aligned(rows, left=3), f"{parts} = {sum(totals):,} parameters"]
+    return [*aligned(rows, left=3), f"{_sum(totals)} = {sum(totals):,} parameters"]
+
+
+def _sum(sizes: Sequence[int]) -> str:
+    return " + ".join(f"{size:,}" for size in sizes)

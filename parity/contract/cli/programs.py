@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from parity.contract.cli import command
-from parity.contract.cli.command import Debug
+from parity.contract.cli.command import Debug, Where
 from parity.contract.errors import DataError, DivergenceError, RecipeError
-from parity.contract.recipe import DatasetName, Device, DType, Kernel, Mode, Recipe, require_integer
+from parity.contract.recipe import DatasetName, DType, Kernel, Mode, Recipe, require_integer
 
 if TYPE_CHECKING:
     from parity.contract.backend import Backend
+    from parity.contract.run.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +42,9 @@ class Train(Debug):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Where(Debug):
+class How(Where):
     """How a trained network is run."""
 
-    device: Device = "auto"
-    """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
     mode: Mode = "auto"
     """Compiled, or op by op. auto: jit for JAX, eager for PyTorch, as their users do."""
     kernel: Kernel = "auto"
@@ -53,7 +52,7 @@ class Where(Debug):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Where):
+class Evaluate(How):
     """Evaluate a checkpoint of either backend on the test images.
 
     Without one, the seed's initial, untrained weights are evaluated: where training starts.
@@ -72,7 +71,7 @@ class Evaluate(Where):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict(Where):
+class Predict(How):
     """Classify images: a line for each, with the digit and the probabilities of 0 to 9."""
 
     files: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE...")]]
@@ -86,9 +85,13 @@ class Summary(Debug):
     """Print the layers, their output shapes and their parameter counts."""
 
 
+_CHOSEN = ("device", "mode", "kernel")
+"""Fields of a recipe that a backend chooses where they are "auto"."""
+
+
 def main(backend: "Backend", description: str, argv: Sequence[str] | None = None) -> int:
     """Run a backend's command line and return its exit status."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    args = sys.argv[1:] if argv is None else argv
     commands = {
         Train: partial(_train, backend, args=args),
         Evaluate: partial(_evaluate, backend),
@@ -98,33 +101,15 @@ def main(backend: "Backend", description: str, argv: Sequence[str] | None = None
     return command.run(backend.__name__, description, commands, args)
 
 
-_CHOSEN = ("device", "mode", "kernel")
-"""Fields of a recipe that a backend chooses where they are "auto"."""
-
-
 # Each command imports what it needs: `--help` waits for neither NumPy nor rich.
 
 
 def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
     from parity.contract.cli.console import ConsoleObserver, ProgressBar
     from parity.contract.interrupts import stopping_between_steps
-    from parity.contract.run.checkpoint import read_checkpoint
     from parity.contract.run.observers import Observer, Observers, RunFolder
-    from parity.contract.run.progress import as_another_training, require_same_training
 
-    if options.override and options.resume is None:
-        raise RecipeError("override needs --resume")
-    start = read_checkpoint(options.resume) if options.resume else None
-    recipe = options.recipe
-    if start:
-        # what the command line leaves out is the checkpoint's; another backend chooses by itself
-        auto = {} if start.backend == backend.__name__ else dict.fromkeys(_CHOSEN, "auto")
-        default = dataclasses.replace(start.recipe, data_dir=None, **auto)
-        recipe = command.parse_again(args, default=Train(recipe=default)).recipe
-        if options.override:
-            start = as_another_training(start, recipe)
-        else:
-            require_same_training(start, recipe)  # before data are looked for, or downloaded
+    start, recipe = _begin(backend, options, args)
     own = _run_folder(options.resume)
     out = options.out or own
     if options.save_every is not None:
@@ -144,9 +129,30 @@ def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
             )
             observers.append(folder)
         if not options.quiet:
-            bar = stack.enter_context(ProgressBar())
-            observers.append(ConsoleObserver(bar, recipe))
+            observers.append(ConsoleObserver(stack.enter_context(ProgressBar()), recipe))
         backend.fit(recipe, start=start, observer=Observers(*observers))
+
+
+def _begin(
+    backend: "Backend", options: Train, args: Sequence[str]
+) -> "tuple[Checkpoint | None, Recipe]":
+    """Return the checkpoint to continue from, if there is one, and what to train."""
+    from parity.contract.run.checkpoint import read_checkpoint
+    from parity.contract.run.progress import as_another_training, require_same_training
+
+    if options.resume is None:
+        if options.override:
+            raise RecipeError("override needs --resume")
+        return None, options.recipe
+    start = read_checkpoint(options.resume)
+    # what the command line leaves out is the checkpoint's; another backend chooses by itself
+    auto = {} if start.backend == backend.__name__ else dict.fromkeys(_CHOSEN, "auto")
+    default = dataclasses.replace(start.recipe, data_dir=None, **auto)
+    recipe = command.parse_again(args, default=Train(recipe=default)).recipe
+    if options.override:
+        return as_another_training(start, recipe), recipe
+    require_same_training(start, recipe)  # before data are searched for, or downloaded
+    return start, recipe
 
 
 def _run_folder(resume: Path | None) -> Path | None:
@@ -161,7 +167,7 @@ def _run_folder(resume: Path | None) -> Path | None:
 def _summarise(backend: "Backend", _: Summary) -> None:
     from parity.contract.cli.console import summary_lines
 
-    print("\n".join(summary_lines(backend.summary())))
+    print(*summary_lines(backend.summary()), sep="\n")
 
 
 def _evaluate(backend: "Backend", options: Evaluate) -> None:
@@ -171,18 +177,10 @@ def _evaluate(backend: "Backend", options: Evaluate) -> None:
     checkpoint = options.checkpoint and read_checkpoint(options.checkpoint)
     if checkpoint and options.seed is not None:
         raise RecipeError("seed belongs to untrained weights; leave out --seed or --checkpoint")
-    recipe = checkpoint.recipe if checkpoint else Recipe(seed=options.seed or 0)
-    recipe = backend.resolve(
-        dataclasses.replace(
-            recipe,
-            dataset=options.dataset or recipe.dataset,
-            data_dir=options.data_dir,
-            device=options.device,
-            mode=options.mode,
-            kernel=options.kernel,
-            dtype=options.dtype or recipe.dtype,
-        )
-    )
+    recipe = checkpoint.recipe if checkpoint else Recipe()
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    fields = {name: given[name] for name in given.keys() & vars(recipe).keys()}
+    recipe = backend.resolve(dataclasses.replace(recipe, **{"data_dir": None, **fields}))
     state = checkpoint.state.astype(recipe.dtype) if checkpoint else None
     result = backend.evaluate(recipe, state=state)
     if not math.isfinite(result.loss):
@@ -203,16 +201,13 @@ def _predict(backend: "Backend", options: Predict) -> None:
     if not options.files:
         raise DataError("there is nothing to classify; name PNG or IDX files")
     checkpoint = read_checkpoint(options.checkpoint)
-    recipe = dataclasses.replace(
-        checkpoint.recipe, device=options.device, mode=options.mode, kernel=options.kernel
-    )
+    chosen = {name: getattr(options, name) for name in _CHOSEN}
+    recipe = dataclasses.replace(checkpoint.recipe, **chosen)
     for file in options.files:
         images = read_images(file)
         probabilities = backend.predict(recipe, state=checkpoint.state, images=images)
         if not np.isfinite(probabilities).all():
-            raise DivergenceError(
-                f"{file}: not all probabilities are finite: the weights are too large"
-            )
+            raise DivergenceError(f"{file}: a probability is not finite: the weights are too large")
         for index, row in enumerate(probabilities):
             name = file if len(images) == 1 else f"{file}[{index}]"
             print(f"{name}: {row.argmax()}  {' '.join(f'{p:.4f}' for p in row)}")

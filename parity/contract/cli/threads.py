@@ -6,8 +6,7 @@ import sys
 BINDING = {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}
 """Environment variables that keep each OpenMP thread on a core of its own."""
 
-
-_BY_SKLEARN = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
+_BY_SKLEARN = {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
 """Set by scikit-learn as it is imported; they say nothing about threads."""
 
 
@@ -22,9 +21,7 @@ def bind_threads() -> None:
     Nothing is done where the environment says something about OpenMP, where `torchrun` has started
     several processes, which would all be bound to the same cores, and on other systems than Linux.
     """
-    said = any(
-        name.startswith(("OMP_", "GOMP_", "KMP_")) and name not in _BY_SKLEARN
-        for name in os.environ
-    )
-    if sys.platform == "linux" and not said and "WORLD_SIZE" not in os.environ:
+    names = os.environ.keys() - _BY_SKLEARN
+    chosen = "WORLD_SIZE" in names or any(n.startswith(("OMP_", "GOMP_", "KMP_")) for n in names)
+    if sys.platform == "linux" and not chosen:
         os.environ.update(BINDING)

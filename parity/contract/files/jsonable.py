@@ -1,6 +1,7 @@
 """Results as JSON values: a dataclass is its properties and its fields."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,11 @@ import numpy as np
 
 SCHEMA = 2
 """Of every result that `--json` writes."""
+
+
+def json_text(result: object) -> str:
+    """Return everything about a result as the text of a JSON file."""
+    return json.dumps(to_json(result), indent=2, allow_nan=False) + "\n"
 
 
 def to_json(result: object) -> dict[str, Any]:
