@@ -3,7 +3,7 @@
     state = orbax.checkpoint.StandardCheckpointer().restore(folder / "state")
     nnx.replace_by_pure_dict(params, state["params"])  # params = nnx.state(model, nnx.Param)
 
-`state["opt_state"]` is that of optax.adam. The folder's item `checkpoint` says the rest as JSON:
+`state["opt_state"]` is that of optax.adam. The folder's item `checkpoint` holds the rest as JSON:
 recipe, position, records.
 """
 
@@ -20,15 +20,12 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 
-from jaxcnn.state import LAYOUT
-from parity.contract.errors import CheckpointError, CnnParityError, OutputError
-from parity.contract.files.tensors import MalformedError, unusable
+from jaxcnn.state import from_flax, to_flax
+from parity.contract.errors import CheckpointError, OutputError
+from parity.contract.files.reading import LARGEST, reading
 from parity.contract.files.whole import writing_folder
 from parity.contract.run.checkpoint import Checkpoint
-from parity.contract.state import PARAMETERS, Arrays, State
-
-LARGEST = 2**26
-"""Bytes of a checkpoint; its arrays take less than one million."""
+from parity.contract.state import PARAMETERS, State
 
 _MARK = "_CHECKPOINT_METADATA"
 """A file that every folder of Orbax has."""
@@ -64,17 +61,22 @@ def read_native(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: the folder is missing, damaged or of another network; names it.
     """
-    try:
+    with reading(path):
         if not (path / _MARK).is_file():
-            raise MalformedError("it is not a folder of Orbax")
-        if sum(file.stat().st_size for file in path.rglob("*")) > LARGEST:
-            raise MalformedError(f"it has more than {LARGEST} bytes")
-        tree, values = _restore(path.resolve())
-        return Checkpoint.from_json(values, _from_tree(tree))
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
-    except (MalformedError, CnnParityError, RecursionError) as error:
-        raise unusable(path, f"is not a checkpoint of this network: {error}") from None
+            raise CheckpointError("it is not a folder of Orbax")
+        inside = list(path.rglob("*"))
+        if not all(file.is_file() or file.is_dir() for file in inside):
+            raise CheckpointError("it holds something else than files and folders")
+        if sum(file.stat().st_size for file in inside) > LARGEST:
+            raise CheckpointError(f"it has more than {LARGEST} bytes")
+        with _quietly(), _checkpointer() as checkpointer:
+            found: Any = checkpointer.metadata(path.resolve()).item_metadata
+            items = ocp.args.Composite(
+                state=ocp.args.StandardRestore(_target(found["state"]), strict=True),
+                checkpoint=ocp.args.JsonRestore(),
+            )
+            restored = checkpointer.restore(path.resolve(), args=items)
+        return Checkpoint.from_json(restored["checkpoint"], _from_tree(restored["state"]))
 
 
 def _checkpointer() -> ocp.Checkpointer:
@@ -85,33 +87,12 @@ def _checkpointer() -> ocp.Checkpointer:
     )
 
 
-def _restore(path: Path) -> tuple[Any, Any]:
-    """Return the items state and checkpoint."""
-    try:
-        with _quietly(), _checkpointer() as checkpointer:
-            found: Any = checkpointer.metadata(path).item_metadata
-            target = _matching(found["state"])
-            restored = checkpointer.restore(
-                path,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(target, strict=True),
-                    checkpoint=ocp.args.JsonRestore(),
-                ),
-            )
-        return restored["state"], restored["checkpoint"]
-    except MalformedError:
-        raise
-    except Exception as error:  # noqa: BLE001 - Orbax and TensorStore have each their own
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise MalformedError(f"Orbax refuses it ({reason})") from None
-
-
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep off the screen what Orbax and TensorStore say about a failure besides raising it.
+    """Keep off the screen what Orbax and TensorStore log about a failure besides raising it.
 
-    Threads of TensorStore that answer after it find the event loop closed, and say so long after
-    the block: then, what drops that stays.
+    Threads of TensorStore that answer long after a failure find the event loop closed and report
+    that; so the hook that drops their reports stays after a failure.
     """
     logger = logging.getLogger("absl")
     level, hook = logger.level, sys.unraisablehook
@@ -129,56 +110,33 @@ def _unless_late(hook: Callable[[Any], object], event: Any) -> None:
         hook(event)
 
 
-def _matching(metadata: Any) -> Any:
-    """Return the tree of shapes and dtypes to restore, which is what the folder announces."""
+def _target(metadata: Any) -> Any:
+    """Return the tree of shapes and dtypes to restore if the folder announces just these."""
     leaves = jax.tree.leaves(metadata.tree)
     found = {leaf.name: (str(leaf.dtype), leaf.shape, leaf.storage.chunk_shape) for leaf in leaves}
     dtype = "float64" if found.get("params.fc1.bias", ("",))[0] == "float64" else "float32"
     zeros = {name: np.zeros(shape, dtype) for name, (shape, _) in PARAMETERS.items()}
     target = _to_tree(State(params=zeros, adam_m=zeros, adam_v=zeros, step=0))
+    name_of = functools.partial(jax.tree_util.keystr, simple=True, separator=".")
     expected = {
-        _name(path): (str(leaf.dtype), leaf.shape, leaf.shape)
+        name_of(path): (str(leaf.dtype), leaf.shape, leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(target)
     }
     if found != expected:
         wrong = {name: value for name, value in found.items() if expected.get(name) != value}
         missing = sorted(set(expected) - set(found))
-        raise MalformedError(f"its arrays are others: missing {missing}, unexpected {wrong}")
+        raise CheckpointError(f"its arrays are others: missing {missing}, unexpected {wrong}")
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), target)
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    """Return Orbax's name for a leaf: the keys, indices and fields that lead to it."""
-    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _to_tree(state: State) -> dict[str, Any]:
     """Return weights and optimiser state as Flax and Optax have them, in NumPy."""
     count = np.array(state.step, dtype=np.int32)
-    adam = optax.ScaleByAdamState(count, _to_flax(state.adam_m), _to_flax(state.adam_v))
-    return {"params": _to_flax(state.params), "opt_state": (adam, optax.EmptyState())}
+    adam = optax.ScaleByAdamState(count, to_flax(state.adam_m), to_flax(state.adam_v))
+    return {"params": to_flax(state.params), "opt_state": (adam, optax.EmptyState())}
 
 
 def _from_tree(tree: Any) -> State:
     adam = tree["opt_state"][0]
-    return State(
-        params=_from_flax(tree["params"]),
-        adam_m=_from_flax(adam.mu),
-        adam_v=_from_flax(adam.nu),
-        step=int(adam.count),
-    )
-
-
-def _to_flax(arrays: Arrays) -> Any:
-    tree: dict[str, dict[str, np.ndarray]] = {}
-    for name, row in LAYOUT.items():
-        layer, leaf = row.path
-        tree.setdefault(layer, {})[leaf] = np.ascontiguousarray(row.to_native(arrays[name]))
-    return tree
-
-
-def _from_flax(tree: Any) -> Arrays:
-    return {
-        name: np.ascontiguousarray(row.to_canonical(tree[row.path[0]][row.path[1]]))
-        for name, row in LAYOUT.items()
-    }
+    params, m, v = (from_flax(group) for group in (tree["params"], adam.mu, adam.nu))
+    return State(params=params, adam_m=m, adam_v=v, step=int(adam.count))

@@ -1,7 +1,7 @@
 """The border between JAX's state and the canonical one, which has PyTorch's layout."""
 
-from collections.abc import Callable
-from typing import NamedTuple, cast
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -92,11 +92,7 @@ def export_state(state: TrainState) -> State:
 
 def export_arrays(values: nnx.State) -> Arrays:
     """Return canonical copies of parameters, gradients or moments."""
-    native = nnx.to_pure_dict(values)
-    return {
-        name: export_array(row.to_canonical(np.asarray(native[row.path[0]][row.path[1]])))
-        for name, row in LAYOUT.items()
-    }
+    return from_flax(nnx.to_pure_dict(values))
 
 
 def export_array(value: Array | np.ndarray) -> np.ndarray:
@@ -104,12 +100,25 @@ def export_array(value: Array | np.ndarray) -> np.ndarray:
     return np.array(value, order="C", copy=True)
 
 
-def _to_native(arrays: Arrays, shapes: nnx.State, recipe: Recipe) -> nnx.State:
-    device = jax_device(recipe.device)
-    native: dict[str, dict[str, Array]] = {}
+def to_flax(arrays: Arrays) -> dict[str, dict[str, np.ndarray]]:
+    """Return copies in Flax's layout, by layer and leaf."""
+    tree: dict[str, dict[str, np.ndarray]] = {}
     for name, row in LAYOUT.items():
-        value = np.array(row.to_native(arrays[name]), order="C", copy=True)
-        native.setdefault(row.path[0], {})[row.path[1]] = jax.device_put(value, device)
+        layer, leaf = row.path
+        tree.setdefault(layer, {})[leaf] = export_array(row.to_native(arrays[name]))
+    return tree
+
+
+def from_flax(tree: Mapping[str, Any]) -> Arrays:
+    """Return canonical copies of what lies in Flax's layout."""
+    return {
+        name: export_array(row.to_canonical(np.asarray(tree[row.path[0]][row.path[1]])))
+        for name, row in LAYOUT.items()
+    }
+
+
+def _to_native(arrays: Arrays, shapes: nnx.State, recipe: Recipe) -> nnx.State:
+    native = jax.device_put(to_flax(arrays), jax_device(recipe.device))
     tree = jax.tree.map(lambda shape: shape, shapes)  # a copy: the next line fills it in place
     nnx.replace_by_pure_dict(tree, native)
     return tree

@@ -55,6 +55,12 @@ def test_a_backend_loads_nothing_of_the_harness_but_the_contract(package: str) -
     assert all(name.startswith("parity.contract") for name in loaded)
 
 
+@pytest.mark.parametrize("package", ["torchcnn", "jaxcnn"])
+def test_digits_are_loaded_without_a_library_of_data_sets(package: str) -> None:
+    loaded = imported_by(f"import {package}; {package}.load_dataset('digits')")
+    assert loaded & {"sklearn", "scipy", "torchvision", "tensorflow_datasets"} == set()
+
+
 def test_the_contract_and_the_oracle_load_no_framework() -> None:
     modules = ["cli.programs", "data.downloads", "run.observers", "backend"]
     statement = "".join(f"import parity.contract.{module}\n" for module in modules)

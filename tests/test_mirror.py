@@ -31,7 +31,7 @@ EXCEPTIONS = {
     # torchvision has to be helped to import
     ("data", "torchvision_datasets"): None,
     # PyTorch's layout is the canonical one and needs no table
-    ("state", None): ["Row", "LAYOUT"],
+    ("state", None): ["Row", "LAYOUT", "to_flax", "from_flax"],
     # Optax's state is a value with a type of its own, PyTorch's lives in the optimiser
     ("optim", None): ["OptState"],
 }

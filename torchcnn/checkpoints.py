@@ -4,30 +4,29 @@
     model.load_state_dict(checkpoint["model"])
     optimizer.load_state_dict(checkpoint["optimizer"])  # a torch.optim.Adam
 
-`checkpoint["checkpoint"]` says the rest: recipe, position, records.
+`checkpoint["checkpoint"]` holds the rest: recipe, position, records.
 """
 
 import dataclasses
 import io
-import pickletools
+import pickle
+import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from parity.contract.errors import CheckpointError, CnnParityError
-from parity.contract.files.tensors import MalformedError, unusable
+from parity.contract.errors import CheckpointError
+from parity.contract.files.reading import content_of, reading
 from parity.contract.files.whole import write_whole
-from parity.contract.recipe import ADAM_B1, ADAM_B2, ADAM_EPS, DType, Recipe
+from parity.contract.recipe import DType, Recipe
 from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.state import PARAMETERS, Arrays, State
+from torchcnn.optim import adam
 from torchcnn.state import export_array, import_state
-
-LARGEST = 2**26
-"""Bytes of a checkpoint; its arrays take less than one million."""
 
 
 def write_native(path: Path, checkpoint: Checkpoint) -> None:
@@ -53,106 +52,71 @@ def write_native(path: Path, checkpoint: Checkpoint) -> None:
 def read_native(path: Path) -> Checkpoint:
     """Read what `write_native` wrote; that without its key checkpoint; or a state_dict alone.
 
-    What the file lacks is at its default: the recipe is the default one, but for the learning rate
-    and the dtype, and the training stands at the beginning of its first epoch; of a state_dict
-    alone the moments are zero and the step is 0. Nothing is called but what builds tensors.
+    Whatever the file lacks has its default: the recipe is the default one, except for the learning
+    rate and the dtype, and the training is at the beginning of its first epoch; for a state_dict
+    alone the moments are zero and the step is 0. PyTorch's list of allowed names decides what a
+    file may call: nothing that runs code.
 
     Raises:
-        CheckpointError: the file is missing, damaged, hostile or of another network, or this
-            PyTorch cannot read it safely; names the file.
+        CheckpointError: the file is missing, damaged, hostile or of another network; names it.
     """
-    if torch.__version__ < (2, 10):  # pyright: ignore[reportOperatorIssue] - a TorchVersion
-        raise CheckpointError(
-            f"cannot read {path} safely with PyTorch {torch.__version__}: before 2.10 a file could"
-            " run code in spite of weights_only=True; upgrade PyTorch"
-        )
-    try:
-        if path.stat().st_size > LARGEST:
-            raise MalformedError(f"has more than {LARGEST} bytes")
-        content = path.read_bytes()
-        _require_harmless(content)
-        return _from_loaded(_load(content))
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
-    except (MalformedError, CnnParityError, RecursionError) as error:
-        raise unusable(path, f"is not a checkpoint of this network: {error}") from None
+    with reading(path), warnings.catch_warnings(action="ignore"):
+        content = content_of(path)
+        _require_stored(content)
+        try:
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            raise CheckpointError(
+                "torch.load refuses it: it is damaged, or holds something else than tensors"
+            ) from None
+        return _from_loaded(loaded)
 
 
-_BUILDS_TENSORS = {
-    "collections OrderedDict",
-    "torch FloatStorage",
-    "torch DoubleStorage",
-    "torch._utils _rebuild_parameter",
-    "torch._utils _rebuild_tensor_v2",
-}
-
-
-def _require_harmless(content: bytes) -> None:
-    """Refuse a file that names anything else than tensors, or that would grow when it is read."""
+def _require_stored(content: bytes) -> None:
+    """Refuse what is no archive of torch.save, is damaged, or would grow when it is read."""
     if not content.startswith(b"PK\x03\x04"):  # torch.load tells the format by its first bytes
-        raise MalformedError("it is not a zip archive of torch.save")
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = archive.infolist()
-            if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
-                raise MalformedError("it is compressed, which torch.save does not do")
-            if sum(e.file_size for e in entries) > len(content):
-                raise MalformedError("it would grow when it is read")
-            if len({e.filename for e in entries}) < len(entries):
-                raise MalformedError("it has two entries of one name")
-            if damaged := archive.testzip():
-                raise MalformedError(f"it is damaged: the checksum of {damaged!r} differs")
-            pickles = [archive.read(e) for e in entries if e.filename.endswith(".pkl")]
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise MalformedError(f"it is not a zip archive of torch.save ({error})") from None
-    for pickle in pickles:
-        for name in _named(pickle):
-            if name not in _BUILDS_TENSORS:
-                raise MalformedError(f"it names {name!r}, which a checkpoint has no use for")
-
-
-def _named(pickle: bytes) -> Iterable[str]:
-    """Yield what a pickle imports, as `module name`; nothing is imported."""
-    try:
-        for opcode, argument, _ in pickletools.genops(pickle):
-            if opcode.name in ("GLOBAL", "INST"):
-                yield str(argument)
-            elif opcode.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
-                yield opcode.name
-    except ValueError as error:
-        raise MalformedError(f"it has a damaged pickle ({error})") from None
-
-
-def _load(content: bytes) -> Any:
-    try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a damaged file may lead it anywhere
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise MalformedError(f"torch.load refuses it ({reason})") from None
+        raise CheckpointError("it is not a zip archive of torch.save")
+    if b"bytearray" in content:  # the only thing that torch.load calls and that fills memory
+        raise CheckpointError("it names bytearray, which a checkpoint does not need")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entries = archive.infolist()
+        if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
+            raise CheckpointError("it is compressed, which torch.save does not do")
+        if sum(e.file_size for e in entries) > len(content):
+            raise CheckpointError("it would grow when it is read")
+        if len({e.filename for e in entries}) < len(entries):
+            raise CheckpointError("it has two entries of one name")
+        if damaged := archive.testzip():
+            raise CheckpointError(f"it is damaged: the checksum of {damaged!r} differs")
 
 
 def _from_loaded(loaded: Any) -> Checkpoint:
-    keys = set(loaded) if isinstance(loaded, Mapping) else None
-    if keys == set(PARAMETERS):
-        params = _arrays(loaded)
-        m, v = ({name: np.zeros_like(params[name]) for name in PARAMETERS} for _ in range(2))
-        return _at_the_beginning(State(params=params, adam_m=m, adam_v=v, step=0), lr=Recipe.lr)
-    if keys not in ({"model", "optimizer", "checkpoint"}, {"model", "optimizer"}):
-        found = sorted(map(str, keys)) if keys is not None else type(loaded).__name__
-        raise MalformedError(
-            f"it holds {found}, expected {list(PARAMETERS)} or model, optimizer and checkpoint"
-        )
-    state = _state(loaded["model"], loaded["optimizer"])
-    group = _only_group(loaded["optimizer"])
-    if "checkpoint" in loaded:
-        checkpoint = Checkpoint.from_json(loaded["checkpoint"], state)
-    else:
-        checkpoint = _at_the_beginning(state, lr=_part(group, "lr"))
-    _require_adam(group, lr=checkpoint.recipe.lr)
-    return checkpoint
+    match loaded:
+        case Mapping() if set(loaded) == set(PARAMETERS):
+            params = _arrays(loaded)
+            m, v = ({name: np.zeros_like(params[name]) for name in PARAMETERS} for _ in range(2))
+            state = State(params=params, adam_m=m, adam_v=v, step=0)
+            return _at_the_beginning(state, lr=Recipe.lr)
+        case {
+            "model": Mapping() as model,
+            "optimizer": {"state": dict() as moments, "param_groups": [dict() as group]},
+            **rest,
+        } if set(rest) <= {"checkpoint"}:
+            state = _state(model, moments)
+            if rest:
+                checkpoint = Checkpoint.from_json(rest["checkpoint"], state)
+            else:
+                checkpoint = _at_the_beginning(state, lr=group.get("lr"))
+            _require_adam(group, lr=checkpoint.recipe.lr)
+            return checkpoint
+    found = sorted(map(str, loaded)) if isinstance(loaded, Mapping) else type(loaded).__name__
+    raise CheckpointError(
+        f"it holds {found}, expected {list(PARAMETERS)}, or model, optimizer (with state and one"
+        " group of parameters) and checkpoint"
+    )
 
 
-def _at_the_beginning(state: State, *, lr: float) -> Checkpoint:
+def _at_the_beginning(state: State, *, lr: Any) -> Checkpoint:
     dtype: DType = "float64" if state.dtype == np.float64 else "float32"
     return Checkpoint(
         recipe=Recipe(lr=lr, dtype=dtype),
@@ -167,76 +131,44 @@ def _at_the_beginning(state: State, *, lr: float) -> Checkpoint:
     )
 
 
-def _state(model: Any, optimizer: Any) -> State:
+def _state(model: Mapping[str, Any], moments: dict[Any, Any]) -> State:
     """Return the canonical state of a network's state_dict and of Adam's."""
-    params = _arrays(_table("model", model, PARAMETERS))
-    moments = _table("optimizer's state", _part(optimizer, "state"), range(len(PARAMETERS)))
-    tables = {
-        name: _table(f"optimizer's state of {name}", moments[i], ("step", "exp_avg", "exp_avg_sq"))
-        for i, name in enumerate(PARAMETERS)
-    }
+    if set(moments) != set(range(len(PARAMETERS))):
+        raise CheckpointError(f"its optimizer has moments of the parameters {sorted(moments)}")
+    tables = {name: moments[index] for index, name in enumerate(PARAMETERS)}
+    for name, table in tables.items():
+        if not isinstance(table, dict) or set(table) != {"step", "exp_avg", "exp_avg_sq"}:
+            raise CheckpointError(f"its optimizer must have step, exp_avg, exp_avg_sq of {name}")
+    steps = {float(_array("Adam's step", table["step"], ())) for table in tables.values()}
+    if len(steps) != 1 or not min(steps).is_integer():
+        raise CheckpointError(f"Adam has made different numbers of steps: {sorted(steps)}")
     return State(
-        params=params,
+        params=_arrays(model),
         adam_m=_arrays({name: table["exp_avg"] for name, table in tables.items()}),
         adam_v=_arrays({name: table["exp_avg_sq"] for name, table in tables.items()}),
-        step=_step([table["step"] for table in tables.values()]),
+        step=int(steps.pop()),
     )
 
 
 def _arrays(tensors: Mapping[str, Any]) -> Arrays:
     """Return one array for each of PARAMETERS."""
+    if set(tensors) != set(PARAMETERS):
+        raise CheckpointError(f"it has weights {sorted(tensors)}, expected {list(PARAMETERS)}")
     return {name: _array(name, tensors[name], shape) for name, (shape, _) in PARAMETERS.items()}
 
 
 def _array(name: str, tensor: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a tensor in NumPy, after a look at its shape."""
+    """Return a tensor in NumPy; its shape comes first, since a view may be larger than memory."""
     got = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
     if got != shape:
-        raise MalformedError(f"{name} is {got}, expected {shape}")
-    try:
-        return export_array(tensor)
-    except RuntimeError as error:  # it is on no device, or of a kind that NumPy does not have
-        raise MalformedError(f"{name} is no plain tensor ({error})") from None
+        raise CheckpointError(f"{name} is {got}, expected {shape}")
+    return export_array(tensor)
 
 
-def _step(steps: list[Any]) -> int:
-    counts = {float(_array("Adam's step", step, ())) for step in steps}
-    if len(counts) != 1 or not min(counts).is_integer():
-        raise MalformedError(f"Adam has made different numbers of steps: {sorted(counts)}")
-    return int(counts.pop())
-
-
-def _only_group(optimizer: Any) -> Any:
-    groups = _part(optimizer, "param_groups")
-    if not isinstance(groups, list) or len(groups) != 1:
-        raise MalformedError("its optimizer has not one group of parameters")
-    return groups[0]
-
-
-def _require_adam(group: Any, *, lr: float) -> None:
-    """Refuse another optimiser than the recipe's."""
-    expected = {
-        "params": list(range(len(PARAMETERS))),
-        "lr": lr,
-        "betas": (ADAM_B1, ADAM_B2),
-        "eps": ADAM_EPS,
-        "weight_decay": 0,
-        "amsgrad": False,
-        "maximize": False,
-    }
-    for key, value in expected.items():
-        got = _part(group, key)
-        if not isinstance(got, int | float | tuple | list) or got != value:
-            raise MalformedError(f"its optimizer has {key} {got!r}, expected {value!r}")
-
-
-def _part(table: Any, key: str) -> Any:
-    if not isinstance(table, dict) or key not in table:
-        raise MalformedError(f"its optimizer has no {key}")
-    return table[key]
-
-
-def _table(what: str, table: Any, keys: Iterable[Any]) -> Mapping[Any, Any]:
-    if not isinstance(table, Mapping) or set(table) != set(keys):
-        raise MalformedError(f"its {what} has not the entries {', '.join(map(str, keys))}")
-    return table
+def _require_adam(group: dict[str, Any], *, lr: float) -> None:
+    """Refuse the settings of another optimiser than the recipe's."""
+    recipes = adam([torch.zeros(1) for _ in PARAMETERS], lr=lr).state_dict()["param_groups"][0]
+    for key in ("params", "lr", "betas", "eps", "weight_decay", "amsgrad", "maximize"):
+        got, expected = group.get(key), recipes[key]
+        if not isinstance(got, int | float | tuple | list) or got != expected:
+            raise CheckpointError(f"its optimizer has {key} {got!r}, expected {expected!r}")

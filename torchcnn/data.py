@@ -9,18 +9,7 @@ from types import ModuleType
 
 import torch
 
-from parity.contract.data.datasets import (
-    FILES,
-    SOURCES,
-    Dataset,
-    Source,
-    Split,
-    data_directory,
-    digits,
-    find_files,
-    read_files,
-    require_same,
-)
+from parity.contract.data.datasets import FILES, SOURCES, Dataset, Source, Split, load_with
 from parity.contract.data.downloads import download_files
 from parity.contract.data.idx import unpacked
 from parity.contract.interrupts import cleaning_up
@@ -36,12 +25,8 @@ def load_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
     Raises:
         DataError: a file is missing, damaged or not the published one, or the download failed.
     """
-    if name == "digits":
-        return digits()
-    source, directory = SOURCES[name], data_directory(data_dir)
-    files = find_files(source, directory) or _download(source, directory)
-    read = read_files(source, files)
-    return require_same(_decode(source, files), read, hint="reinstall torchvision")
+    hint = "reinstall torchvision"
+    return load_with(name, data_dir, download=_download, decode=_decode, hint=hint)
 
 
 def _download(source: Source, directory: Path) -> dict[str, Path]:
@@ -58,17 +43,17 @@ def _download(source: Source, directory: Path) -> dict[str, Path]:
     return download_files(source, directory, fetch)
 
 
-def _decode(source: Source, files: dict[str, Path]) -> Dataset:
+def _decode(read: Dataset, files: dict[str, Path]) -> Dataset:
     """Decode the files with torchvision, which wants them unpacked and in a folder of its own."""
-    library = getattr(torchvision_datasets(), source.folder)
+    library = getattr(torchvision_datasets(), SOURCES[read.name].folder)
     with cleaning_up(), tempfile.TemporaryDirectory() as root:
-        raw = Path(root) / source.folder / "raw"
+        raw = Path(root) / SOURCES[read.name].folder / "raw"
         raw.mkdir(parents=True)
         for file, path in files.items():
             (raw / file).write_bytes(unpacked(path))
         parts = [library(root, train=train) for train in (True, False)]
     splits = [Split(part.data.numpy(), part.targets.numpy()) for part in parts]
-    return Dataset(source.name, *splits)
+    return Dataset(read.name, *splits)
 
 
 _declared: list[torch.library.Library] = []

@@ -31,9 +31,8 @@ PARAMETERS = {
 Arrays = dict[str, np.ndarray]
 """One array for each name of PARAMETERS, in canonical layout."""
 
-
 _GROUPS = {"adam.m": "adam_m", "adam.v": "adam_v", "params": "params"}
-"""Field of each group of arrays, in the order of the computation."""
+"""The first part of an array's full name, and the field of State that holds the array."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,28 +60,26 @@ class State:
             raise StateError(f"step must be at least 0, got {self.step}")
 
     def named(self) -> Arrays:
-        """Return all arrays by group and parameter: "adam.m.conv1.weight", then v, then params."""
+        """Return all arrays by their full names: adam.m.conv1.weight, adam.v.…, params.…."""
         return {
-            f"{prefix}.{name}": array
-            for prefix, field in _GROUPS.items()
-            for name, array in getattr(self, field).items()
+            f"{prefix}.{name}": getattr(self, group)[name]
+            for prefix, group in _GROUPS.items()
+            for name in PARAMETERS
         }
 
     @classmethod
     def from_named(cls, arrays: Mapping[str, np.ndarray], *, step: int) -> "State":
-        """Return the state whose `named` gives these arrays; others are left out.
+        """Return the state whose `named()` gives these arrays.
 
         Raises:
-            StateError: an array is missing, or of another shape or dtype.
+            StateError: names, shapes or dtypes are not those of PARAMETERS.
         """
-        groups = {
-            field: {
-                name: arrays[f"{prefix}.{name}"]
-                for name in PARAMETERS
-                if f"{prefix}.{name}" in arrays
-            }
-            for prefix, field in _GROUPS.items()
-        }
+        groups: dict[str, Arrays] = {group: {} for group in _GROUPS.values()}
+        for full_name, array in arrays.items():
+            prefix = next((p for p in _GROUPS if full_name.startswith(f"{p}.")), None)
+            if prefix is None:
+                raise StateError(f"{full_name!r} begins with none of {', '.join(_GROUPS)}")
+            groups[_GROUPS[prefix]][full_name.removeprefix(f"{prefix}.")] = array
         return cls(**groups, step=step)
 
     def astype(self, dtype: DType) -> "State":

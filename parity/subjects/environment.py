@@ -107,10 +107,6 @@ _PROMISED: dict[str, str | bool] = {
 """Flags of which every backend that has them promises a value inside a step."""
 
 _REPORTED: dict[str, tuple[Callable[[str], bool], str]] = {
-    "torch": (
-        lambda version: _release(version) < (2, 10),
-        "torch.load(weights_only=True) can be bypassed; load no checkpoint that is not your own",
-    ),
     "jaxlib": (
         lambda version: _release(version) == (0, 10, 2),
         "wrong jitted results and crashes are reported of some fusions; what is said here is said"

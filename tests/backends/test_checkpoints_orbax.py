@@ -1,5 +1,6 @@
 """Orbax's folders: other arrays, missing files and hostile shapes are refused by name."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -45,7 +46,7 @@ TREES = {
         kernel(np.zeros((3, 3, 1, 16), np.float64)), "unexpected {'params.conv1.kernel"
     ),
     "integers": (kernel(np.zeros((3, 3, 1, 16), np.int32)), "params.conv1.kernel"),
-    "a number": (kernel(1.5), "params.conv1.kernel|Orbax refuses"),
+    "a number": (kernel(1.5), "params.conv1.kernel|chunk_shape"),
     "missing": (lambda tree: tree["params"]["fc1"].pop("bias"), r"\['params\.fc1\.bias'\]"),
     "extra": (lambda tree: tree["params"].update(fc2=np.zeros(3)), "unexpected {'params.fc2"),
     "no optimiser": (lambda tree: tree.pop("opt_state"), "opt_state"),
@@ -69,7 +70,7 @@ def test_orbaxs_folder_of_other_arrays_is_refused(
 
 @pytest.mark.parametrize(
     ("values", "reason"),
-    [([], r"schema is \[\]"), ({"schema": 2}, "schema is 2"), ({"schema": 1}, "must have"),
+    [([], r"schema is \[\]"), ({"schema": 2}, "schema is 2"), ({"schema": 1}, "SHA-256 differs"),
      (signed(lambda values: values.update(epoch=0)), "epoch must be"),
      ({**checkpoint().to_json(), "epoch": 1}, "SHA-256 differs"),
      ({**checkpoint().to_json(), "loss_sum": float("inf")}, "not JSON")],
@@ -103,6 +104,15 @@ def test_orbaxs_folder_beyond_all_measure_is_refused(orbax: Path, tmp_path: Path
     with (tmp_path / "model" / "more").open("wb") as file:
         file.truncate(10**10)
     with refused("it has more than"):
+        jaxcnn.read_native(tmp_path / "model")
+
+
+def test_a_pipe_in_orbaxs_folder_is_refused_without_waiting(orbax: Path, tmp_path: Path) -> None:
+    shutil.copytree(orbax, tmp_path / "model")
+    metadata = tmp_path / "model" / "state" / "_METADATA"
+    metadata.unlink()
+    os.mkfifo(metadata)
+    with refused("something else than files and folders"):
         jaxcnn.read_native(tmp_path / "model")
 
 

@@ -13,23 +13,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.torch_version import TorchVersion
 
 import torchcnn
 from parity.contract.errors import CheckpointError
 from tests.backends.test_checkpoints import SimpleCNN
 from tests.checkpoints import checkpoint, refused, signed
-
-
-def test_an_older_pytorch_reads_no_pt_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.save(SimpleCNN().state_dict(), tmp_path / "cnn.pt")
-    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was loaded"))
-    for version in ("1.13.1", "2.9.1+cpu"):
-        monkeypatch.setattr(torch, "__version__", TorchVersion(version))
-        with refused(re.escape(f"safely with PyTorch {version}")):
-            torchcnn.read_native(tmp_path / "cnn.pt")
 
 
 class Exploit:
@@ -85,7 +73,7 @@ def of_first(**changes: Any) -> Callable[[dict[str, Any]], None]:
 
 OTHERS = {
     "another network": (lambda: nn.Linear(3, 2).state_dict(), r"\['bias', 'weight'\]"),
-    "the module itself": (SimpleCNN, "SimpleCNN"),
+    "the module itself": (SimpleCNN, "torch.load refuses"),
     "a list": (lambda: [1, 2], "it holds list"),
     "a tensor": (lambda: torch.zeros(3), "it holds Tensor"),
     "a layer less": (lambda: {"fc1.bias": torch.zeros(10)}, "it holds"),
@@ -93,19 +81,19 @@ OTHERS = {
     "a text for a weight": (lambda: weights(fc1_bias="0"), r"fc1\.bias is str, expected \(10,\)"),
     "another shape": (lambda: weights(fc1_bias=torch.zeros(11)), r"fc1\.bias is \(11,\)"),
     "a huge view": (lambda: weights(fc1_bias=torch.zeros(1).expand(10**12)), r"fc1\.bias is \(10"),
-    "half precision": (lambda: weights(fc1_bias=torch.zeros(10).half()), "torch HalfStorage"),
-    "integers": (lambda: weights(fc1_bias=torch.zeros(10).long()), "torch LongStorage"),
+    "half precision": (lambda: weights(fc1_bias=torch.zeros(10).half()), "got float16"),
+    "integers": (lambda: weights(fc1_bias=torch.zeros(10).long()), "got int64"),
     "two precisions": (lambda: weights(fc1_bias=torch.zeros(10).double()), "expected float32"),
-    "sparse": (lambda: weights(fc1_bias=torch.zeros(10).to_sparse()), "_rebuild_sparse_tensor"),
+    "sparse": (lambda: weights(fc1_bias=torch.zeros(10).to_sparse()), "can't convert Sparse"),
     "negated": (
-        lambda: weights(fc1_bias=torch.zeros(10, dtype=torch.cfloat).conj().imag), "no plain tensor"
+        lambda: weights(fc1_bias=torch.zeros(10, dtype=torch.cfloat).conj().imag), "negative bit"
     ),
-    "on no device": (lambda: weights(fc1_bias=torch.zeros(10, device="meta")), "_meta_|no plain"),
+    "on no device": (lambda: weights(fc1_bias=torch.zeros(10, device="meta")), "meta"),
     "NaN": (lambda: weights(fc1_bias=torch.full((10,), torch.nan)), "not finite"),
-    "no moments": (lambda: whole(optimizer={}), "its optimizer has no state"),
-    "an optimiser of text": (lambda: whole(optimizer="adam"), "its optimizer has no state"),
-    "a moment less": (lambda: adam(lambda o: o["state"].pop(3)), "entries 0, 1, 2, 3"),
-    "moments of another": (lambda: adam(of_first(max_exp_avg_sq=1)), "state of conv1.weight has"),
+    "no moments": (lambda: whole(optimizer={}), r"optimizer \(with state"),
+    "an optimiser of text": (lambda: whole(optimizer="adam"), r"optimizer \(with state"),
+    "a moment less": (lambda: adam(lambda o: o["state"].pop(3)), r"parameters \[0, 1, 2\]"),
+    "moments of another": (lambda: adam(of_first(max_exp_avg_sq=1)), "must have .* conv1.weight"),
     "different steps": (lambda: adam(of_first(step=torch.tensor(9.0))), "different numbers"),
     "half a step": (
         lambda: adam(lambda o: [m.update(step=torch.tensor(0.5)) for m in o["state"].values()]),
@@ -117,8 +105,8 @@ OTHERS = {
     "a moment of infinity": (
         lambda: adam(of_first(exp_avg=torch.full((16, 1, 3, 3), torch.inf))), "SHA-256 differs"
     ),
-    "no groups": (lambda: adam(lambda o: o.update(param_groups=[])), "not one group"),
-    "two groups": (lambda: adam(lambda o: o["param_groups"].append({})), "not one group"),
+    "no groups": (lambda: adam(lambda o: o.update(param_groups=[])), "one group"),
+    "two groups": (lambda: adam(lambda o: o["param_groups"].append({})), "one group"),
     "another order": (lambda: adam(group(params=[1, 0, 2, 3])), r"params \[1, 0, 2, 3\]"),
     "another rate": (lambda: adam(group(lr=0.5)), r"lr 0\.5, expected 0\.001"),
     "a rate in a tensor": (lambda: adam(group(lr=torch.tensor(1e-3))), "lr tensor"),
@@ -187,21 +175,21 @@ def nested(depth: int = 20_000) -> bytes:
 
 
 HOSTILE = {
-    "os.system": (lambda: saved({"conv1.bias": RUN}), r"it names '(posix|os) system'"),
+    "os.system": (lambda: saved({"conv1.bias": RUN}), "torch.load refuses"),
     "os.system, plainly": (lambda: pickle.dumps(RUN), "not a zip archive"),
     "os.system, before zip": (
         lambda: saved({"a": RUN}, _use_new_zipfile_serialization=False), "not a zip archive"
     ),
-    "os.system, protocol 4": (lambda: with_pickle(pickle.dumps(RUN, 4)), "STACK_GLOBAL"),
-    "os.system, protocol 0": (lambda: with_pickle(pickle.dumps(RUN, 0)), "system'"),
-    "eval": (lambda: saved({"a": Exploit(eval, "open('executed', 'w')")}), "eval'"),
-    "a gigabyte of nothing": (lambda: saved({"a": Exploit(bytearray, 10**9)}), "bytearray'"),
-    "the registry": (lambda: with_pickle(b"\x80\x02\x82\x01."), "EXT1"),
-    "a broken pickle": (lambda: with_pickle(b"\x80\x02}q"), "damaged pickle"),
-    "an empty pickle": (lambda: with_pickle(b""), "damaged pickle|torch.load refuses"),
-    "a pickle without end": (lambda: with_pickle(b"\x80\x02}"), "damaged pickle|refuses"),
+    "os.system, protocol 4": (lambda: with_pickle(pickle.dumps(RUN, 4)), "torch.load refuses"),
+    "os.system, protocol 0": (lambda: with_pickle(pickle.dumps(RUN, 0)), "torch.load refuses"),
+    "eval": (lambda: saved({"a": Exploit(eval, "open('executed', 'w')")}), "torch.load refuses"),
+    "a gigabyte of nothing": (lambda: saved({"a": Exploit(bytearray, 10**9)}), "names bytearray"),
+    "the registry": (lambda: with_pickle(b"\x80\x02\x82\x01."), "torch.load refuses"),
+    "a broken pickle": (lambda: with_pickle(b"\x80\x02}q"), "."),
+    "an empty pickle": (lambda: with_pickle(b""), "."),
+    "a pickle without end": (lambda: with_pickle(b"\x80\x02}"), "."),
     "a storage that is not there": (
-        lambda: with_pickle(re.sub(b"FloatStorage", b"DoubleStorage", _pickle())), "refuses"
+        lambda: with_pickle(re.sub(b"FloatStorage", b"DoubleStorage", _pickle())), "record size"
     ),
     "compressed": (
         lambda: rezip(saved(weights()), lambda _, old: old, compression=zipfile.ZIP_DEFLATED),
@@ -211,9 +199,14 @@ HOSTILE = {
         lambda: pickle.dumps(bytearray(1000), 2) + saved(weights()), "not a zip archive"
     ),
     "lists in lists": (nested, "recursion|must have"),
+    "a view beyond memory": (
+        lambda: saved(weights(fc1_bias=torch.zeros(1).expand(10**12))), "expected"
+    ),
+    "a zip bomb": (lambda: rezip(saved({"a": torch.zeros(10**7)}), lambda _, old: old,
+                                 compression=zipfile.ZIP_DEFLATED), "compressed"),
     "an entry twice": (lambda: twice(saved(weights())), "two entries of one name"),
     "a flipped bit": (lambda: flipped(saved(weights())), "checksum"),
-    "cut": (lambda: saved(weights())[:-100], "not a zip archive"),
+    "cut": (lambda: saved(weights())[:-100], "not a zip file"),
     "empty": (lambda: b"", "not a zip archive"),
     "an empty archive": (lambda: b"PK\x05\x06" + b"\0" * 18, "not a zip archive"),
 }  # fmt: skip
@@ -252,17 +245,16 @@ def test_a_hostile_pt_is_refused_and_nothing_of_it_run(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "cnn.pt"
     path.write_bytes(content())
-    with refused(reason):
+    with refused(f"^{path} is not a checkpoint.*({reason})"):
         torchcnn.read_native(path)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_pytorch_alone_would_refuse_to_run_it_too(tmp_path: Path) -> None:
-    """The second wall, behind the look at what the pickle names."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("torchcnn.checkpoints._require_harmless", lambda _: None)
-        path = tmp_path / "cnn.pt"
-        path.write_bytes(saved({"conv1.bias": RUN}))
-        with refused("torch.load refuses it"):
-            torchcnn.read_native(path)
-    assert not Path("executed").exists()
+def test_a_pipe_or_a_huge_pt_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pt")
+    with refused(f"{tmp_path}/pipe.pt .*: it is not a file"):
+        torchcnn.read_native(tmp_path / "pipe.pt")
+    (tmp_path / "cnn.pt").touch()
+    os.truncate(tmp_path / "cnn.pt", 2 * 10**9)
+    with refused(f"{tmp_path}/cnn.pt .* it has more than"):
+        torchcnn.read_native(tmp_path / "cnn.pt")

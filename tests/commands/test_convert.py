@@ -68,7 +68,7 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
 def test_a_source_that_is_refused_leaves_no_target(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"not a checkpoint")
     for target in ("b", "b.pt"):
-        with refused("a.safetensors is not a safetensors file"):
+        with refused("a.safetensors is not a checkpoint of this network"):
             convert(tmp_path / "a.safetensors", tmp_path / target)
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
@@ -96,8 +96,8 @@ def test_the_command_says_what_it_has_converted(
         (["a.h5", "b.pt"], "a.h5 is of no known format"),
         (["a.safetensors", "b.h5"], "b.h5 is of no known format"),
         (["a.safetensors", "b.pt"], "a.safetensors is not there"),
-        (["a.pt", "b.safetensors"], "cannot read a.pt: No such file"),
-        (["a", "b.safetensors"], "a is not a checkpoint of this network: it is not a folder of"),
+        (["a.pt", "b.safetensors"], "a.pt is not there"),
+        (["a", "b.safetensors"], "a is not there"),
         (["good.safetensors", "good.safetensors"], "is there already"),
         (["good.safetensors", "gone/b.safetensors"], "cannot write gone/b.safetensors: No such"),
     ],
@@ -124,4 +124,4 @@ def test_a_damaged_folder_of_orbax_is_one_line_and_nothing_of_its_threads(tmp_pa
     command = [sys.executable, "-m", "parity", "convert", tmp_path / "model", tmp_path / "b.pt"]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert (run.returncode, run.stdout, run.stderr.count("\n")) == (2, "", 1)
-    assert "Orbax refuses it" in run.stderr
+    assert "model is not a checkpoint of this network" in run.stderr

@@ -68,7 +68,6 @@ def test_inputs_have_the_same_digest_only_if_they_are_the_same() -> None:
         ({"float32 matmul precision": "high"}, "is high, should be highest"),
         ({"64-bit types": True}, "x: 64-bit types is on, should be off"),
         ({"jaxlib": "0.10.2"}, "jaxlib 0.10.2: wrong jitted results"),
-        ({"torch": "2.9.1+cpu"}, "torch 2.9.1+cpu: torch.load"),
     ],
 )
 def test_what_stands_out_is_remarked_upon(facts: dict[str, object], said: str) -> None:

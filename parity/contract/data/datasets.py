@@ -3,10 +3,14 @@
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import os
+import tomllib
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
@@ -88,38 +92,12 @@ class Source:
         return (size, 28, 28) if "images" in file else (size,)
 
 
-SOURCES = {
-    "mnist": Source(
-        name="mnist",
-        folder="MNIST",
-        array_sha256={
-            FILES[0]: "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
-            FILES[1]: "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
-            FILES[2]: "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
-            FILES[3]: "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
-        },
-    ),
-    "fashion_mnist": Source(
-        name="fashion_mnist",
-        folder="FashionMNIST",
-        gzip_sha256={
-            FILES[0]: "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            FILES[1]: "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-            FILES[2]: "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-            FILES[3]: "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-        },
-    ),
-    "kmnist": Source(
-        name="kmnist",
-        folder="KMNIST",
-        gzip_sha256={
-            FILES[0]: "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
-            FILES[1]: "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
-            FILES[2]: "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
-            FILES[3]: "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
-        },
-    ),
-}
+def _read_sources() -> dict[str, Source]:
+    table = tomllib.loads(Path(__file__).with_name("sources.toml").read_text(encoding="utf-8"))
+    return {name: Source(name=name, **fields) for name, fields in table.items()}
+
+
+SOURCES = _read_sources()
 
 
 def data_directory(data_dir: Path | str | None) -> Path:
@@ -130,7 +108,7 @@ def data_directory(data_dir: Path | str | None) -> Path:
 def find_files(source: Source, directory: Path) -> dict[str, Path] | None:
     """Return where the four files lie in `directory` or its FOLDER/raw; None if none is there.
 
-    A gzipped file goes before an unpacked one.
+    A gzipped file goes before an unpacked one. `.idx3-` in a name is read as `-idx3-` is.
 
     Raises:
         DataError: some of the files are there and others are not, or it is not a folder.
@@ -140,7 +118,8 @@ def find_files(source: Source, directory: Path) -> dict[str, Path] | None:
     for base in (directory, directory / source.folder / "raw"):
         found = {}
         for file in FILES:
-            candidates = (base / f"{file}.gz", base / file)
+            names = (file, file.replace("-idx", ".idx"))
+            candidates = [base / f"{name}{end}" for end in (".gz", "") for name in names]
             if path := next((path for path in candidates if path.is_file()), None):
                 found[file] = path
         missing = [file for file in FILES if file not in found]
@@ -173,16 +152,15 @@ def read_files(source: Source, files: dict[str, Path]) -> Dataset:
                 " replace it with the original file"
             )
         if source.array_sha256:
-            original = hashlib.sha256(array.data).hexdigest() == source.array_sha256[file]
+            published, content = source.array_sha256[file], array.data
+        elif is_gzipped(path):
+            published, content = source.gzip_sha256[file], path.read_bytes()
         else:
-            if not is_gzipped(path):
-                raise DataError(
-                    f"{path} cannot be verified: of {source.name} only the gzipped files have a"
-                    f" published SHA-256; put the original {file}.gz there"
-                )
-            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-            original = sha256 == source.gzip_sha256[file]
-        if not original:
+            raise DataError(
+                f"{path} cannot be verified: of {source.name} only the gzipped files have a"
+                f" published SHA-256; put the original {file}.gz there"
+            )
+        if hashlib.sha256(content).hexdigest() != published:
             raise DataError(
                 f"{path} is not {source.name}'s original: its SHA-256 differs; replace the file,"
                 " or name the data set that it belongs to with --dataset"
@@ -190,6 +168,37 @@ def read_files(source: Source, files: dict[str, Path]) -> Dataset:
         arrays[file] = array.astype(np.int64) if "labels" in file else array
     train_images, train_labels, test_images, test_labels = (arrays[file] for file in FILES)
     return Dataset(source.name, Split(train_images, train_labels), Split(test_images, test_labels))
+
+
+def load_with(
+    name: DatasetName,
+    data_dir: Path | None,
+    *,
+    download: Callable[[Source, Path], dict[str, Path]],
+    decode: Callable[[Dataset, dict[str, Path]], Dataset],
+    hint: str,
+) -> Dataset:
+    """Load a data set through a library, which must decode it, to the byte, as `read_files` does.
+
+    Args:
+        name: the data set; `digits` needs no library.
+        data_dir: where its files are looked for.
+        download: brings the files there if none is there, and returns where each lies.
+        decode: returns what the library reads in the files, given what `read_files` has read.
+        hint: what helps if that is something else.
+
+    Raises:
+        DataError: a file is missing, damaged or not the published one, or the library failed.
+    """
+    if name == "digits":
+        return digits()
+    source, directory = SOURCES[name], data_directory(data_dir)
+    files = find_files(source, directory) or download(source, directory)
+    read = read_files(source, files)
+    decoded = decode(read, files)
+    if decoded.sha256 != read.sha256:
+        raise DataError(f"{name} was decoded wrongly; {hint}")
+    return decoded
 
 
 def read_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
@@ -207,33 +216,25 @@ def read_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
     return read_files(source, files)
 
 
-def require_same(decoded: Dataset, read: Dataset, *, hint: str) -> Dataset:
-    """Return what a library decoded if it is, to the byte, what the files hold.
-
-    Raises:
-        DataError: it is not; `hint` says what to do.
-    """
-    for split, name in ((decoded.train, "training"), (decoded.test, "test")):
-        truth = read.train if name == "training" else read.test
-        for got, expected in ((split.images, truth.images), (split.labels, truth.labels)):
-            if got.dtype != expected.dtype or not np.array_equal(got, expected):
-                raise DataError(f"{read.name}: the {name} split was decoded wrongly; {hint}")
-    return decoded
-
-
 def digits() -> Dataset:
     """Return scikit-learn's bundled 1,797 handwritten digits (UCI optdigits) as 28×28 images.
 
     Each of the 8×8 pixels (0 to 16) is scaled to 0 to 255, repeated 3×3 times and padded by 2.
-    The first 1,437 images are the training split, the other 360 the test split.
-    """
-    from sklearn.datasets import load_digits
+    The first 1,437 images are the training split, the other 360 the test split. The file is read
+    without an import of scikit-learn, which would take longer than everything else.
 
-    bunch: Any = load_digits()
-    grey = (bunch.images.astype(np.int64) * 255 + 8) // 16
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    try:
+        [folder] = cast(Any, importlib.util.find_spec("sklearn")).submodule_search_locations
+        table = np.loadtxt(Path(folder, "datasets/data/digits.csv.gz"), np.int64, delimiter=",")
+        values, labels = table[:, :64].reshape(1797, 8, 8), np.ascontiguousarray(table[:, 64])
+    except (AttributeError, OSError, EOFError, ValueError, IndexError, zlib.error) as error:
+        raise DataError(f"cannot read scikit-learn's digits ({error}); reinstall it") from None
+    grey = (values * 255 + 8) // 16
     images = np.pad(grey.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))
-    images, labels = images.astype(np.uint8), bunch.target.astype(np.int64)
-    size = 1437
+    images, size = images.astype(np.uint8), 1437
     return Dataset(
         "digits", Split(images[:size], labels[:size]), Split(images[size:], labels[size:])
     )

@@ -30,9 +30,9 @@ def download_files(
     try:
         with staging(directory) as folder, quiet_in_a_pipe():
             files = fetch(folder)
-            _require_original(source, files)
+            read_files(source, files)
             return _keep(files, folder / "raw", directory / source.folder / "raw")
-    except OSError as error:
+    except (OSError, DataError) as error:  # DataError: the server sent something else
         raise DataError(
             f"{source.name} is not in {directory}: put its four IDX files there, or use --dataset"
             f" digits, which needs no network (the download failed: {error})"
@@ -51,13 +51,6 @@ def _keep(files: dict[str, Path], staged: Path, raw: Path) -> dict[str, Path]:
         for path in staged.iterdir():
             path.replace(raw / path.name)
     return {file: raw / f"{file}.gz" for file in FILES}
-
-
-def _require_original(source: Source, files: dict[str, Path]) -> None:
-    try:
-        read_files(source, files)
-    except DataError as error:
-        raise ConnectionError(f"the server sent something else: {error}") from None
 
 
 @contextlib.contextmanager

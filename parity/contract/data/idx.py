@@ -34,41 +34,29 @@ def read_idx(path: Path, *, shape: tuple[int | None, ...]) -> np.ndarray:
     try:
         with gzip.open(path) if is_gzipped(path) else path.open("rb") as file:
             return _read(file, shape)
-    except _MalformedError as error:
-        raise DataError(f"{path} {error}; replace it with the original file") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
-            f"{path} is a truncated or damaged gzip file ({error}); replace it with the original"
+            f"{path} is damaged or another kind of file: {error}; replace it with the original"
         ) from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-class _MalformedError(Exception):
-    """The content is not the IDX file that was expected."""
 
 
 def _read(file: io.BufferedIOBase, shape: tuple[int | None, ...]) -> np.ndarray:
     magic = bytes([0, 0, _UINT8, len(shape)])
     got = file.read(4)
     if got != magic:
-        raise _MalformedError(
-            f"is not an IDX file of {len(shape)}-dimensional bytes:"
-            f" its magic number is 0x{got.hex() or '(none)'}, expected 0x{magic.hex()}"
-        )
-    header = file.read(4 * len(shape))
-    if len(header) != 4 * len(shape):
-        raise _MalformedError("ends inside its header")
-    announced = tuple(int(n) for n in np.frombuffer(header, dtype=">u4"))
-    if any(n is not None and n != got for n, got in zip(shape, announced, strict=True)):
-        raise _MalformedError(f"announces {_times(announced)} values, expected {_times(shape)}")
+        raise ValueError(f"its magic number is 0x{got.hex()}, expected 0x{magic.hex()}")
+    announced = tuple(int(n) for n in np.frombuffer(file.read(4 * len(shape)), dtype=">u4"))
+    if any(n not in (None, got) for n, got in zip(shape, announced, strict=True)):
+        raise ValueError(f"it announces {_times(announced)} values, expected {_times(shape)}")
     size = math.prod(announced)
     if size > LARGEST:
-        raise _MalformedError(f"announces {size} bytes of values, more than {LARGEST}")
+        raise ValueError(f"it announces {size} bytes of values, more than {LARGEST}")
     body = _up_to(size + 1, file)
     if len(body) != size:
         how = "is too long" if len(body) > size else f"has {len(body)}"
-        raise _MalformedError(f"announces {size} bytes of values but {how}")
+        raise ValueError(f"it announces {size} bytes of values but {how}")
     return np.frombuffer(body, dtype=np.uint8).reshape(announced)
 
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,30 +13,23 @@ from parity.contract.interrupts import cleaning_up
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, or replace it, so that at any instant the old or the new one stands there.
+    """Write a file, or replace it, so that at any instant the old or the new one is there.
 
     The bytes go to a temporary file in the same folder, from there to the disk, and then under
-    their name. What a killed writer has left of such files is removed by the next.
+    their name. A killed writer leaves its temporary file, and the next writer removes it.
 
     Raises:
-        OutputError: it cannot be written; names it. What was there before is untouched, unless the
-            folder alone could not be brought to the disk: then the new one stands.
+        OutputError: it cannot be written; names it. What was there before is untouched, unless
+            only the folder could not be brought to the disk: then the new one is there.
     """
-    target = path.resolve()  # where a link leads: the link stays
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    target = path.resolve()  # of a link, the file that it leads to
     try:
         with cleaning_up():
-            try:
-                _write_to_disk(part, content)
-                part.replace(target)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    part.unlink()
-                raise
+            while not _replace(target, content):
+                pass
         _sync_folder(target.parent)
     except OSError as error:
         raise _cannot_write(path, error) from None
-    _remove_stale(target)
 
 
 @contextlib.contextmanager
@@ -42,7 +37,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
     """Give the name of a folder to make, which then takes the place of `path`.
 
     A folder cannot be replaced in one step, as a file can: if the process is killed between the two
-    that it takes, the earlier one is left under a hidden name beside `path`.
+    steps, the earlier one is left under a hidden name beside `path`.
 
     Raises:
         OutputError: it cannot be written; names it. What was there before is untouched.
@@ -64,16 +59,39 @@ def writing_folder(path: Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from None
 
 
+def _replace(target: Path, content: bytes) -> bool:
+    """Return False if another writer has removed this one's temporary file: try again.
+
+    Two writers must not share a temporary file, so its name is random. One that has finished
+    cannot know whether another is alive or was killed, and removes the files of all: no harm, since
+    whoever finds its own removed writes it again, and each time one writer has finished.
+    """
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+    except FileNotFoundError:
+        if not target.parent.exists():
+            raise
+        return False
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+    left = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]+\.part")
+    with contextlib.suppress(OSError):
+        for path in target.parent.iterdir():
+            if left.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+    return True
+
+
 def _cannot_write(path: Path, error: OSError) -> OutputError:
     reason = error.strerror or error
     return OutputError(f"cannot write {path}: {reason}; make room there, or name another place")
-
-
-def _write_to_disk(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
@@ -83,26 +101,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _remove_stale(target: Path) -> None:
-    """Remove the temporary files of writers that live no more."""
-    prefix, suffix = f".{target.name}.", ".part"
-    with contextlib.suppress(OSError):
-        for path in target.parent.iterdir():
-            writer = path.name.removeprefix(prefix).removesuffix(suffix)
-            if path.name == f"{prefix}{writer}{suffix}" and not _lives(writer):
-                path.unlink(missing_ok=True)
-
-
-def _lives(process: str) -> bool:
-    """Whether a process of that number is there, other than this one."""
-    if not process.isdecimal() or int(process) == os.getpid():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True

@@ -1,10 +1,15 @@
 import gzip
 import hashlib
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import sklearn
+from sklearn.datasets import load_digits
 
 from parity.contract.data import datasets
 from parity.contract.data.datasets import (
@@ -14,6 +19,7 @@ from parity.contract.data.datasets import (
     Source,
     digits,
     find_files,
+    load_with,
     pixels,
     read_dataset,
 )
@@ -37,6 +43,18 @@ def test_files_are_read_flat_or_in_torchvisions_folder_gzipped_or_not(
     assert same(read_dataset("mnist", tmp_path), tiny)
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_files_are_read_under_the_names_with_a_point(
+    tmp_path: Path, tiny: Dataset, write_tiny: Write, zipped: bool
+) -> None:
+    """Mirrors and archives have them as train-images.idx3-ubyte."""
+    write_tiny(tmp_path, zipped=zipped)
+    for path in list(tmp_path.iterdir()):
+        path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+    assert (tmp_path / "train-images.idx3-ubyte").exists() is not zipped
+    assert same(read_dataset("mnist", tmp_path), tiny)
+
+
 def test_the_folder_comes_from_the_environment_unless_it_is_named(
     tmp_path: Path, tiny: Dataset, write_tiny: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +73,22 @@ def test_a_missing_file_is_named(tmp_path: Path, write_tiny: Write) -> None:
     (tmp_path / f"{FILES[3]}.gz").unlink()
     with pytest.raises(DataError, match=f"not {FILES[3]}"):
         read_dataset("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_what_a_library_decodes_wrongly_is_refused(
+    tmp_path: Path, write_tiny: Write, part: str
+) -> None:
+    def decode(read: Dataset, _files: object) -> Dataset:
+        test = replace(read.test, **{part: getattr(read.test, part)[::-1]})
+        return replace(read, test=test)
+
+    def download(*_: object) -> dict[str, Path]:
+        pytest.fail("the files are there")
+
+    write_tiny(tmp_path)
+    with pytest.raises(DataError, match="mnist was decoded wrongly; reinstall it"):
+        load_with("mnist", tmp_path, download=download, decode=decode, hint="reinstall it")
 
 
 def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
@@ -85,7 +119,7 @@ def test_a_label_above_9_is_refused(tmp_path: Path, tiny: Dataset, write_tiny: W
 def test_sizes_that_disagree_are_refused(tmp_path: Path, tiny: Dataset, write_tiny: Write) -> None:
     write_tiny(tmp_path, zipped=False)
     (tmp_path / FILES[1]).write_bytes(idx_bytes(tiny.train.labels[:-1]))
-    with pytest.raises(DataError, match=f"{FILES[1]} announces 39 values, expected 40"):
+    with pytest.raises(DataError, match=f"{FILES[1]} .* announces 39 values, expected 40"):
         read_dataset("mnist", tmp_path)
 
 
@@ -131,6 +165,32 @@ def test_digits_are_1797_images_of_28_by_28() -> None:
     assert (image[:, -2:] == 0).all()
     assert len(np.unique(image[2:5, 2:5])) == 1
     assert dataset.train.images.max() == 255
+
+
+def test_digits_are_scikit_learns() -> None:
+    bunch: Any = load_digits()
+    dataset = digits()
+    images = np.concatenate([dataset.train.images, dataset.test.images])
+    np.testing.assert_array_equal(images[:, 2:26:3, 2:26:3], (bunch.images * 255 + 8) // 16)
+    np.testing.assert_array_equal(
+        np.concatenate([dataset.train.labels, dataset.test.labels]), bunch.target
+    )
+
+
+@pytest.mark.parametrize("damage", ["no scikit-learn", "no file", "cut", "other numbers"])
+def test_digits_that_are_missing_or_damaged_are_an_error(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = (Path(sklearn.__file__).parent / "datasets/data/digits.csv.gz").read_bytes()
+    content = {"cut": good[:-100], "other numbers": gzip.compress(b"1,2\n3,4\n")}.get(damage)
+    if content is not None:
+        (tmp_path / "datasets/data").mkdir(parents=True)
+        (tmp_path / "datasets/data/digits.csv.gz").write_bytes(content)
+    found = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    spec = None if damage == "no scikit-learn" else found
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
+    with pytest.raises(DataError, match=r"cannot read scikit-learn's digits .*reinstall it"):
+        digits()
 
 
 def test_a_limit_keeps_the_first_training_images(tiny: Dataset) -> None:

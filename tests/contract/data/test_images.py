@@ -35,8 +35,7 @@ def read(folder: Path, content: bytes) -> np.ndarray:
 
 
 def same(got: np.ndarray, expected: np.ndarray) -> None:
-    if got.dtype != np.uint8 or got.shape[1:] != (28, 28):
-        pytest.fail(f"{got.dtype} {got.shape}")
+    assert (got.dtype, got.shape[1:]) == (np.uint8, (28, 28))
     np.testing.assert_array_equal(got, expected)
 
 
@@ -127,8 +126,7 @@ def test_what_is_no_image_is_refused_by_name(
 ) -> None:
     with pytest.raises(DataError, match=reason) as caught:
         read(tmp_path, content())
-    if not str(caught.value).startswith(f"{tmp_path / 'image'} "):
-        pytest.fail(str(caught.value))
+    assert str(caught.value).startswith(f"{tmp_path / 'image'} ")
 
 
 @pytest.mark.parametrize("where", ["missing", "folder"])

@@ -1,6 +1,7 @@
 """A checkpoint comes back to the bit, and one that says what cannot be does not come back."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,18 @@ def test_the_same_checkpoint_is_the_same_file(tmp_path: Path) -> None:
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
+def test_its_bytes_are_those_of_the_first_version(tmp_path: Path) -> None:
+    """Every version reads what every other one wrote."""
+    write_checkpoint(tmp_path / "file", checkpoint())
+    digest = hashlib.sha256((tmp_path / "file").read_bytes()).hexdigest()
+    assert digest == "987a9bf700d7551ee21c084ba53f96c5f39b3cee9c7fe06b67e0c656ae3b308c"
+
+
+def test_one_from_before_there_were_kernels_has_the_layers(tmp_path: Path) -> None:
+    path = forge(tmp_path, lambda values: values["recipe"].pop("kernel"))
+    assert read_checkpoint(path).recipe.kernel == "layers"
+
+
 def test_any_safetensors_reader_reads_it(tmp_path: Path) -> None:
     written = checkpoint()
     write_checkpoint(tmp_path / "file", written)
@@ -101,7 +114,7 @@ NEVER = {
     "batch beyond the limit": (
         {"recipe": Recipe(limit=400, epochs=3)}, "batch must be an integer from 0 to 7, got 8"
     ),
-    "loss NaN": ({"loss_sum": float("nan")}, "loss_sum must be a finite number, got nan"),
+    "loss NaN": ({"loss_sum": float("nan")}, "must be a finite number .* got nan"),
     "loss infinite": ({"loss_sum": float("-inf")}, "loss_sum"),
     "loss of no batch": ({"batch": 0}, "loss_sum must be 0 before a batch"),
     "a record too few": ({"epochs": ()}, "records of the 1 before epoch 2"),
@@ -112,12 +125,12 @@ NEVER = {
         "test_loss of epoch 1",
     ),
     "accuracy 2": (
-        {"epochs": (dataclasses.replace(record(1), test_accuracy=2.0),)}, "cannot be"
+        {"epochs": (dataclasses.replace(record(1), test_accuracy=2.0),)}, "from 0 to 1, got 2"
     ),
     "no digest": ({"dataset_sha256": "abc"}, "64 hexadecimal digits"),
     "version 2": ({"versions": {"torch": 2}}, "must be texts"),
     "backend 7": ({"backend": 7}, "must be texts"),
-    "step 2**31": ({"state": random_state(0, step=2**31)}, "step must be at most"),
+    "step 2**31": ({"state": random_state(0, step=2**31)}, "step must be an integer"),
     "another dtype": ({"state": random_state(0, "float64")}, "the state is float64"),
 }  # fmt: skip
 
@@ -134,7 +147,7 @@ def test_a_checkpoint_that_cannot_be_is_not_made(changes: dict[str, Any], reason
 def test_a_state_that_is_not_finite_is_not_saved(group: str, value: float) -> None:
     state = random_state(0)
     getattr(state, group)["conv1.weight"][3, 0, 1, 2] = value
-    with refused(rf"{group}\.conv1\.weight has values that are not finite"):
+    with refused(r"\.conv1\.weight has values that are not finite"):
         checkpoint(state=state)
 
 
@@ -157,17 +170,17 @@ FORGED = {
     "schema '1'": (put("schema", value="1"), "schema is '1'"),
     "schema true": (put("schema", value=True), "schema is True"),
     "no schema": (lambda values: values.pop("schema"), "schema is None"),
-    "no position": (lambda values: values.pop("batch"), "checkpoint must have"),
-    "unknown field": (put("next", value=1), "checkpoint must have"),
-    "state in the text": (put("state", value={}), "checkpoint must have"),
+    "no position": (lambda values: values.pop("batch"), "missing .* 'batch'"),
+    "unknown field": (put("next", value=1), "unexpected keyword argument 'next'"),
+    "state in the text": (put("state", value={}), "multiple values .*'state'"),
     "epoch 0": (put("epoch", value=0), "epoch must be"),
     "huge epoch": (put("epoch", value=10**4000), "epoch must be"),
     "huge loss": (put("loss_sum", value=10**400), "loss_sum must be a finite number"),
-    "epochs a table": (put("epochs", value={}), "epochs a list"),
-    "a record a number": (put("epochs", 0, value=7), "record of an epoch must have"),
+    "epochs a table": (put("epochs", value={}), "epochs must be the records"),
+    "a record a number": (put("epochs", 0, value=7), "must be a mapping, not int"),
     "a record's text": (put("epochs", 0, "loss", value="1"), "loss of epoch 1 must be"),
-    "a record's time": (put("epochs", 0, "seconds", value=-1.0), "cannot be"),
-    "recipe a list": (put("recipe", value=[]), "recipe must be a table"),
+    "a record's time": (put("epochs", 0, "seconds", value=-1.0), "seconds of epoch 1 must be"),
+    "recipe a list": (put("recipe", value=[]), "of another kind: 'list'"),
     "recipe's data set": (put("recipe", "dataset", value="cifar"), "dataset must be one of mnist"),
     "recipe's list": (put("recipe", "dataset", value=["mnist"]), "dataset must be one of mnist"),
     "recipe's lr": (put("recipe", "lr", value=-1), "lr must be"),
@@ -210,7 +223,7 @@ def test_the_forger_makes_what_is_read(tmp_path: Path) -> None:
 def test_more_epochs_than_would_be_read_again_are_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LARGEST_HEADER", 2000)
+    monkeypatch.setattr(module, "LARGEST", 4 * 328_000)
     many = checkpoint(recipe=Recipe(epochs=99), epoch=31, epochs=tuple(map(record, range(1, 31))))
     with refused("the records of 30 epochs are too many"):
         write_checkpoint(tmp_path / "file", many)

@@ -1,0 +1,52 @@
+"""Reading checkpoints that may be damaged or hostile: one short line that names the file."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from parity.contract.errors import CheckpointError, CnnParityError
+
+LARGEST = 2**26
+"""Bytes of a checkpoint, in any format; its arrays take less than one million."""
+
+_LONGEST_REASON = 300
+"""Characters; a hostile file could make it as long as itself."""
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn every error while a checkpoint is read into one short line that names the file.
+
+    A damaged or hostile file can make a library raise anything.
+
+    Raises:
+        CheckpointError: the file is not there, or the block has raised an error.
+    """
+    try:
+        if path.exists():
+            yield
+            return
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:
+        kind = "" if isinstance(error, CnnParityError) else f"{type(error).__name__}: "
+        reason = " ".join(f"{kind}{error}".split())[:_LONGEST_REASON]
+        reason = "".join(c if c.isprintable() else "?" for c in reason)
+        raise CheckpointError(
+            f"{path} is not a checkpoint of this network: {reason}; use another checkpoint"
+        ) from error
+    raise CheckpointError(f"{path} is not there; use another checkpoint")
+
+
+def content_of(path: Path) -> bytes:
+    """Return the bytes of a checkpoint's file.
+
+    Raises:
+        CheckpointError: it is not a file, or larger than any checkpoint.
+        OSError: it cannot be read.
+    """
+    if not path.is_file():
+        raise CheckpointError("it is not a file")
+    if path.stat().st_size > LARGEST:
+        raise CheckpointError(f"it has more than {LARGEST} bytes")
+    return path.read_bytes()
