@@ -107,15 +107,14 @@ def _require_options(result: Benchmark, batch_sizes: Sequence[int], cores: int) 
         raise RecipeError(f"threads must be at most {cores}, the cores here, got {result.threads}")
     if not 0 <= result.slowdown <= 10:
         raise RecipeError(f"slowdown must be from 0 to 10, got {result.slowdown!r}")
+    if TUTORIAL in result.arms and result.recipe.dtype != "float32":
+        raise RecipeError(
+            f"{TUTORIAL} computes in float32, not {result.recipe.dtype}; leave it out"
+        )
     for arm in result.arms:
-        if arm == TUTORIAL:
-            if result.recipe.dtype != "float32":
-                raise RecipeError(
-                    f"{arm} computes in float32, not {result.recipe.dtype}; leave it out"
-                )
-        elif Subject.parse(arm).backend is None:
+        if arm not in ARMS:
             raise RecipeError(f"{arm} is not made to be timed; name other arms")
-        else:
+        if arm != TUTORIAL:
             Subject.parse(arm).resolve(result.recipe)
 
 

@@ -5,7 +5,6 @@ the device. Only weights and batch order come from outside, so that its losses c
 """
 
 import importlib
-from typing import Any
 
 import numpy as np
 import torch
@@ -56,13 +55,7 @@ class _Training:
 
 
 class TutorialWorkload(harness.Workload):
-    """The tutorial's training, and its parts on one batch.
-
-    Args:
-        recipe: seed, batch size and learning rate are taken.
-        state: initial weights.
-        dataset: the images to train on.
-    """
+    """The tutorial's training from a state's weights, with a recipe's batches and learning rate."""
 
     def __init__(self, recipe: Recipe, state: State, dataset: Dataset) -> None:
         images, examples = _mnist(dataset.train), len(dataset.train)
@@ -71,11 +64,10 @@ class TutorialWorkload(harness.Workload):
             order = np.concatenate(list(recipe.batches(epoch, examples))).tolist()
             return DataLoader(images, batch_size=recipe.batch_size, sampler=order)
 
-        def steps(training: _Training, *given: Any) -> tuple[_Training, np.ndarray]:
-            *batch, order = given
-            return training, np.array([training.step(*batch) for _ in order])
+        def many_steps(training, images, labels, order):
+            return training, np.array([training.step(images, labels) for _ in order])
 
-        def train_epoch(training: _Training, progress: Progress) -> _Training:
+        def train_epoch(training, progress):
             for batch in loader(progress.epoch):
                 progress.loss_sum += training.step(*batch)
             return training
@@ -84,7 +76,7 @@ class TutorialWorkload(harness.Workload):
             recipe,
             tuple(next(iter(loader(epoch=1)))),
             (_Training(recipe, state), _Training(recipe, state)),
-            many_steps=steps,
+            many_steps=many_steps,
             train_epoch=train_epoch,
             progress=Progress(recipe, dataset, None),
         )
