@@ -1,5 +1,14 @@
-"""Which subject is how fast: in turns, each a process of its own, with its losses checked."""
+"""Which subject is how fast: in turns, each a process of its own, with its losses checked.
 
+In every round each arm has its turn, in random order; ratios are taken round by round. Each turn
+is a process of its own, with the same images, initial weights and batch order, and as many threads
+as the others. So the intervals hold what two processes that run the same differ by, if only for
+where their arrays lie (Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time"). The
+last arm runs twice, which shows the noise. An arm does not count if its process ends, or its losses
+are not those of float64 by hand.
+"""
+
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -45,14 +54,7 @@ def bench(
     progress: Report = lambda *_: None,
     **recipe: Any,
 ) -> Benchmark:
-    """Time subjects, and the tutorial's loop, against each other.
-
-    In every round each arm has its turn, in random order; ratios are taken round by round. Each
-    turn is a process of its own, with the same images, initial weights and batch order, and as many
-    threads as the others. So the intervals hold what two processes that run the same differ by,
-    if only for where their arrays lie (Kalibera and Jones 2013, "Rigorous benchmarking in
-    reasonable time"). The last arm runs twice, which shows the noise. An arm does not count if its
-    process ends, or its losses are not those of float64 by hand.
+    """Time subjects, and the tutorial's loop, against each other, as this module describes.
 
     Args:
         arms: subjects, or `tutorial`; the others are compared with the first.
@@ -69,15 +71,12 @@ def bench(
         RecipeError: an option has a value that is not allowed.
         DataError, DeviceError: data set, device or compiler is not there.
     """
-    recipes = [
-        Recipe(**recipe, batch_size=size, mode="auto", kernel="auto") for size in (64, *batch_sizes)
-    ]
-    default, facts = recipes[0], environment([], recipes[0])
+    default = Recipe(**recipe, batch_size=64, mode="auto", kernel="auto")
+    facts = environment([], default)
     cores = facts.get("cores usable", facts["cores"])
     result = Benchmark(
         command=command,
         recipe=default,
-        images=0,
         threads=cores if threads is None else threads,
         rounds=rounds,
         phases=tuple(phases),
@@ -86,10 +85,7 @@ def bench(
         environment=facts,
     )
     _require_options(result, batch_sizes, cores)
-    dataset = read_dataset(default.dataset, default.data_dir).first(default.limit)
-    result.images = len(dataset.train)
-    for each in recipes[1:]:
-        _take_turns(result, each, dataset.train, progress)
+    _run(result, batch_sizes, progress)
     return result
 
 
@@ -111,6 +107,8 @@ def _require_options(result: Benchmark, batch_sizes: Sequence[int], cores: int) 
         raise RecipeError(
             f"{TUTORIAL} computes in float32, not {result.recipe.dtype}; leave it out"
         )
+    for size in batch_sizes:
+        dataclasses.replace(result.recipe, batch_size=size)
     for arm in result.arms:
         if arm not in ARMS:
             raise RecipeError(f"{arm} is not made to be timed; name other arms")
@@ -118,29 +116,39 @@ def _require_options(result: Benchmark, batch_sizes: Sequence[int], cores: int) 
             Subject.parse(arm).resolve(result.recipe)
 
 
-def _take_turns(result: Benchmark, recipe: Recipe, train: Split, report: Report) -> None:
-    """Give each arm its turns at the recipe's batch size, and note in `result` what they find."""
-    report("losses by hand", 0, result.rounds)
-    expected = _losses_by_hand(recipe, train, epoch="epoch" in result.phases)
+def _run(result: Benchmark, batch_sizes: Sequence[int], report: Report) -> None:
+    """Time the arms at each batch size, and note in `result` what is found."""
+    default = result.recipe
+    train = read_dataset(default.dataset, default.data_dir).first(default.limit).train
+    result.images = len(train)
+    for size in batch_sizes:
+        report("losses by hand", 0, result.rounds)
+        recipe = dataclasses.replace(default, batch_size=size)
+        expected = _losses_by_hand(recipe, train, epoch="epoch" in result.phases)
+        with cleaning_up():
+            _take_turns(result, recipe, expected, report)
+
+
+def _take_turns(result: Benchmark, recipe: Recipe, expected: list[float], report: Report) -> None:
+    """Give each arm a turn in each round; an arm has no more after one that does not count."""
     timed = result.timed[recipe.batch_size] = {arm: Timed() for arm in result.runs()}
     order = np.random.RandomState(recipe.seed)
-    with cleaning_up():
-        for number in range(result.rounds):
-            counting = [arm for arm, found in timed.items() if found.failed is None]
-            for arm in order.permutation(counting).tolist():
-                report(arm, number, result.rounds)
-                name, slowdown = result.runs()[arm]
-                backend = name.partition(":")[0]
-                bind = backend in ("torch", TUTORIAL)
-                options = name, recipe, result.phases, slowdown
-                try:
-                    turn = call(measure, *options, threads=result.threads, bind=bind)
-                except ProcessLostError as error:
-                    timed[arm].failed = str(error)
-                    continue
-                result.environment[backend] = turn.environment
-                timed[arm].rounds.append(turn.measured)
-                timed[arm].failed = _wrong(turn.losses, expected, LOSS_LIMITS[recipe.dtype])
+    for number in range(result.rounds):
+        counting = [arm for arm, found in timed.items() if found.failed is None]
+        for arm in order.permutation(counting).tolist():
+            report(arm, number, result.rounds)
+            name, slowdown = result.runs()[arm]
+            backend = name.partition(":")[0]
+            bind = backend in ("torch", TUTORIAL)
+            options = name, recipe, result.phases, slowdown
+            try:
+                turn = call(measure, *options, threads=result.threads, bind=bind)
+            except ProcessLostError as error:
+                timed[arm].failed = str(error)
+                continue
+            result.environment[backend] = turn.environment
+            timed[arm].rounds.append(turn.measured)
+            timed[arm].failed = _wrong(turn.losses, expected, LOSS_LIMITS[recipe.dtype])
 
 
 def _wrong(losses: list[float], expected: list[float], limit: float) -> str | None:

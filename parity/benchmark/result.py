@@ -63,7 +63,7 @@ class Benchmark:
     command: str
     """What was called."""
     recipe: Recipe
-    images: int
+    images: int = 0
     """In an epoch."""
     threads: int
     rounds: int

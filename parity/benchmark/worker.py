@@ -120,6 +120,4 @@ class _Clock:
     def fill_window(self, phase: str, call: Callable[[int], object]) -> int:
         """Warm a phase up; return how many of it to time together."""
         call(1)
-        if phase == "epoch":
-            return 1
-        return math.ceil(_WINDOW / self.time(call, _TRIED))
+        return 1 if phase == "epoch" else math.ceil(_WINDOW / self.time(call, _TRIED))

@@ -195,6 +195,17 @@ def test_what_is_compared_with_an_arm_that_does_not_count_has_no_speed(
     assert start(found, "torch:jit").pays_after is None
 
 
+def test_the_matrix_product_is_that_of_each_batch_size(
+    simulated: dict[str, dict[str, Any]],
+) -> None:
+    found = run(simulated, batch_sizes=(64, 128))
+    for timed in found.timed[128].values():
+        timed.rounds = [measured | {"product": 0.1} for measured in timed.rounds]
+    assert found.product_flops(128) == pytest.approx(2 * 1024**3 / 0.1)
+    assert "batches of 128; a matrix product: 21.5 GFLOP/s" in found.table()
+    assert found.product_flops(64) == pytest.approx(2 * 1024**3 / 1e-3, rel=0.05)
+
+
 def test_programs_that_are_compiled_during_the_rounds_are_counted(
     simulated: dict[str, dict[str, Any]],
 ) -> None:
@@ -255,6 +266,13 @@ REFUSED = {
 def test_what_cannot_be_timed_is_refused(options: dict[str, Any], why: str) -> None:
     with pytest.raises(RecipeError, match=why):
         bench(**{"arms": ["torch:eager"], "dataset": "digits", **options})
+
+
+@pytest.mark.parametrize("name", ["mode", "kernel", "batch_size"])
+def test_what_each_arm_sets_itself_is_no_option(name: str) -> None:
+    options: dict[str, Any] = {"dataset": "digits", name: "jit"}
+    with pytest.raises(TypeError, match=name):
+        bench(**options)
 
 
 def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

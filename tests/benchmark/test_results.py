@@ -49,3 +49,10 @@ def test_a_table_is_what_the_json_of_its_runs_gives(machine: Path, tmp_path: Pat
     again = tmp_path / machine.name
     RENDER["write_csv"](again, runs)
     assert again.read_text() == machine.read_text()
+
+
+def test_a_run_in_which_an_arm_does_not_count_makes_no_table(tmp_path: Path) -> None:
+    table = tmp_path / "machine.csv"
+    with pytest.raises(SystemExit, match="does not count: jax:jit"):
+        RENDER["write_csv"](table, {"run": {"failed": ["jax:jit, batches of 64: killed"]}})
+    assert not table.exists()
