@@ -1,13 +1,12 @@
 """Call a function in a process of its own, with libraries, threads and caches of its own."""
 
-import contextlib
 import multiprocessing
 import os
 import sys
 import tempfile
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
@@ -43,50 +42,39 @@ def call(
         ProcessLostError: the function raised an exception, or the process was killed.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        output = Path(folder, "output")
-        variables = dict.fromkeys(_THREADS, str(threads)) | {
-            "JAX_ENABLE_COMPILATION_CACHE": "0",
-            "TORCHINDUCTOR_CACHE_DIR": str(Path(folder, "inductor")),
-        }
         pipe, end = _SPAWN.Pipe()
-        process = _SPAWN.Process(target=_serve, args=(end, output, variables, threads, bind))
-        with _without_main():
+        process = _SPAWN.Process(target=_serve, args=(end, Path(folder), threads, bind))
+        # A spawned process would import the program that runs, and might run it again.
+        program = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
             process.start()
-        end.close()
+        finally:
+            sys.modules["__main__"] = program
+            end.close()
         try:
             pipe.send((function, arguments))
             return pipe.recv()
         except (EOFError, OSError):
             process.join()
-            raise ProcessLostError(_ending(process.exitcode or 0, output)) from None
+            raise ProcessLostError(_ending(process.exitcode or 0, Path(folder))) from None
         finally:
             process.kill()
             process.join()
             pipe.close()
 
 
-@contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Hide the program that runs: a spawned process would import it, and might run it again."""
-    program = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = program
-
-
-def _serve(
-    pipe: Connection, output: Path, variables: dict[str, str], threads: int, bind: bool
-) -> None:
+def _serve(pipe: Connection, folder: Path, threads: int, bind: bool) -> None:
     """Answer a call; no library has been imported before its environment is set."""
-    with output.open("w") as file:
+    with (folder / "output").open("w") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if bind:
         bind_threads()
-    os.environ.update(variables)
+    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     function, arguments = pipe.recv()
@@ -99,9 +87,10 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _ending(status: int, output: Path) -> str:
+def _ending(status: int, folder: Path) -> str:
     """Say how a process has ended, and the last line that it wrote."""
-    text = output.read_text(errors="replace") if output.exists() else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    output = folder / "output"
+    lines = output.read_text(errors="replace").split("\n") if output.exists() else []
+    said = [line.strip() for line in lines if line.strip()][-1:]
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    return f"its process {how}" + (f": {lines[-1]}" if lines else "")
+    return ": ".join([f"its process {how}", *said])

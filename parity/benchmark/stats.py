@@ -1,5 +1,6 @@
 """Statistics of timings: how far they spread, and how sure a ratio is."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,20 +10,21 @@ UNSTABLE = 0.10
 """Interquartile range over median above which timings say little."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Spread:
-    """Median and quartiles of repeated timings, in seconds."""
+    """Quartiles of repeated timings, in seconds."""
 
-    median: float
     lower: float
-    """First quartile."""
+    median: float
     upper: float
-    """Third quartile."""
-    unstable: bool
-    """Whether the middle half of the timings is wider than a tenth of their median."""
+
+    @property
+    def unstable(self) -> bool:
+        """Whether the middle half of the timings is wider than a tenth of their median."""
+        return (self.upper - self.lower) / self.median > UNSTABLE
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Ratio:
     """How many times as long one thing takes as another."""
 
@@ -36,15 +38,17 @@ class Ratio:
         """Whether both may take the same time."""
         return self.low <= 1 <= self.high
 
+    def __str__(self) -> str:
+        return f"{self.median:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
 
 def spread(seconds: Sequence[float]) -> Spread:
-    """Return median and quartiles of timings."""
-    lower, median, upper = np.quantile(seconds, [0.25, 0.5, 0.75]).tolist()
-    unstable = (upper - lower) / median > UNSTABLE
-    return Spread(median=median, lower=lower, upper=upper, unstable=unstable)
+    """Return the quartiles of timings."""
+    return Spread(*np.quantile(seconds, [0.25, 0.5, 0.75]).tolist())
 
 
-def ratio(seconds: Sequence[float], others: Sequence[float]) -> Ratio:
+@functools.cache
+def ratio(seconds: tuple[float, ...], others: tuple[float, ...]) -> Ratio:
     """Return the median over rounds of `seconds` / `others`, with a bootstrap interval.
 
     The two of a round are measured close to each other, so that what slows the machine for a while
@@ -52,8 +56,6 @@ def ratio(seconds: Sequence[float], others: Sequence[float]) -> Ratio:
     """
     from scipy.stats import bootstrap  # takes most of a second to import
 
-    ratios = np.divide(seconds, others)
-    low, high = bootstrap(
-        (ratios,), np.median, n_resamples=10_000, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
-    return Ratio(median=float(np.median(ratios)), low=float(low), high=float(high))
+    ratios, rng = np.divide(seconds, others), np.random.default_rng(0)
+    resampled = bootstrap((ratios,), np.median, n_resamples=10_000, method="percentile", rng=rng)
+    return Ratio(float(np.median(ratios)), *map(float, resampled.confidence_interval))

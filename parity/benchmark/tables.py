@@ -1,96 +1,75 @@
-"""A benchmark's figures as tables of text: for the screen, a page or a document."""
+"""The figures of a benchmark's tables, and each as a row of text: for screen, page and document."""
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from parity.benchmark.stats import Ratio
-from parity.contract.cli.tables import aligned
-from parity.subjects.environment import environment_lines
+from parity.benchmark.stats import Ratio, Spread
 
-if TYPE_CHECKING:
-    from parity.benchmark.result import Benchmark
-
-Rows = list[tuple[str, ...]]
-"""The first is the table's head."""
+Row = tuple[str, ...]
 
 
-def speeds(benchmark: "Benchmark", size: int, phase: str) -> Rows:
-    """Return how long a phase takes each arm, and how fast that is."""
-    speed = f"speed / {benchmark.arms[0]}"
-    head = (f"{phase}, {size}", "median", "quartiles", speed, "GFLOP/s", "of product", "")
-    found = {(each.batch_size, each.phase, each.arm): each for each in benchmark.speeds}
-    rows: Rows = [head]
-    for arm in benchmark.timed[size]:
-        each = found.get((size, phase, arm))
-        if each is None:
-            rows.append((arm, "does not count", *4 * ("-",), ""))
-            continue
-        rows.append(
-            (
-                arm,
-                _seconds(each.seconds.median),
-                f"{_seconds(each.seconds.lower)} to {_seconds(each.seconds.upper)}",
-                interval(each.speed) if each.speed else "-",
-                f"{each.flops / 1e9:.1f}",
-                f"{each.of_product:.1%}",
-                "unstable" * each.seconds.unstable,
-            )
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """How fast an arm is in a phase."""
+
+    seconds: Spread
+    speed: Ratio | None
+    """How many times as fast as the first arm it is; None where that one does not count."""
+    flops: float
+    """FLOP/s of the network's own products."""
+    of_product: float
+    """That as a fraction of a matrix product's FLOP/s, by the arm that is fastest at it."""
+
+    def cells(self) -> Row:
+        """Return the row of `Benchmark.rows`, without the arm's name."""
+        return (
+            _time(self.seconds.median),
+            f"{_time(self.seconds.lower)} to {_time(self.seconds.upper)}",
+            str(self.speed or "-"),
+            f"{self.flops / 1e9:.1f}",
+            f"{self.of_product:.1%}",
+            "unstable" * self.seconds.unstable,
         )
-    return rows
 
 
-def starts(benchmark: "Benchmark", size: int) -> Rows:
-    """Return each arm's first step, what compiling costs, memory, and the data path."""
-    head = ("first step", "compiling", "pays after", "retraces", "memory", "data path")
-    rows: Rows = [(f"start, {size}", *head)]
-    for each in benchmark.starts:
-        if each.batch_size == size:
-            compiling, pays, path = each.compile_seconds, each.pays_after, each.data_path
-            rows.append(
-                (
-                    each.arm,
-                    _seconds(each.first_step),
-                    "-" if compiling is None else _seconds(compiling),
-                    "-" if pays is None else f"{pays:,.0f} steps",
-                    str(each.retraces),
-                    _memory(each.memory, each.device_memory),
-                    "-" if path is None else f"{path:.1%}",
-                )
-            )
-    return rows
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What an arm needs besides its time."""
+
+    first_step: float
+    """Seconds."""
+    compile_seconds: float | None
+    """What of these is compiling; None for an arm that is not compiled."""
+    pays_after: float | None
+    """Steps after which compiling has paid, against the same backend and kernel op by op: what the
+    first step takes longer, over what each later one saves. None where that is not known, or it
+    never pays."""
+    retraces: int
+    """Programs compiled after the warm-up, in all rounds."""
+    memory: int
+    device_memory: int | None
+    """The most bytes that were in use, by the process and on its device."""
+    data_path: float | None
+    """Part of an epoch that its steps on one batch at hand do not take."""
+
+    def cells(self) -> Row:
+        """Return the row of `Benchmark.costs`, without the arm's name."""
+        device = self.device_memory
+        return (
+            _time(self.first_step),
+            "-" if self.compile_seconds is None else _time(self.compile_seconds),
+            "-" if self.pays_after is None else f"{self.pays_after:,.0f} steps",
+            str(self.retraces),
+            _memory(self.memory) + ("" if device is None else f", {_memory(device)} on the device"),
+            "-" if self.data_path is None else f"{self.data_path:.1%}",
+        )
 
 
-def screen(benchmark: "Benchmark") -> str:
-    """Return command, environment and every table, as they are shown on the screen."""
-    recipe, threads = benchmark.recipe, benchmark.threads
-    title = (
-        f"{recipe.dataset}, {recipe.dtype}, seed {recipe.seed}; {benchmark.rounds} rounds in random"
-        f" order, {threads} thread{'s' * (threads > 1)}; JAX eager is op by op"
-    )
-    lines = [benchmark.command, *environment_lines(benchmark.environment), "", title]
-    for size in benchmark.timed:
-        rates = [each.flops / each.of_product for each in benchmark.speeds]
-        if rates:
-            lines.append(f"batches of {size}; a matrix product: {max(rates) / 1e9:.1f} GFLOP/s")
-        for phase in benchmark.phases:
-            lines += ["", *aligned(speeds(benchmark, size, phase))]
-        lines += ["", *aligned(starts(benchmark, size)), ""]
-    return "\n".join(lines)
-
-
-def interval(found: Ratio) -> str:
-    """Return a ratio with the interval that holds it."""
-    return f"{found.median:.3g} [{found.low:.3g}, {found.high:.3g}]"
-
-
-def _seconds(value: float) -> str:
-    """Return seconds in the unit that suits them."""
+def _time(seconds: float) -> str:
     for unit, factor in (("s", 1.0), ("ms", 1e3)):
-        if value * factor >= 1:
-            return f"{value * factor:.3g} {unit}"
-    return f"{value * 1e6:.3g} µs"
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
 
 
-def _memory(host: int, device: int | None) -> str:
-    """Return the most memory that was in use, by the process and on its device."""
-    on_device = "" if device is None else f", {device / 2**20:,.0f} MiB on the device"
-    return f"{host / 2**20:,.0f} MiB{on_device}"
+def _memory(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"

@@ -5,17 +5,17 @@ the device. Only weights and batch order come from outside, so that its losses c
 """
 
 import importlib
-import time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from parity.contract.backend import Workload
+from parity.contract import harness
 from parity.contract.data.datasets import Dataset, Split
 from parity.contract.recipe import Recipe
-from parity.contract.run.history import Epoch
+from parity.contract.run.progress import Progress
 from parity.contract.state import State
 from torchcnn.data import torchvision_datasets
 
@@ -54,61 +54,48 @@ class _Training:
         return loss.item()
 
 
-class TutorialWorkload(Workload):
-    """The tutorial's training, and its parts on one batch.
-
-    Args:
-        recipe: seed, batch size and learning rate are taken.
-        state: initial weights.
-        dataset: the images to train on.
-    """
+class TutorialWorkload(harness.Workload):
+    """The tutorial's training from a state's weights, with a recipe's batches and learning rate."""
 
     def __init__(self, recipe: Recipe, state: State, dataset: Dataset) -> None:
-        self._recipe, self._examples = recipe, len(dataset.train)
-        self._images, self._epochs = _mnist(dataset.train), 0
-        self._batch = next(iter(self._loader(epoch=1)))
-        self._on_batch, self._on_data = _Training(recipe, state), _Training(recipe, state)
-        self._square: Tensor | None = None
+        images, examples = _mnist(dataset.train), len(dataset.train)
+
+        def loader(epoch: int) -> DataLoader:
+            order = np.concatenate(list(recipe.batches(epoch, examples))).tolist()
+            return DataLoader(images, batch_size=recipe.batch_size, sampler=order)
+
+        def many_steps(training, images, labels, order):
+            return training, np.array([training.step(images, labels) for _ in order])
+
+        def train_epoch(training, progress):
+            for batch in loader(progress.epoch):
+                progress.loss_sum += training.step(*batch)
+            return training
+
+        super().__init__(
+            recipe,
+            tuple(next(iter(loader(epoch=1)))),
+            (_Training(recipe, state), _Training(recipe, state)),
+            many_steps=many_steps,
+            train_epoch=train_epoch,
+            progress=Progress(recipe, dataset, None),
+        )
 
     def forward(self, repeats: int) -> None:
         with torch.no_grad():
             for _ in range(repeats):
                 self._on_batch.model(self._batch[0])
 
-    def steps(self, repeats: int) -> np.ndarray:
-        return np.array([self._on_batch.step(*self._batch) for _ in range(repeats)])
-
-    def epoch(self) -> Epoch:
-        self._epochs += 1
-        started, running_loss = time.perf_counter(), 0.0
-        for images, labels in self._loader(epoch=self._epochs):
-            running_loss += self._on_data.step(images, labels)
-        return Epoch(
-            epoch=self._epochs,
-            loss=running_loss,
-            test_loss=0.0,
-            test_accuracy=0.0,
-            seconds=time.perf_counter() - started,
-        )
-
     def product(self, size: int, repeats: int) -> None:
-        if self._square is None:
-            self._square = torch.ones(size, size)
+        square = torch.ones(size, size)
         for _ in range(repeats):
-            torch.mm(self._square, self._square)
+            torch.mm(square, square)
 
     def programs(self) -> int:
         return 0
 
     def device_memory(self) -> int | None:
         return None
-
-    def _loader(self, *, epoch: int) -> torch.utils.data.DataLoader:
-        return torch.utils.data.DataLoader(
-            self._images,
-            batch_size=self._recipe.batch_size,
-            sampler=np.concatenate(list(self._recipe.batches(epoch, self._examples))).tolist(),
-        )
 
 
 def _mnist(split: Split) -> torch.utils.data.Dataset:

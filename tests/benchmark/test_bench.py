@@ -15,10 +15,8 @@ from parity.benchmark.result import (
     FORWARD_FLOPS,
     STEP_FLOPS,
     Benchmark,
-    Measurement,
-    Speed,
-    Start,
 )
+from parity.benchmark.tables import Speed, Start
 from parity.benchmark.worker import Turn, measure
 from parity.contract.errors import DeviceError, RecipeError
 from parity.contract.files.jsonable import to_json
@@ -49,29 +47,29 @@ def simulated(
 
     def turn(function: Any, arm: str, *given: Any, threads: int, bind: bool) -> Turn:
         _recipe, _phases, slowdown = given
-        told = arms[arm]
-        if "ends" in told:
-            raise ProcessLostError(told["ends"])
+        own = arms[arm]
+        if "ends" in own:
+            raise ProcessLostError(own["ends"])
         bound.append((arm, bind))
-        losses = told.get("losses", LOSSES)
+        losses = own.get("losses", LOSSES)
         seconds = {
-            phase: told.get(phase, 1e-3) * (1 + slowdown) * noise.normal(1, 0.02)
+            phase: own.get(phase, 1e-3) * (1 + slowdown) * noise.normal(1, 0.02)
             for phase in ("product", "forward", "step", "epoch")
         }
-        measured = Measurement(
-            first_step=told["first"],
-            first_forward=1e-3,
+        measured = {
+            "first_step": own["first"],
             **seconds,
-            loss=losses[0],
-            retraces=told.get("retraces", 0),
-            memory=2**20,
-            device_memory=None,
-        )
-        return Turn({"device": "cpu"}, told.get("steps", STEPS), losses, measured)
+            "loss": losses[0],
+            "retraces": own.get("retraces", 0),
+            "memory": 2**20,
+            "device_memory": None,
+        }
+        return Turn({"device": "cpu"}, [*own.get("steps", STEPS), *losses], measured)
 
     monkeypatch.setattr("torchcnn.device._compiler", lambda: "g++")
     monkeypatch.setattr("parity.benchmark.bench.call", turn)
-    monkeypatch.setattr("parity.benchmark.bench._Arms._by_hand", lambda self: [*STEPS, LOSSES[0]])
+    by_hand = "parity.benchmark.bench._losses_by_hand"
+    monkeypatch.setattr(by_hand, lambda *given, epoch: [*STEPS, LOSSES[0]])
     return arms
 
 
@@ -80,29 +78,27 @@ def run(arms: dict[str, Any], **options: Any) -> Benchmark:
 
 
 def speed(found: Benchmark, phase: str, arm: str) -> Speed:
-    [one] = [each for each in found.speeds if (each.phase, each.arm) == (phase, arm)]
-    return one
+    return found.speeds[64][phase][arm]
 
 
 def start(found: Benchmark, arm: str) -> Start:
-    [one] = [each for each in found.starts if each.arm == arm]
-    return one
+    return found.starts[64][arm]
 
 
 def test_figures_are_what_the_arms_say(simulated: dict[str, dict[str, Any]]) -> None:
     found = run(simulated, limit=640)
     assert found.passed
-    for arm, told in simulated.items():
+    for arm, own in simulated.items():
         step, epoch = speed(found, "step", arm), speed(found, "epoch", arm)
-        assert step.seconds.median == pytest.approx(told["step"], rel=0.05)
+        assert step.seconds.median == pytest.approx(own["step"], rel=0.05)
         assert epoch.speed is not None
-        assert epoch.speed.median == pytest.approx(1 / told["epoch"], rel=0.05)
-        assert step.flops == pytest.approx(64 * STEP_FLOPS / told["step"], rel=0.05)
-        assert epoch.flops == pytest.approx(640 * STEP_FLOPS / told["epoch"], rel=0.05)
+        assert epoch.speed.median == pytest.approx(1 / own["epoch"], rel=0.05)
+        assert step.flops == pytest.approx(64 * STEP_FLOPS / own["step"], rel=0.05)
+        assert epoch.flops == pytest.approx(640 * STEP_FLOPS / own["epoch"], rel=0.05)
         assert step.flops / step.of_product == pytest.approx(2 * 1024**3 / 1e-3, rel=0.05)
-        data_path = 1 - 10 * told["step"] / told["epoch"]
+        data_path = 1 - 10 * own["step"] / own["epoch"]
         assert start(found, arm).data_path == pytest.approx(data_path, abs=0.01)
-        assert start(found, arm).first_step == told["first"]
+        assert start(found, arm).first_step == own["first"]
     forward = speed(found, "forward", "jax:jit")
     assert forward.flops == pytest.approx(64 * FORWARD_FLOPS / 1e-3, rel=0.1)
 
@@ -182,7 +178,7 @@ def test_an_arm_that_is_wrong_or_dies_does_not_count_and_the_others_do(
     assert not found.passed
     assert [line.partition(": ")[0] for line in found.failed] == ["torch:jit, batches of 64"]
     assert why in found.failed[0]
-    assert [each.arm for each in found.starts] == ["torch:eager", "jax:jit", "jax:jit again"]
+    assert list(found.starts[64]) == ["torch:eager", "jax:jit", "jax:jit again"]
     assert speed(found, "epoch", "jax:jit").speed is not None
     assert ("torch:jit", "does not count") in [row[:2] for row in found.rows(64, "epoch")]
     assert "torch:jit" in found.table()
@@ -199,6 +195,17 @@ def test_what_is_compared_with_an_arm_that_does_not_count_has_no_speed(
     assert start(found, "torch:jit").pays_after is None
 
 
+def test_the_matrix_product_is_that_of_each_batch_size(
+    simulated: dict[str, dict[str, Any]],
+) -> None:
+    found = run(simulated, batch_sizes=(64, 128))
+    for timed in found.timed[128].values():
+        timed.rounds = [measured | {"product": 0.1} for measured in timed.rounds]
+    assert found.product_flops(128) == pytest.approx(2 * 1024**3 / 0.1)
+    assert "batches of 128; a matrix product: 21.5 GFLOP/s" in found.table()
+    assert found.product_flops(64) == pytest.approx(2 * 1024**3 / 1e-3, rel=0.05)
+
+
 def test_programs_that_are_compiled_during_the_rounds_are_counted(
     simulated: dict[str, dict[str, Any]],
 ) -> None:
@@ -210,14 +217,16 @@ def test_programs_that_are_compiled_during_the_rounds_are_counted(
 
 def test_json_and_page_show_all_that_the_screen_does(simulated: dict[str, dict[str, Any]]) -> None:
     found = run(simulated, batch_sizes=(64, 128), command="parity bench --rounds 9")
-    told = json.loads(json.dumps(to_json(found), allow_nan=False))
+    values = json.loads(json.dumps(to_json(found), allow_nan=False))
     shown, report = found.table(), page(found)
-    assert told["command"] == "parity bench --rounds 9"
-    assert [each["seconds"]["median"] for each in told["speeds"]] == [
-        each.seconds.median for each in found.speeds
-    ]
-    assert [each["memory"] for each in told["starts"]] == [2**20] * 8
+    assert values["command"] == "parity bench --rounds 9"
     for size in (64, 128):
+        for phase, arms in found.speeds[size].items():
+            for arm, each in arms.items():
+                written = values["speeds"][str(size)][phase][arm]
+                assert written["seconds"]["median"] == each.seconds.median
+        starts = values["starts"][str(size)].values()
+        assert [each["memory"] for each in starts] == [2**20] * 4
         for rows in (found.costs(size), *(found.rows(size, phase) for phase in found.phases)):
             for row in rows:
                 assert all(cell in shown for cell in row)
@@ -259,6 +268,13 @@ def test_what_cannot_be_timed_is_refused(options: dict[str, Any], why: str) -> N
         bench(**{"arms": ["torch:eager"], "dataset": "digits", **options})
 
 
+@pytest.mark.parametrize("name", ["mode", "kernel", "batch_size"])
+def test_what_each_arm_sets_itself_is_no_option(name: str) -> None:
+    options: dict[str, Any] = {"dataset": "digits", name: "jit"}
+    with pytest.raises(TypeError, match=name):
+        bench(**options)
+
+
 def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(DeviceError, match="device cuda"):
@@ -289,16 +305,14 @@ def test_real_processes_are_timed_and_their_losses_are_right(
     monkeypatch.setattr("sys.argv", ["parity", "bench", *options.split(), *arms, *outputs])
     assert main() == 0
     shown = capfd.readouterr()
-    told = json.loads(file.read_text())
-    assert told["command"].startswith("parity bench --dataset digits")
-    assert told["environment"]["tutorial"]["threads within an operation"] == 1
-    measured = told["timed"]["64"]
+    written = json.loads(file.read_text())
+    assert written["command"].startswith("parity bench --dataset digits")
+    assert written["environment"]["tutorial"]["threads within an operation"] == 1
+    measured = written["timed"]["64"]
     assert list(measured) == ["tutorial", "torch:eager", "torch:eager again"]
     for arm in measured.values():
         assert arm["failed"] is None
-        for found, by_tutorial in zip(
-            arm["measurements"], measured["tutorial"]["measurements"], strict=True
-        ):
+        for found, by_tutorial in zip(arm["rounds"], measured["tutorial"]["rounds"], strict=True):
             assert min(found["product"], found["epoch"], found["first_step"]) > 0
             assert (found["forward"], found["step"], found["retraces"]) == (None, None, 0)
             assert found["loss"] == pytest.approx(by_tutorial["loss"], rel=1e-4)
@@ -343,11 +357,9 @@ def test_an_arm_that_idles_a_fraction_takes_that_much_longer(
 ) -> None:
     """The fraction is large, so that a busy machine does not hide it."""
     monkeypatch.setattr("parity.benchmark.worker._WINDOW", 0.01)
-    monkeypatch.setattr("parity.benchmark.worker._EPOCHS", 0.01)
+    monkeypatch.setattr("parity.benchmark.worker._ENOUGH", 0.01)
     recipe = Recipe(dataset="digits", limit=64)
     quick, slow = (measure("torch:eager", recipe, ("epoch",), idles) for idles in (0.0, 9.0))
-    assert quick.measurement.epoch is not None
-    assert slow.measurement.epoch is not None
-    assert slow.measurement.epoch > 4 * quick.measurement.epoch
-    assert slow.measurement.product > 4 * quick.measurement.product
-    assert slow.epochs[0] == quick.epochs[0]
+    assert slow.measured["epoch"] > 4 * quick.measured["epoch"]
+    assert slow.measured["product"] > 4 * quick.measured["product"]
+    assert slow.measured["loss"] == quick.measured["loss"]

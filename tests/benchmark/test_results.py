@@ -34,7 +34,7 @@ def test_every_run_counts_and_says_what_made_it(found: Benchmark) -> None:
     assert found.rounds >= 9
     for arms in found.timed.values():
         assert set(arms) >= {*found.arms, found.again}
-        assert all(len(timed.measurements) == found.rounds for timed in arms.values())
+        assert all(len(timed.rounds) == found.rounds for timed in arms.values())
     assert found.command.startswith("parity bench ")
     assert "/" not in found.command
     assert found.recipe.dataset == "mnist"
@@ -42,10 +42,17 @@ def test_every_run_counts_and_says_what_made_it(found: Benchmark) -> None:
 
 @pytest.mark.parametrize("machine", MACHINES, ids=[machine.stem for machine in MACHINES])
 def test_a_table_is_what_the_json_of_its_runs_gives(machine: Path, tmp_path: Path) -> None:
-    told = {
+    runs = {
         name: json.loads(json.dumps(to_json(found)))
         for name, found in RENDER["read_csv"](machine).items()
     }
     again = tmp_path / machine.name
-    RENDER["write_csv"](again, told)
+    RENDER["write_csv"](again, runs)
     assert again.read_text() == machine.read_text()
+
+
+def test_a_run_in_which_an_arm_does_not_count_makes_no_table(tmp_path: Path) -> None:
+    table = tmp_path / "machine.csv"
+    with pytest.raises(SystemExit, match="does not count: jax:jit"):
+        RENDER["write_csv"](table, {"run": {"failed": ["jax:jit, batches of 64: killed"]}})
+    assert not table.exists()
