@@ -21,7 +21,7 @@ def load_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
     Raises:
         DataError: a file is missing, damaged or not the published one, or the download failed.
     """
-    hint = f"remove {_cache()}"
+    hint = "remove $XDG_CACHE_HOME/cnn-parity, or ~/.cache/cnn-parity"
     return load_with(name, data_dir, download=_download, decode=_decode, hint=hint)
 
 

@@ -44,6 +44,13 @@ def test_digits_are_the_same_in_both() -> None:
     assert_same(torchcnn.load_dataset("digits"), jaxcnn.load_dataset("digits"))
 
 
+def test_digits_need_no_home(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's user may have none."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert len(backend.load_dataset("digits").train) == 1437
+
+
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass

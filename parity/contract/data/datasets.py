@@ -216,6 +216,10 @@ def read_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
     return read_files(source, files)
 
 
+_DIGITS_SHA256 = "7e577dc90722c814587cdcc0e3f16ec67efce3b146ee3faf3f780dc51a2a089e"
+"""Of the whole data set, as `Dataset.sha256`."""
+
+
 def digits() -> Dataset:
     """Return scikit-learn's bundled 1,797 handwritten digits (UCI optdigits) as 28×28 images.
 
@@ -224,7 +228,7 @@ def digits() -> Dataset:
     without an import of scikit-learn, which would take longer than everything else.
 
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: the file is missing, damaged or not the known one.
     """
     try:
         [folder] = cast(Any, importlib.util.find_spec("sklearn")).submodule_search_locations
@@ -235,9 +239,12 @@ def digits() -> Dataset:
     grey = (values * 255 + 8) // 16
     images = np.pad(grey.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))
     images, size = images.astype(np.uint8), 1437
-    return Dataset(
+    dataset = Dataset(
         "digits", Split(images[:size], labels[:size]), Split(images[size:], labels[size:])
     )
+    if dataset.sha256 != _DIGITS_SHA256:
+        raise DataError("scikit-learn's digits are not the known ones; reinstall it")
+    return dataset
 
 
 def pixels(

@@ -47,7 +47,10 @@ def _read(file: io.BufferedIOBase, shape: tuple[int | None, ...]) -> np.ndarray:
     got = file.read(4)
     if got != magic:
         raise ValueError(f"its magic number is 0x{got.hex()}, expected 0x{magic.hex()}")
-    announced = tuple(int(n) for n in np.frombuffer(file.read(4 * len(shape)), dtype=">u4"))
+    header = file.read(4 * len(shape))
+    if len(header) < 4 * len(shape):
+        raise ValueError("it ends inside its header")
+    announced = tuple(int(n) for n in np.frombuffer(header, dtype=">u4"))
     if any(n not in (None, got) for n, got in zip(shape, announced, strict=True)):
         raise ValueError(f"it announces {_times(announced)} values, expected {_times(shape)}")
     size = math.prod(announced)

@@ -193,6 +193,19 @@ def test_digits_that_are_missing_or_damaged_are_an_error(
         digits()
 
 
+def test_digits_with_another_pixel_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = Path(sklearn.__file__).parent / "datasets/data/digits.csv.gz"
+    other = gzip.decompress(good.read_bytes()).replace(b",5,", b",6,", 1)
+    (tmp_path / "datasets/data").mkdir(parents=True)
+    (tmp_path / "datasets/data/digits.csv.gz").write_bytes(gzip.compress(other))
+    found = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: found)
+    with pytest.raises(DataError, match="not the known ones"):
+        digits()
+
+
 def test_a_limit_keeps_the_first_training_images(tiny: Dataset) -> None:
     limited = tiny.first(7)
     np.testing.assert_array_equal(limited.train.images, tiny.train.images[:7])

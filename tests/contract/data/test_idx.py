@@ -48,6 +48,14 @@ def test_a_changed_header_is_refused(tmp_path: Path, byte: int) -> None:
         read(tmp_path, bytes(content))
 
 
+@pytest.mark.parametrize("length", [4, 6, 8, 15])
+def test_a_file_that_ends_inside_its_header_is_refused_in_plain_words(
+    tmp_path: Path, length: int
+) -> None:
+    with pytest.raises(DataError, match="it ends inside its header"):
+        read(tmp_path, idx_bytes(IMAGES)[:length])
+
+
 def test_bytes_after_the_values_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="too long"):
         read(tmp_path, idx_bytes(IMAGES) + b"\0")
