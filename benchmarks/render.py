@@ -45,7 +45,8 @@ def read_csv(machine: Path) -> dict[str, Benchmark]:
     runs: dict[str, Benchmark] = {}
     for about in (json.loads(line[2:]) for line in lines if line.startswith("#")):
         name, recipe = about.pop("run"), Recipe.from_json(about.pop("recipe"))
-        runs[name] = Benchmark(recipe=recipe, **about)
+        lists = {key: tuple(about.pop(key)) for key in ("phases", "arms")}
+        runs[name] = Benchmark(recipe=recipe, **lists, **about)
     for row in csv.DictReader(line for line in lines if not line.startswith("#")):
         arms = runs[row["run"]].timed.setdefault(int(row["batch"]), {})
         found = {key: json.loads(row[key] or "null") for key in MEASURED}

@@ -1,5 +1,6 @@
 """Do two subjects compute the same training step? Stage by stage, against the oracle."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,19 +45,19 @@ class Verdict:
     a: str
     b: str
     recipe: Recipe
-    stages: dict[str, Sides[Comparison | None]]
+    stages: Mapping[str, tuple[Comparison | None, Comparison | None]]
     """By stage, in the order of the computation: `a` and `b` against the oracle.
 
     None where there is nothing to judge: after a stage of the wrong shape or dtype, and for the
     oracle's own loop.
     """
-    ran: Sides[Recipe]
+    ran: tuple[Recipe, Recipe]
     """The recipe of each with device, mode and kernel as they were used."""
     environment: dict[str, Any]
     """What they were computed with."""
     inputs: dict[str, str]
     """SHA-256 of data set, initial state and batches."""
-    covered: Sides[str]
+    covered: tuple[str, str]
     """Of each subject, what was judged: steps, epochs, images and the boundaries between them."""
 
     @property
@@ -87,7 +88,8 @@ class Verdict:
         """Return a line a stage: each subject's worst error, as a fraction of its bound."""
         rows = [(stage, *map(_cell, pair)) for stage, pair in self.stages.items()]
         head, *lines = aligned([("stage", self.a, self.b), *rows])
-        lines += [f"judged of {self.a}: {self.covered.a}", f"judged of {self.b}: {self.covered.b}"]
+        for subject, said in zip((self.a, self.b), self.covered, strict=True):
+            lines.append(f"judged of {subject}: {said}")
         return "\n".join([f"{head}   worst error / its bound", *lines])
 
 

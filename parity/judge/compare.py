@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
@@ -12,11 +12,11 @@ from parity.truth.rounding import Expectation
 T = TypeVar("T")
 
 
-class Sides(NamedTuple, Generic[T]):
+class Sides(NamedTuple):
     """What is known of each of two subjects."""
 
-    a: T
-    b: T
+    a: Any
+    b: Any
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,13 +31,13 @@ class Drift:
     """How two trainings, left to themselves, lie at some steps."""
 
     steps: list[int]
-    losses: Sides[list[float]]
+    losses: tuple[list[float], list[float]]
     """By subject, the loss of every step."""
     apart: list[float]
     """Largest difference of a parameter between the two, at each of `steps`."""
-    from_truth: Sides[list[float]] | None
+    from_truth: tuple[list[float], list[float]] | None
     """By subject, the root mean square distance of the parameters from the float64 training."""
-    states: Sides[State] = field(repr=False)
+    states: tuple[State, State] = field(repr=False)
     """By subject, where the training ended."""
 
     @property
@@ -82,9 +82,9 @@ class Lockstep:
         recipe = dataclasses.replace(self.recipe, dtype=dtype)
         state = initial_state(recipe.seed, dtype)
         samples, marks = [], _sample_steps(self.steps)
-        losses: Sides[list[float]] = Sides([], [])
+        losses: tuple[list[float], list[float]] = Sides([], [])
         apart: list[float] = []
-        distances: Sides[list[float]] = Sides([], [])
+        distances: tuple[list[float], list[float]] = Sides([], [])
         with contextlib.ExitStack() as stack:
             sessions = [stack.enter_context(s.session(recipe, state)) for s in self.subjects]
             for step, (images, labels) in enumerate(self._batches(dtype), start=1):

@@ -41,13 +41,13 @@ class Trajectory:
     judged: int
     """Steps judged by the local check, of each subject."""
     failure: Failure | None
-    ran: Sides[Recipe]
+    ran: tuple[Recipe, Recipe]
     """The recipe of each with device, mode and kernel as they were used."""
     environment: dict[str, Any]
     """What they were computed with."""
     inputs: dict[str, str]
     """SHA-256 of data set, initial state and batches."""
-    tests: Sides[Evaluation]
+    tests: tuple[Evaluation, Evaluation]
     """By subject, its final state of `last()` on the test images, evaluated by itself."""
 
     def last(self) -> Drift:

@@ -6,7 +6,7 @@ its bound is the one that is wrong, and nothing is propagated.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -167,17 +167,17 @@ def expectations(
             known[name] = np.asarray(own.get(name, expectation.value), dtype=np.float64)
 
 
-def _inputs(state: State, images: Array, labels: Array, lr: float) -> dict[str, Array]:
+def _inputs(state: State, images: Array, labels: Array, lr: float) -> dict[str, Any]:
     arrays = {"images": images, **state.params}
     for group, moments in (("m", state.adam_m), ("v", state.adam_v)):
         arrays |= {f"{group}.{name}": moment for name, moment in moments.items()}
     return {
         **{name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()},
         "labels": labels,
-        "step": np.asarray(state.step + 1),
-        "lr": np.asarray(lr),
+        "step": state.step + 1,
+        "lr": lr,
     }
 
 
-def _of(known: dict[str, Array], stage: Stage) -> list[Array]:
+def _of(known: dict[str, Any], stage: Stage) -> list[Any]:
     return [known[name] for name in stage.inputs]

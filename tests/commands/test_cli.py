@@ -425,7 +425,7 @@ def set_byte(place: int, value: int) -> Callable[[bytearray], None]:
 
 DAMAGE = {
     "empty folder": (remove_all, "--dataset digits, which needs no network"),
-    "truncated gzip": (truncate, "truncated or damaged gzip file"),
+    "truncated gzip": (truncate, "truncated, damaged"),
     "wrong magic number": (rewrite(FILES[2], set_byte(3, 9)), "magic number"),
     "sizes that disagree": (rewrite(FILES[1], set_byte(7, 39)), "announces 39 values, expected 40"),
     "label 10": (rewrite(FILES[3], set_byte(8, 10)), "label 10 at position 0"),

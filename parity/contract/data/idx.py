@@ -36,7 +36,8 @@ def read_idx(path: Path, *, shape: tuple[int | None, ...]) -> np.ndarray:
             return _read(file, shape)
     except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
-            f"{path} is damaged or another kind of file: {error}; replace it with the original"
+            f"{path} is truncated, damaged or another kind of file ({error}); replace it with the"
+            " original"
         ) from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
