@@ -10,6 +10,7 @@
 import dataclasses
 import io
 import pickle
+import reprlib
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -27,6 +28,9 @@ from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.state import PARAMETERS, Arrays, State
 from torchcnn.optim import adam
 from torchcnn.state import export_array, import_state
+
+_MOST_VALUES = 2**21
+"""Beside the tensors; one hundred thousand epochs have a third of it."""
 
 
 def write_native(path: Path, checkpoint: Checkpoint) -> None:
@@ -104,6 +108,8 @@ def _from_loaded(loaded: Any) -> Checkpoint:
         } if set(rest) <= {"checkpoint"}:
             state = _state(model, moments)
             if rest:
+                if _count(rest, {}) > _MOST_VALUES:
+                    raise CheckpointError("it holds too many values")
                 checkpoint = Checkpoint.from_json(rest["checkpoint"], state)
             else:
                 checkpoint = _at_the_beginning(state, lr=group.get("lr"))
@@ -116,10 +122,19 @@ def _from_loaded(loaded: Any) -> Checkpoint:
     )
 
 
+def _count(value: Any, counted: dict[int, int]) -> int:
+    """Return how many values there would be if those held twice were written twice, as in JSON."""
+    if id(value) not in counted:
+        held = value.values() if isinstance(value, dict) else value
+        held = held if isinstance(value, dict | list | tuple) else ()
+        counted[id(value)] = 1 + sum(_count(item, counted) for item in held)
+    return counted[id(value)]
+
+
 def _at_the_beginning(state: State, *, lr: Any) -> Checkpoint:
     dtype: DType = "float64" if state.dtype == np.float64 else "float32"
     return Checkpoint(
-        recipe=Recipe(lr=lr, dtype=dtype),
+        recipe=Recipe(lr=float(lr), dtype=dtype),
         dataset_sha256=None,
         state=state,
         epoch=1,
@@ -171,4 +186,6 @@ def _require_adam(group: dict[str, Any], *, lr: float) -> None:
     for key in ("params", "lr", "betas", "eps", "weight_decay", "amsgrad", "maximize"):
         got, expected = group.get(key), recipes[key]
         if not isinstance(got, int | float | tuple | list) or got != expected:
-            raise CheckpointError(f"its optimizer has {key} {got!r}, expected {expected!r}")
+            raise CheckpointError(
+                f"its optimizer has {key} {reprlib.repr(got)}, expected {expected!r}"
+            )

@@ -174,6 +174,14 @@ def nested(depth: int = 20_000) -> bytes:
     return rezip(saved(whole(checkpoint="MARK")), change)
 
 
+def laughs(depth: int = 60) -> list[Any]:
+    """Sixty lists that would be 2**60 if each were written where it is held."""
+    lists: list[Any] = ["ha", "ha"]
+    for _ in range(depth):
+        lists = [lists, lists]
+    return lists
+
+
 HOSTILE = {
     "os.system": (lambda: saved({"conv1.bias": RUN}), "torch.load refuses"),
     "os.system, plainly": (lambda: pickle.dumps(RUN), "not a zip archive"),
@@ -198,12 +206,17 @@ HOSTILE = {
     "a pickle before the archive": (
         lambda: pickle.dumps(bytearray(1000), 2) + saved(weights()), "not a zip archive"
     ),
-    "lists in lists": (nested, "recursion|must have"),
+    "lists in lists": (nested, "recursion|schema is"),
     "a view beyond memory": (
         lambda: saved(weights(fc1_bias=torch.zeros(1).expand(10**12))), "expected"
     ),
     "a zip bomb": (lambda: rezip(saved({"a": torch.zeros(10**7)}), lambda _, old: old,
                                  compression=zipfile.ZIP_DEFLATED), "compressed"),
+    "laughs": (lambda: saved(whole(checkpoint=saying(versions={"a": laughs()}))), "too many"),
+    "laughs alone": (lambda: saved(whole(checkpoint=laughs())), "too many"),
+    "a schema of laughs": (lambda: saved(whole(checkpoint={"schema": laughs()})), "too many"),
+    "a rate of laughs": (lambda: saved(adam(group(lr=laughs()))), "lr"),
+    "betas of laughs": (lambda: saved(adam(group(betas=laughs()))), "betas"),
     "an entry twice": (lambda: twice(saved(weights())), "two entries of one name"),
     "a flipped bit": (lambda: flipped(saved(weights())), "checksum"),
     "cut": (lambda: saved(weights())[:-100], "not a zip file"),

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import re
+import reprlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,9 +112,9 @@ class Checkpoint:
             CheckpointError: values or state were changed, a field is missing or unknown, or has a
                 value that is not possible; names it.
         """
-        if not isinstance(values, dict) or repr(values.get("schema")) != repr(SCHEMA):
-            got = values.get("schema") if isinstance(values, dict) else values
-            raise CheckpointError(f"schema is {got!r}, this version reads {SCHEMA}")
+        got = reprlib.repr(values.get("schema") if isinstance(values, dict) else values)
+        if got != repr(SCHEMA):
+            raise CheckpointError(f"schema is {got}, this version reads {SCHEMA}")
         given = {name: value for name, value in values.items() if name != "sha256"}
         if values.get("sha256") != digest(given, state):
             raise CheckpointError("its SHA-256 differs, something of it was changed")
