@@ -76,7 +76,7 @@ def _parting(subject: str, comparison: Comparison) -> Values:
 def _train(run: Trajectory) -> Values:
     failed = run.failure
     drifts = {"float64": run.float64} | ({"float32": run.float32} if run.float32 else {})
-    filters = [state.params["conv1.weight"] for state in run.last().states]
+    a, b = (state.params["conv1.weight"] for state in run.last().states)
     mistaken = [test.confusion - np.diag(np.diag(test.confusion)) for test in run.tests]
     tutorial = _tutorial(run)
     return {
@@ -88,8 +88,8 @@ def _train(run: Trajectory) -> Values:
         "tutorial": tutorial,
         "epochs": list(_epochs(run, drifts, tutorial)),
         "most_mistaken": np.max(mistaken),
-        "filters": filters,
-        "filters_apart": f"{np.abs(filters[0] - filters[1]).max():.2g}",
+        "filters": (a, b),
+        "filters_apart": f"{np.abs(a - b).max():.2g}",
     }
 
 

@@ -57,7 +57,7 @@ class OracleSession:
     ) -> Trace:
         """Make one update and return every stage of it."""
         trace = stages.trace(self._state, images, labels, lr=self._lr)
-        self._state = State.from_named(trace, step=self._state.step + 1)
+        self._state = stages.after(trace, self._state.step + 1)
         return trace
 
     def export(self) -> State:

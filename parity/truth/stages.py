@@ -33,7 +33,7 @@ class Stage(NamedTuple):
     v.NAME, all before the update; step, counted from 1; lr."""
     judge: Judge
 
-    def compute(self, *inputs: Array) -> tuple[Array, ...]:
+    def compute(self, *inputs: Any) -> tuple[Array, ...]:
         """Return the results, a float64 array each."""
         results = self.formula(*inputs)
         results = results if isinstance(results, tuple) else (results,)
@@ -138,6 +138,12 @@ def trace(
     for stage in TABLE:
         known |= zip(stage.names, stage.compute(*_of(known, stage)), strict=True)
     return {name: known[name] for name in STAGES}
+
+
+def after(trace: Trace, step: int) -> State:
+    """Return the state that a traced step ends in."""
+    kept = {name: array for name, array in trace.items() if name.startswith(("adam.", "params."))}
+    return State.from_named(kept, step=step)
 
 
 def expectations(

@@ -20,7 +20,7 @@ def returned(trace: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def outside(state: State, trace: dict[str, np.ndarray], *batch: np.ndarray) -> list[str]:
-    expected = end_to_end(State.from_named(trace, step=state.step + 1), state, *batch, lr=LR)
+    expected = end_to_end(stages.after(trace, state.step + 1), state, *batch, lr=LR)
     got = returned(trace)
     return [
         stage for stage in STEP_STAGES if not compare(stage, got[stage], expected[stage]).agrees
@@ -87,7 +87,7 @@ def test_bounds_shrink_with_the_unit_roundoff() -> None:
     bounds = []
     for dtype in ("float32", "float64"):
         state, images, labels = case(2, 7, dtype)
-        end = State.from_named(stages.trace(state, images, labels, lr=LR), step=1)
+        end = stages.after(stages.trace(state, images, labels, lr=LR), 1)
         expected = end_to_end(end, state, images, labels, lr=LR)
         bounds.append(float(expected["step.loss"].bound))
     assert bounds[0] / bounds[1] == pytest.approx(2**28, rel=0.1)  # the oracle rounds too
