@@ -26,6 +26,9 @@ from parity.subjects.subject import Subject
 SMALLEST = 64
 """Images in a batch of the many short epochs, at most."""
 
+SMALL = 8
+"""Images in a batch of a full chunk, in which training makes as many steps as it ever does."""
+
 TESTED = FEW
 """Test images of each epoch."""
 
@@ -53,8 +56,6 @@ def judge_epochs(subject: Subject, recipe: Recipe, dataset: Dataset) -> Judged:
 class Boundaries:
     """The end of an epoch with every boundary in it, on more images than 16 bits count."""
 
-    subject: Subject
-    """With the kernel that training chooses by itself, unless it was chosen."""
     recipe: Recipe
     chunk: int
     """Batches in a call of the compiled loop, or between two pauses."""
@@ -64,12 +65,11 @@ class Boundaries:
     @classmethod
     def of(cls, subject: Subject, recipe: Recipe) -> "Boundaries":
         """Return where a subject is judged: learning rate, seed and epochs are no default."""
-        if subject.kernel == "layers":
-            subject = dataclasses.replace(subject, kernel="auto")
-        recipe = dataclasses.replace(recipe, epochs=11, lr=2 * recipe.lr, seed=recipe.seed + 1)
+        recipe = dataclasses.replace(
+            recipe, epochs=11, lr=2 * recipe.lr, seed=recipe.seed + 1, batch_size=SMALL
+        )
         chunk = chunk_size(subject.resolve(recipe))
-        done = EDGES[-1] // (chunk * recipe.batch_size) * chunk
-        return cls(subject=subject, recipe=recipe, chunk=chunk, done=done)
+        return cls(recipe=recipe, chunk=chunk, done=EDGES[-1] // (chunk * SMALL) * chunk)
 
     @property
     def images(self) -> int:
@@ -103,7 +103,7 @@ def judge_boundaries(subject: Subject, recipe: Recipe, dataset: Dataset) -> Judg
 
     Args:
         subject: has a training loop.
-        recipe: its seed, device, batch size and precision are taken.
+        recipe: its seed, device and precision are taken.
         dataset: its images take turns.
 
     Raises:
@@ -113,7 +113,7 @@ def judge_boundaries(subject: Subject, recipe: Recipe, dataset: Dataset) -> Judg
     turns = np.arange(at.images) % len(dataset.train)
     train = Split(dataset.train.images[turns], dataset.train.labels[turns])
     return judge_training(
-        at.subject, at.recipe, Dataset(dataset.name, train, _few(dataset.test)), at.start
+        subject, at.recipe, Dataset(dataset.name, train, _few(dataset.test)), at.start
     )
 
 
@@ -125,11 +125,10 @@ def covered(subject: Subject, recipe: Recipe, judged: Judged) -> str:
         said.append(f"evaluation and prediction of {IMAGES} images, {FEW} in the last batch")
     if FIT_STAGES[-1] in judged:
         at = Boundaries.of(subject, recipe)
-        ran = at.subject.resolve(at.recipe)
         said += [
             f"{Recipe().epochs} epochs of `fit`, two batches each",
-            f"the end of one of {at.images:,} images (mode {ran.mode}, kernel {ran.kernel}):"
-            f" {at.chunk} steps in a call, then one, then one of {recipe.batch_size // 2} images,"
+            f"the end of one of {at.images:,} images:"
+            f" {at.chunk} steps of {at.recipe.batch_size} in a call, then one, then a smaller one,"
             f" indices across {', '.join(f'{edge:,}' for edge in EDGES[1::2])}",
         ]
     return "; ".join(said)

@@ -14,7 +14,7 @@ from parity.contract.recipe import Recipe
 from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.run.history import History
 from parity.contract.run.observers import Observer
-from parity.contract.run.progress import Progress, chunk_size
+from parity.contract.run.progress import Progress
 from parity.contract.state import State, initial_state
 from parity.judge.compare import Comparison, EvidenceError, Judged, attempt, compare, merge
 from parity.judge.inference import expected_figures
@@ -31,9 +31,6 @@ FIT_STAGES = ("fit.losses", "fit.tests", "fit.state")
 
 EDGES = (127, 128, 255, 256, 32_767, 32_768)
 """Indices around what signed and unsigned integers of 8 and 16 bits hold."""
-
-LONGEST = 128
-"""Steps in the longest call of a default training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +151,7 @@ def _steps(
 
 
 def _judge_edges(training: Training, session: Session, batches: Batches) -> Iterator[Comparison]:
-    """Judge a step across all EDGES and the last, smaller one, and a long call against short ones.
-
-    The first two against the oracle: images gathered by index must be those.
-    """
+    """Judge a step across all EDGES and the last, smaller one, against the oracle."""
     recipe, state = training.recipe, training.begin[1]
     count, size = len(training.data.train), recipe.batch_size
     stream = np.random.RandomState(recipe.seed % 2**32)
@@ -169,17 +163,6 @@ def _judge_edges(training: Training, session: Session, batches: Batches) -> Iter
         for comparison in judge_plain_step(session, recipe, state, judged, step):
             stage = STEPS_STAGES[comparison.stage != "step.loss"]
             yield dataclasses.replace(comparison, stage=stage)
-    if recipe.mode == "eager" and chunk_size(recipe) < LONGEST:
-        order = list(stream.randint(0, count, (LONGEST, 8)))
-        session.load(state)
-        losses = attempt(
-            STEPS_STAGES[0],
-            lambda: session.steps(batches.images, batches.labels, np.stack(order)),
-        )
-        after = numbers(session.export())
-        expected, end = _steps(session, state, batches, order)
-        yield compare(STEPS_STAGES[0], losses, exact(np.array(expected)))
-        yield compare(STEPS_STAGES[1], after, exact(numbers(end)))
 
 
 def _judge_records(
