@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int64
 
 from parity.contract import backend
+from parity.contract.backend import Images, Labels, Losses, Order
 from parity.contract.data.datasets import Dataset, Split
 from parity.contract.recipe import Recipe
 from parity.contract.run.history import NOT_TESTED, Epoch
@@ -21,11 +21,6 @@ from parity.contract.state import Arrays, State
 
 Native = Any
 """A backend's own state, or array."""
-
-Images = Float[np.ndarray, "images 1 28 28"]
-Labels = Int64[np.ndarray, "images"]
-Order = Int64[np.ndarray, "steps batch"]
-Losses = Float[np.ndarray, "steps"]
 
 ManySteps = Callable[[Native, Native, Native, Order], tuple[Native, Losses]]
 """From a state, images and labels on the device and the indices of each batch, at most a chunk of

@@ -31,7 +31,6 @@ PARAMETERS = {
 Arrays = dict[str, np.ndarray]
 """One array for each name of PARAMETERS, in canonical layout."""
 
-
 _GROUPS = {"adam.m": "adam_m", "adam.v": "adam_v", "params": "params"}
 """Field of each group of arrays, in the order of the computation."""
 
@@ -54,9 +53,8 @@ class State:
     """Updates made so far."""
 
     def __post_init__(self) -> None:
-        dtype = self.dtype
         for group in ("params", "adam_m", "adam_v"):
-            check_arrays(getattr(self, group), dtype=dtype, what=group)
+            _check_arrays(getattr(self, group), dtype=self.dtype, what=group)
         if self.step < 0:
             raise StateError(f"step must be at least 0, got {self.step}")
 
@@ -75,23 +73,17 @@ class State:
         Raises:
             StateError: an array is missing, or of another shape or dtype.
         """
-        groups = {
-            field: {
-                name: arrays[f"{prefix}.{name}"]
-                for name in PARAMETERS
-                if f"{prefix}.{name}" in arrays
-            }
-            for prefix, field in _GROUPS.items()
-        }
+        groups = {field: {} for field in _GROUPS.values()}
+        for prefix, field in _GROUPS.items():
+            for name in PARAMETERS:
+                if (array := arrays.get(f"{prefix}.{name}")) is not None:
+                    groups[field][name] = array
         return cls(**groups, step=step)
 
     def astype(self, dtype: DType) -> "State":
         """Return a copy with every array in another precision."""
-        params, adam_m, adam_v = (
-            {name: array.astype(dtype) for name, array in group.items()}
-            for group in (self.params, self.adam_m, self.adam_v)
-        )
-        return State(params=params, adam_m=adam_m, adam_v=adam_v, step=self.step)
+        arrays = {name: array.astype(dtype) for name, array in self.named().items()}
+        return State.from_named(arrays, step=self.step)
 
     @property
     def dtype(self) -> np.dtype:
@@ -115,12 +107,8 @@ def initial_state(seed: int, dtype: DType = "float32") -> State:
     return State(params=params, adam_m=adam_m, adam_v=adam_v, step=0)
 
 
-def check_arrays(arrays: Mapping[str, np.ndarray], *, dtype: np.dtype, what: str) -> None:
-    """Check names, then shapes, then dtypes against PARAMETERS.
-
-    Raises:
-        StateError: says which array of `what` is missing, extra, misshapen or of another dtype.
-    """
+def _check_arrays(arrays: Mapping[str, np.ndarray], *, dtype: np.dtype, what: str) -> None:
+    """Check names, then shapes and dtypes against PARAMETERS."""
     missing = [name for name in PARAMETERS if name not in arrays]
     extra = [name for name in arrays if name not in PARAMETERS]
     if missing or extra:
