@@ -84,16 +84,12 @@ _VARIABLES = (
 
 def versions() -> dict[str, str]:
     """Return the version of each package that computes or loads data."""
-    return {
-        package: version(package)
-        for package in ("jax", "jaxlib", "flax", "optax", "tensorflow-datasets")
-    }
+    packages = ("jax", "jaxlib", "flax", "optax", "tensorflow-datasets")
+    return {package: version(package) for package in packages}
 
 
 def environment(recipe: Recipe) -> dict[str, str | int | bool]:
-    """Return what a step of the recipe is computed with: versions, device, threads and flags.
-
-    The flags are those inside `computing`; environment variables are listed where they are set.
+    """Return versions, device, threads, flags inside `computing` and what variables are set.
 
     Raises:
         DeviceError: the device is not on this machine.
@@ -101,12 +97,15 @@ def environment(recipe: Recipe) -> dict[str, str | int | bool]:
     recipe = resolve(recipe)
     with computing(recipe):
         flags = jax.config.values
+        cache = flags["jax_compilation_cache_dir"] or "none"
         return {
             **versions(),
             **_describe(jax_device(recipe.device)),
             "float32 matmul precision": flags["jax_default_matmul_precision"] or "default",
             "64-bit types": flags["jax_enable_x64"],
-            "persistent compilation cache": _compilation_cache() or "none",
+            "persistent compilation cache": cache
+            if flags["jax_enable_compilation_cache"]
+            else "none",
             **{name: os.environ[name] for name in _VARIABLES if name in os.environ},
         }
 
@@ -123,12 +122,6 @@ def _describe(device: jax.Device) -> dict[str, str | int | bool]:  # pyright: ig
         "devices": devices,
         "driven by": " ".join(device.client.platform_version.split()),
     }
-
-
-def _compilation_cache() -> str | None:
-    """Return the folder of programs compiled by earlier processes; None where none is kept."""
-    flags = jax.config.values
-    return flags["jax_compilation_cache_dir"] if flags["jax_enable_compilation_cache"] else None
 
 
 def to_device(

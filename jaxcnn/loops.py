@@ -7,37 +7,30 @@ epoch of 938 batches takes two programs: one for its full batches, one for its s
 import functools
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int
 
 from jaxcnn.device import computing, to_host
 from jaxcnn.state import TrainState
+from parity.contract.harness import ManySteps
 from parity.contract.recipe import Mode, Recipe
 from parity.contract.run.progress import chunk_size
 
-Step = TypeVar("Step", bound=Callable[..., Any])
-
-TrainStep = Callable[[TrainState, Array, Array], tuple[TrainState, Array]]
-
-Steps = Callable[
-    [TrainState, Array, Array, Int64[np.ndarray, "steps B"]],
-    tuple[TrainState, Float[np.ndarray, "steps"]],
-]
-"""From a state, images and labels on the device and the indices of each batch: the state after a
-step on each, and their losses as float64."""
+Step = Callable[..., Any]
+"""A function of a state and a batch that `steps.py` defines."""
 
 
 def compiled(step: Step, mode: Mode) -> Step:
     """Return a step compiled by `jax.jit`, once for each batch size, or as it is: op by op."""
-    return cast(Step, jax.jit(step)) if mode == "jit" else step
+    return jax.jit(step) if mode == "jit" else step
 
 
-def many_steps(step: TrainStep, recipe: Recipe) -> Steps:
+def many_steps(step: Step, recipe: Recipe) -> ManySteps:
     """Return a function that makes one step after the other on batches gathered on the device.
 
     In jit mode it makes `chunk_size(recipe)` of them at most, and takes over the state's memory.
@@ -68,7 +61,7 @@ def many_steps(step: TrainStep, recipe: Recipe) -> Steps:
 
 
 def _one_by_one(
-    step: TrainStep, state: TrainState, images: Array, labels: Array, order: np.ndarray
+    step: Step, state: TrainState, images: Array, labels: Array, order: np.ndarray
 ) -> tuple[TrainState, np.ndarray]:
     losses = []
     for batch in order:
@@ -79,7 +72,7 @@ def _one_by_one(
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _loop(
-    step: TrainStep,
+    step: Step,
     state: TrainState,
     images: Array,
     labels: Array,
@@ -97,7 +90,7 @@ def _loop(
 
 
 def _compile(
-    step: TrainStep, state: TrainState, images: Array, labels: Array, width: int, recipe: Recipe
+    step: Step, state: TrainState, images: Array, labels: Array, width: int, recipe: Recipe
 ) -> None:
     """Compile the loop for batches of another size, by making no step."""
     with computing(recipe):

@@ -77,13 +77,8 @@ def summary() -> list[Layer]:
     outputs = nnx.eval_shape(lambda m, x: m.stages(x), model, images)
     names = ("conv1", "relu", "pool", "flatten", "fc1")
     layers = {"conv1": model.conv1, "fc1": model.fc1}
+    sizes = {k: tuple(p.size for p in (v.kernel, v.bias)) for k, v in layers.items()}
     return [
-        Layer(
-            name,
-            tuple(output.shape[1:]),
-            tuple(p.size for p in (layers[name].kernel, layers[name].bias))
-            if name in layers
-            else (),
-        )
+        Layer(name, tuple(output.shape[1:]), sizes.get(name, ()))
         for name, output in zip(names, outputs, strict=True)
     ]

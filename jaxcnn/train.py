@@ -9,10 +9,11 @@ from jaxtyping import Float, UInt8
 
 from jaxcnn.data import load_dataset
 from jaxcnn.device import computing, resolve, to_device, to_host
-from jaxcnn.loops import Steps, compiled, many_steps
+from jaxcnn.loops import compiled, many_steps
 from jaxcnn.state import TrainState, export_state, import_state
 from jaxcnn.steps import eval_step, predict_step, train_step
 from parity.contract.data.datasets import Dataset, Split, pixels
+from parity.contract.harness import ManySteps
 from parity.contract.recipe import Recipe
 from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.run.history import Evaluation, History
@@ -31,13 +32,7 @@ def fit(
     start: Checkpoint | None = None,
     observer: Observer = SILENT,
 ) -> History:
-    """Train from the recipe's initial state or from a checkpoint, and evaluate after each epoch.
-
-    Args:
-        recipe: what to train, and how.
-        dataset: images and labels in memory, instead of the recipe's data set.
-        start: where to continue, as if the training had never stopped.
-        observer: sees how it proceeds.
+    """Train from the recipe's initial state, or on from `start`, and evaluate after each epoch.
 
     Raises:
         DataError, DeviceError: data set or device is not there.
@@ -67,7 +62,7 @@ def fit(
 def train_epoch(
     state: TrainState,
     data: tuple[Array, Array],
-    steps: Steps,
+    steps: ManySteps,
     progress: Progress,
     observer: Observer = SILENT,
 ) -> TrainState:
@@ -83,9 +78,7 @@ def train_epoch(
 def evaluate(
     recipe: Recipe, *, state: State | None = None, split: Split | None = None
 ) -> Evaluation:
-    """Evaluate a canonical state on the images of a split.
-
-    By default the recipe's initial state, on the test images of its data set.
+    """Evaluate a state, by default the initial one, on a split, by default the test images.
 
     Raises:
         DataError, DeviceError: data set or device is not there.

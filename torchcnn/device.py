@@ -134,14 +134,11 @@ _VARIABLES = (
 
 def versions() -> dict[str, str]:
     """Return the version of each package that computes or loads data."""
-    packages = ("torch", "torchvision")
-    return {package: version(package) for package in packages}
+    return {package: version(package) for package in ("torch", "torchvision")}
 
 
 def environment(recipe: Recipe) -> dict[str, str | int | bool]:
-    """Return what a step of the recipe is computed with: versions, device, threads and flags.
-
-    The flags are those inside `computing`; environment variables are listed where they are set.
+    """Return versions, device, threads, flags inside `computing` and what variables are set.
 
     Raises:
         DeviceError: the device is not on this machine.

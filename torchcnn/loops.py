@@ -5,42 +5,34 @@ backward are one graph, and the optimizer's step is one kernel already.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor
 
+from parity.contract.harness import ManySteps
 from parity.contract.recipe import Mode, Recipe
 from torchcnn.device import to_host
 from torchcnn.state import TrainState
 
-Step = TypeVar("Step", bound=Callable[..., Any])
-
-TrainStep = Callable[[TrainState, Tensor, Tensor], tuple[TrainState, Tensor]]
-
-Steps = Callable[
-    [TrainState, Tensor, Tensor, Int64[np.ndarray, "steps B"]],
-    tuple[TrainState, Float[np.ndarray, "steps"]],
-]
-"""From a state, images and labels on the device and the indices of each batch: the state after a
-step on each, and their losses as float64."""
+Step = Callable[..., Any]
+"""A function of a state and a batch that `steps.py` defines."""
 
 
 def compiled(step: Step, mode: Mode) -> Step:
     """Return a step compiled by `torch.compile`, once for each batch size, or as it is."""
-    return cast(Step, torch.compile(step, dynamic=False)) if mode == "jit" else step
+    return torch.compile(step, dynamic=False) if mode == "jit" else step
 
 
-def many_steps(step: TrainStep, recipe: Recipe) -> Steps:
+def many_steps(step: Step, recipe: Recipe) -> ManySteps:
     """Return a function that makes one step after the other on batches gathered on the device.
 
     On a GPU, what is compiled is replayed as a CUDA graph; the next replay overwrites what the last
     one returned.
     """
     if recipe.mode == "jit" and recipe.device == "cuda":
-        step = cast(TrainStep, torch.compile(step, dynamic=False, mode="reduce-overhead"))
+        step = torch.compile(step, dynamic=False, mode="reduce-overhead")
     else:
         step = compiled(step, recipe.mode)
 

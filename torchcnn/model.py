@@ -51,12 +51,8 @@ def summary() -> list[Layer]:
         model = CNN()
         outputs = model.stages(torch.zeros(1, 1, 28, 28))
     names = ("conv1", "relu", "pool", "flatten", "fc1")
-    layers = dict(model.named_children())
+    sizes = {k: tuple(p.numel() for p in v.parameters()) for k, v in model.named_children()}
     return [
-        Layer(
-            name,
-            tuple(output.shape[1:]),
-            tuple(p.numel() for p in layers[name].parameters()) if name in layers else (),
-        )
+        Layer(name, tuple(output.shape[1:]), sizes.get(name, ()))
         for name, output in zip(names, outputs, strict=True)
     ]

@@ -1,8 +1,7 @@
 """What the harness asks of a framework. `torchcnn` and `jaxcnn` are modules that provide it.
 
 Everything that crosses this border is NumPy, in canonical layout. A third backend is one more
-module with the names of `Stepper`; of the other protocols it has what it can, and each command says
-what it misses. The harness needs no change.
+module with the names of `Stepper`; of the other protocols it has what it can.
 """
 
 from contextlib import AbstractContextManager
@@ -18,6 +17,12 @@ from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.run.history import Epoch, Evaluation, History
 from parity.contract.run.observers import Observer
 from parity.contract.state import State
+
+Images = Float[np.ndarray, "images 1 28 28"]
+Labels = Int64[np.ndarray, "images"]
+Order = Int64[np.ndarray, "steps batch"]
+"""Indices of the images of each batch."""
+Losses = Float[np.ndarray, "steps"]
 
 Trace = dict[str, np.ndarray]
 """One array for each stage of a step, in canonical layout; `parity.truth.stages` lists them."""
@@ -37,24 +42,15 @@ class Layer(NamedTuple):
 class Session(Protocol):
     """A training between two steps, driven from outside in NumPy and canonical layout."""
 
-    def step(
-        self, images: Float[np.ndarray, "batch 1 28 28"], labels: Int64[np.ndarray, "batch"]
-    ) -> float:
+    def step(self, images: Images, labels: Labels) -> float:
         """Make one update by the step that training uses; return the loss before it."""
         ...
 
-    def steps(
-        self,
-        images: Float[np.ndarray, "images 1 28 28"],
-        labels: Int64[np.ndarray, "images"],
-        order: Int64[np.ndarray, "steps batch"],
-    ) -> Float[np.ndarray, "steps"]:
+    def steps(self, images: Images, labels: Labels, order: Order) -> Losses:
         """Make an update on each batch of an order, as training does; return the losses."""
         ...
 
-    def trace(
-        self, images: Float[np.ndarray, "batch 1 28 28"], labels: Int64[np.ndarray, "batch"]
-    ) -> Trace:
+    def trace(self, images: Images, labels: Labels) -> Trace:
         """Make one update with every stage in the open, and return them."""
         ...
 
@@ -75,7 +71,7 @@ class Workload(Protocol):
         """Compute the batch's probabilities so often, one call each, and wait for them."""
         ...
 
-    def steps(self, repeats: int) -> Float[np.ndarray, "repeats"]:
+    def steps(self, repeats: int) -> Losses:
         """Make so many of the steps that `fit` makes, on the batch; return their losses."""
         ...
 
@@ -107,10 +103,7 @@ class Stepper(Protocol):
         ...
 
     def environment(self, recipe: Recipe) -> dict[str, str | int | bool]:
-        """Return what a step of the recipe is computed with: versions, device, threads and flags.
-
-        Raises DeviceError for a device that is not on this machine.
-        """
+        """Return versions, device, threads and flags of a step; raise DeviceError."""
         ...
 
     def load_dataset(self, name: DatasetName, data_dir: Path | None = None) -> Dataset:
@@ -118,10 +111,7 @@ class Stepper(Protocol):
         ...
 
     def session(self, recipe: Recipe, state: State) -> AbstractContextManager[Session]:
-        """Open a training at `state`, to be driven step by step from outside.
-
-        Sessions of one dtype may be open at once, closed in the reverse order.
-        """
+        """Open a training at `state`; several of one dtype may be open, closed in reverse order."""
         ...
 
 

@@ -20,13 +20,9 @@ def parameter_stream(seed: int) -> np.random.RandomState:
 def batches(
     *, seed: int, epoch: int, examples: int, batch_size: int
 ) -> Iterator[Int64[np.ndarray, "batch"]]:
-    """Yield the indices of each batch of one epoch, in a shuffled order.
+    """Yield the indices of each batch of one epoch, counted from 1, in an order of its own.
 
-    Args:
-        seed: the recipe's seed.
-        epoch: number of the epoch, from 1; each has an order of its own.
-        examples: size of the training set; each index in [0, examples) comes exactly once.
-        batch_size: indices in a batch; the last batch has the remainder.
+    Each index in [0, examples) comes exactly once; the last batch has the remainder.
     """
     order = _stream(seed, _BATCHES, epoch).permutation(examples).astype(np.int64)
     for start in range(0, examples, batch_size):

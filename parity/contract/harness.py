@@ -1,116 +1,124 @@
 """What the harness drives and times, as far as it is the same for every backend.
 
-A backend's `harness.py` completes these classes with what is its own. Both are used within the
-backend's `computing`.
+A backend's `harness.py` supplies the functions. All of it is used within the backend's `computing`.
 """
 
 import abc
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int64
 
 from parity.contract import backend
+from parity.contract.backend import Images, Labels, Losses, Order
+from parity.contract.data.datasets import Dataset, Split
 from parity.contract.recipe import Recipe
 from parity.contract.run.history import NOT_TESTED, Epoch
 from parity.contract.run.progress import Progress, chunk_size
+from parity.contract.state import Arrays, State
 
 Native = Any
 """A backend's own state, or array."""
 
-Images = Float[np.ndarray, "images 1 28 28"]
-Labels = Int64[np.ndarray, "images"]
-Order = Int64[np.ndarray, "steps batch"]
-Losses = Float[np.ndarray, "steps"]
-
 ManySteps = Callable[[Native, Native, Native, Order], tuple[Native, Losses]]
-"""A backend's `many_steps`: makes a step on each batch of an order, at most a chunk of them."""
+"""From a state, images and labels on the device and the indices of each batch, at most a chunk of
+them: the state after a step on each, and their losses as float64."""
 
 
-class Session(backend.Session, abc.ABC):
-    """A training driven from outside; a backend adds `export` and `load`.
+@dataclass(frozen=True, kw_only=True)
+class Functions:
+    """What a backend computes with, for a recipe whose device, mode and kernel are resolved."""
 
-    Args:
-        recipe: with device, mode and kernel resolved.
-        state: where it starts, as the backend has it.
-        many_steps: makes steps as training does.
-        trace_step: makes one step with every stage in the open.
-    """
+    to_device: Callable[[Images, Labels, Recipe], tuple[Native, Native]]
+    on_device: Callable[[Split, Recipe], tuple[Native, Native]]
+    import_state: Callable[[State, Recipe], Native]
+    export_state: Callable[[Native], State]
+    export_array: Callable[[Native], np.ndarray]
+    export_arrays: Callable[[Native], Arrays]
+    many_steps: ManySteps
+    train_epoch: Callable[[Native, tuple[Native, Native], ManySteps, Progress], Native]
+    trace_step: Callable[[Native, Native, Native], tuple[Native, Any]]
+    predict_step: Callable[[Native, Native], Native]
+    canonical: Callable[[Any], backend.Trace]
+    """From the activations of a traced step: canonical copies."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        state: Native,
-        *,
-        many_steps: ManySteps,
-        trace_step: Callable[..., tuple[Native, Any]],
-    ) -> None:
-        self._recipe, self._state = recipe, state
-        self._many_steps, self._trace_step = many_steps, trace_step
 
-    @abc.abstractmethod
-    def to_device(self, images: Images, labels: Labels) -> tuple[Native, Native]:
-        """Return images and labels as the backend has them."""
+class Session(backend.Session):
+    """A training driven from outside."""
 
-    @abc.abstractmethod
-    def canonical(self, values: Any) -> backend.Trace:
-        """Return the stages of a traced step up to its gradients, as canonical copies."""
+    def __init__(self, recipe: Recipe, state: State, functions: Functions) -> None:
+        self._recipe, self._functions = recipe, functions
+        self._state = functions.import_state(state, recipe)
 
     def step(self, images: Images, labels: Labels) -> float:
         return float(self.steps(images, labels, np.arange(len(labels))[None])[0])
 
     def steps(self, images: Images, labels: Labels, order: Order) -> Losses:
-        data = self.to_device(images, labels)
-        self._state, losses = in_chunks(self._many_steps, self._state, data, order, self._recipe)
+        data = self._functions.to_device(images, labels, self._recipe)
+        many_steps = self._functions.many_steps
+        self._state, losses = _in_chunks(many_steps, self._state, data, order, self._recipe)
         return losses
 
     def trace(self, images: Images, labels: Labels) -> backend.Trace:
-        self._state, values = self._trace_step(self._state, *self.to_device(images, labels))
-        return {**self.canonical(values), **self.export().named()}
+        functions = self._functions
+        batch = functions.to_device(images, labels, self._recipe)
+        self._state, values = functions.trace_step(self._state, *batch)
+        gradients = functions.export_arrays(values.gradients)
+        return {
+            **functions.canonical(values.activations),
+            "loss": functions.export_array(values.loss),
+            "grad.logits": functions.export_array(values.logits_gradient),
+            **{f"grad.{name}": gradient for name, gradient in gradients.items()},
+            **self.export().named(),
+        }
+
+    def export(self) -> State:
+        return self._functions.export_state(self._state)
+
+    def load(self, state: State) -> None:
+        self._state = self._functions.import_state(state, self._recipe)
 
 
 class Workload(backend.Workload, abc.ABC):
-    """A training on a batch and one on a data set; a backend adds `forward` and what it counts.
-
-    Args:
-        recipe: with device, mode and kernel resolved.
-        batch: images and labels, as the backend has them.
-        states: where the training on the batch starts, and the one on the data set.
-        many_steps: makes steps as training does.
-        train_epoch: makes the steps of an epoch on the data set, as `fit` does.
-        progress: of that training.
-    """
+    """A training on a batch and one on a data set; a backend adds what it counts."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        batch: tuple[Native, Native],
-        states: tuple[Native, Native],
-        *,
-        many_steps: ManySteps,
-        train_epoch: Callable[[Native, Progress], Native],
-        progress: Progress,
+        self, recipe: Recipe, state: State, dataset: Dataset, functions: Functions
     ) -> None:
-        self._recipe, self._batch = recipe, batch
-        self._on_batch, self._on_data = states
-        self._many_steps, self._train_epoch, self._progress = many_steps, train_epoch, progress
+        self._recipe, self._functions = recipe, functions
+        train = dataset.train
+        first = next(recipe.batches(1, len(train)))
+        self._data = functions.on_device(train, recipe)
+        self._batch = functions.on_device(Split(train.images[first], train.labels[first]), recipe)
+        self._on_batch, self._on_data = (functions.import_state(state, recipe) for _ in range(2))
+        self._progress = Progress(recipe, dataset, None)
+        self._square: Native = None
+
+    @abc.abstractmethod
+    def repeat(self, repeats: int, function: Callable[..., Native], *args: Native) -> None:
+        """Call a function so often, and wait for the device."""
+
+    def forward(self, repeats: int) -> None:
+        self.repeat(repeats, self._functions.predict_step, self._on_batch, self._batch[0])
 
     def steps(self, repeats: int) -> Losses:
         order = np.tile(np.arange(len(self._batch[1])), (repeats, 1))
-        self._on_batch, losses = in_chunks(
-            self._many_steps, self._on_batch, self._batch, order, self._recipe
+        self._on_batch, losses = _in_chunks(
+            self._functions.many_steps, self._on_batch, self._batch, order, self._recipe
         )
         return losses
 
     def epoch(self) -> Epoch:
         started = time.perf_counter()
-        self._on_data = self._train_epoch(self._on_data, self._progress)
+        self._on_data = self._functions.train_epoch(
+            self._on_data, self._data, self._functions.many_steps, self._progress
+        )
         return self._progress.end_epoch(NOT_TESTED, seconds=time.perf_counter() - started)
 
 
-def in_chunks(
+def _in_chunks(
     many_steps: ManySteps, state: Native, data: tuple[Native, Native], order: Order, recipe: Recipe
 ) -> tuple[Native, Losses]:
     """Make a step on each batch of an order of any length; return the state and the losses.

@@ -10,36 +10,23 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-_SHOW_CURSOR = "\x1b[?25h"
-
 
 def exit_on_interrupt() -> None:
     """Make Ctrl-C and SIGTERM end this process; for the first line of a command."""
     for number in SIGNALS:
-        signal.signal(number, _leave)
+        signal.signal(number, leave)
 
 
-@contextlib.contextmanager
-def cleaning_up() -> Iterator[None]:
+def cleaning_up() -> AbstractContextManager[None]:
     """Let the signals raise an exception in this block, so that its temporary files are removed."""
-    ours = signal.getsignal(signal.SIGINT) is _leave
-    if not ours or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    for number in SIGNALS:
-        signal.signal(number, _interrupt)
-    try:
-        yield
-    except _Interrupt as interrupt:
-        leave(interrupt.number)
-    finally:
-        exit_on_interrupt()
+    return _handling(_interrupt)
 
 
 class StopRequest:
@@ -61,37 +48,40 @@ class StopRequest:
 def stopping_between_steps() -> Iterator[StopRequest]:
     """Let the signals be noted in this block, for a training that pauses between steps."""
     request = StopRequest()
-    if signal.getsignal(signal.SIGINT) is not _leave:
+    with _handling(request.note):
         yield request
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Give the signals another handler in this block, if `exit_on_interrupt` handles them now."""
+    ours = signal.getsignal(signal.SIGINT) is leave
+    if not ours or threading.current_thread() is not threading.main_thread():
+        yield
         return
     for number in SIGNALS:
-        signal.signal(number, request.note)
+        signal.signal(number, handler)
     try:
-        yield request
+        yield
+    except _Interrupt as interrupt:
+        leave(interrupt.args[0])
     finally:
         exit_on_interrupt()
 
 
-def leave(number: int) -> NoReturn:
+def leave(number: int, _frame: FrameType | None = None) -> NoReturn:
     """Say that the command was interrupted by a signal, and end the process."""
     with contextlib.suppress(RuntimeError, OSError):  # the signal came in the middle of a write
         if sys.stdout.isatty():
-            sys.stdout.write(_SHOW_CURSOR)
+            sys.stdout.write("\x1b[?25h")  # show the cursor
         sys.stdout.flush()
     os.write(2, b"interrupted\n")
     os._exit(128 + number)
 
 
-def _leave(number: int, _frame: FrameType | None) -> None:
-    leave(number)
-
-
 class _Interrupt(BaseException):
-    """A signal came."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
+    """A signal came; its number."""
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> None:
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
     raise _Interrupt(number)

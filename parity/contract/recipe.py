@@ -29,7 +29,6 @@ ADAM_EPS = 1e-8
 _ADAM = {"b1": ADAM_B1, "b2": ADAM_B2, "eps": ADAM_EPS}
 """Fixed: written with every recipe, and not one of its fields."""
 
-
 _LARGEST_LR = 1e37
 """Divided by 1 - ADAM_B1, it is still a float32."""
 
@@ -68,15 +67,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, annotation in typing.get_type_hints(type(self)).items():
+            value, types = getattr(self, name), typing.get_args(annotation)
             if typing.get_origin(annotation) is Literal:
-                _require_choice(name, getattr(self, name), typing.get_args(annotation))
+                if value not in types:
+                    raise RecipeError(f"{name} must be one of {', '.join(types)}, got {value!r}")
+            elif annotation is int or (int in types and value is not None):
+                require_integer(name, value, at_least=0 if name == "seed" else 1)
         if self.data_dir is not None and not isinstance(self.data_dir, str | Path):
             raise RecipeError(f"data_dir must be a path, got {self.data_dir!r}")
-        require_integer("epochs", self.epochs, at_least=1)
-        require_integer("batch_size", self.batch_size, at_least=1)
-        require_integer("seed", self.seed, at_least=0)
-        if self.limit is not None:
-            require_integer("limit", self.limit, at_least=1)
         number = isinstance(self.lr, int | float) and not isinstance(self.lr, bool)
         if not number or not 0 < self.lr <= _LARGEST_LR:
             raise RecipeError(
@@ -91,9 +89,8 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON values, Adam's fixed hyperparameters included."""
-        fields = dataclasses.asdict(self)
-        fields["data_dir"] = None if self.data_dir is None else str(self.data_dir)
-        return {**fields, **_ADAM}
+        data_dir = None if self.data_dir is None else str(self.data_dir)
+        return {**dataclasses.asdict(self), "data_dir": data_dir, **_ADAM}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
@@ -113,16 +110,10 @@ class Recipe:
         for name, expected in _ADAM.items():
             if values[name] != expected:
                 raise RecipeError(f"{name} must be {expected}, got {values[name]!r}")
-        data_dir = values["data_dir"]
-        if data_dir is not None and not isinstance(data_dir, str):
-            raise RecipeError(f"data_dir must be a path, got {data_dir!r}")
         recipe = {name: values[name] for name in fields}
-        return cls(**{**recipe, "data_dir": None if data_dir is None else Path(data_dir)})
-
-
-def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise RecipeError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        if isinstance(recipe["data_dir"], str):
+            recipe["data_dir"] = Path(recipe["data_dir"])
+        return cls(**recipe)
 
 
 def require_integer(name: str, value: object, *, at_least: int) -> None:

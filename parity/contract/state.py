@@ -53,9 +53,8 @@ class State:
     """Updates made so far."""
 
     def __post_init__(self) -> None:
-        dtype = self.dtype
         for group in ("params", "adam_m", "adam_v"):
-            check_arrays(getattr(self, group), dtype=dtype, what=group)
+            _check_arrays(getattr(self, group), dtype=self.dtype, what=group)
         if self.step < 0:
             raise StateError(f"step must be at least 0, got {self.step}")
 
@@ -84,11 +83,8 @@ class State:
 
     def astype(self, dtype: DType) -> "State":
         """Return a copy with every array in another precision."""
-        params, adam_m, adam_v = (
-            {name: array.astype(dtype) for name, array in group.items()}
-            for group in (self.params, self.adam_m, self.adam_v)
-        )
-        return State(params=params, adam_m=adam_m, adam_v=adam_v, step=self.step)
+        arrays = {name: array.astype(dtype) for name, array in self.named().items()}
+        return State.from_named(arrays, step=self.step)
 
     @property
     def dtype(self) -> np.dtype:
@@ -112,12 +108,8 @@ def initial_state(seed: int, dtype: DType = "float32") -> State:
     return State(params=params, adam_m=adam_m, adam_v=adam_v, step=0)
 
 
-def check_arrays(arrays: Mapping[str, np.ndarray], *, dtype: np.dtype, what: str) -> None:
-    """Check names, then shapes, then dtypes against PARAMETERS.
-
-    Raises:
-        StateError: says which array of `what` is missing, extra, misshapen or of another dtype.
-    """
+def _check_arrays(arrays: Mapping[str, np.ndarray], *, dtype: np.dtype, what: str) -> None:
+    """Check names, then shapes and dtypes against PARAMETERS."""
     missing = [name for name in PARAMETERS if name not in arrays]
     extra = [name for name in arrays if name not in PARAMETERS]
     if missing or extra:

@@ -59,15 +59,9 @@ class RunFolder(Observer):
     """Keeps recipe.json, history.jsonl and checkpoint.safetensors of a training in a folder.
 
     The checkpoint is written before the first step, after each epoch, after each multiple of
-    `every` steps, and where the training is asked to stop. Nothing is written before it starts.
+    `every` steps, and where `request` asks to stop. Nothing is written before it starts.
 
-    Args:
-        folder: created if need be.
-        versions: of the packages that compute.
-        every: steps.
-        start: the checkpoint that the training continues from.
-        resuming: continue the run that this folder holds.
-        request: who may ask to stop.
+    The training continues from `start`; `resuming` continues the run that the folder holds.
 
     Raises:
         OutputError: the folder holds another run, or cannot be written.
@@ -89,8 +83,8 @@ class RunFolder(Observer):
         self._request = request or StopRequest()
         self._saved = False
         if not resuming and (taken := self._taken()):
-            going_on = f", or continue with --resume {folder}" * (taken.name == CHECKPOINT_FILE)
-            raise OutputError(f"{taken} exists already; give --out another folder{going_on}")
+            resume = f", or continue with --resume {folder}" * (taken.name == CHECKPOINT_FILE)
+            raise OutputError(f"{taken} exists already; give --out another folder{resume}")
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
         self._backend, self._sha256 = backend, dataset.sha256

@@ -25,10 +25,7 @@ KEPT = (*ORDER, "lr", "dtype")
 class Progress:
     """How far a training has come: which epoch, how many of its batches, and what they lost.
 
-    Args:
-        recipe: what is trained.
-        dataset: the images that it trains and tests on.
-        start: where it continues; by default it starts at the recipe's initial state.
+    It continues at `start`, or begins at the recipe's initial state.
 
     Raises:
         CheckpointError: `start` is of another training, or of other images.
@@ -46,20 +43,21 @@ class Progress:
         """The state that the first of the remaining steps starts from."""
         self.step = self.start.step
         """Steps made in all, those before the checkpoint included."""
-        if start is not None:
-            require_same_training(start, recipe)
-            if start.dataset_sha256 not in (None, dataset.sha256):
-                raise CheckpointError(
-                    f"the checkpoint's training saw other images than these of {dataset.name};"
-                    " name the right folder with --data-dir, or continue anyway with --override"
-                )
-            if start.batch > self.steps:
-                raise CheckpointError(
-                    f"the checkpoint has done {start.batch} batches of an epoch that has"
-                    f" {self.steps} here; name the data set that it was trained on with --data-dir"
-                )
-            self.epoch, self.batch, self.loss_sum = start.epoch, start.batch, start.loss_sum
-            self.records = list(start.epochs)
+        if start is None:
+            return
+        require_same_training(start, recipe)
+        if start.dataset_sha256 not in (None, dataset.sha256):
+            raise CheckpointError(
+                f"the checkpoint's training saw other images than these of {dataset.name};"
+                " name the right folder with --data-dir, or continue anyway with --override"
+            )
+        if start.batch > self.steps:
+            raise CheckpointError(
+                f"the checkpoint has done {start.batch} batches of an epoch that has"
+                f" {self.steps} here; name the data set that it was trained on with --data-dir"
+            )
+        self.epoch, self.batch, self.loss_sum = start.epoch, start.batch, start.loss_sum
+        self.records = list(start.epochs)
 
     def chunks(self, every: int | None) -> Iterator[Int64[np.ndarray, "steps batch"]]:
         """Yield what is left of the present epoch's batches, some of one size at a time.
@@ -79,11 +77,10 @@ class Progress:
             yield np.stack(chunk)
 
     def add(self, losses: Float[np.ndarray, "steps"], state: State) -> None:
-        """Count steps that were made, by the losses of their batches in order, and check `state`.
+        """Count the steps that gave these losses, in order, and check the state after them.
 
         Raises:
-            DivergenceError: a loss is not finite, or a number of the state after these steps;
-                names the step.
+            DivergenceError: a loss or a number of the state is not finite; names the step.
         """
         for loss in losses.tolist():
             self.step += 1
@@ -91,13 +88,12 @@ class Progress:
             self.loss_sum += loss
             if not math.isfinite(loss):
                 raise DivergenceError(f"the loss of {self} is {loss}; lower --lr")
-        for group in ("params", "adam_m", "adam_v"):
-            for name, array in getattr(state, group).items():
-                if not np.isfinite(array).all():
-                    raise DivergenceError(
-                        f"{group.replace('_', '.')}.{name} is not finite after {self}, the last of"
-                        f" {len(losses)} between two checks; lower --lr"
-                    )
+        for name, array in state.named().items():
+            if not np.isfinite(array).all():
+                raise DivergenceError(
+                    f"{name} is not finite after {self}, the last of {len(losses)} between two"
+                    " checks; lower --lr"
+                )
 
     def end_epoch(self, test: Evaluation, *, seconds: float) -> Epoch:
         """Record the present epoch, and begin the next.
@@ -107,17 +103,16 @@ class Progress:
         """
         if not math.isfinite(test.loss):
             raise DivergenceError(f"the test loss after {self} is {test.loss}; lower --lr")
-        self.records.append(
-            Epoch(
-                epoch=self.epoch,
-                loss=self.loss_sum,
-                test_loss=test.loss,
-                test_accuracy=test.accuracy,
-                seconds=seconds,
-            )
+        record = Epoch(
+            epoch=self.epoch,
+            loss=self.loss_sum,
+            test_loss=test.loss,
+            test_accuracy=test.accuracy,
+            seconds=seconds,
         )
+        self.records.append(record)
         self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
-        return self.records[-1]
+        return record
 
     def checkpoint(
         self, state: State, *, dataset_sha256: str, backend: str, versions: dict[str, str]
@@ -158,11 +153,9 @@ def require_same_training(start: Checkpoint, recipe: Recipe) -> None:
     Raises:
         CheckpointError: it belongs to another; says which fields differ.
     """
+    old, new = vars(start.recipe), vars(recipe)
     if changed := _changed(start, recipe, KEPT):
-        fields = ", ".join(
-            f"{name} {getattr(start.recipe, name)!r}, not {getattr(recipe, name)!r}"
-            for name in changed
-        )
+        fields = ", ".join(f"{name} {old[name]!r}, not {new[name]!r}" for name in changed)
         raise CheckpointError(
             f"the checkpoint's training has {fields}; leave that out, or continue it as another"
             " training with --override"
@@ -180,15 +173,9 @@ def as_another_training(start: Checkpoint, recipe: Recipe) -> Checkpoint:
         CheckpointError: it has more epochs than the recipe.
     """
     _require_epochs(start, recipe)
-    other_order = bool(_changed(start, recipe, ORDER))
-    return dataclasses.replace(
-        start,
-        recipe=recipe,
-        dataset_sha256=None,
-        state=start.state.astype(recipe.dtype),
-        batch=0 if other_order else start.batch,
-        loss_sum=0.0 if other_order else start.loss_sum,
-    )
+    place = {"batch": 0, "loss_sum": 0.0} if _changed(start, recipe, ORDER) else {}
+    state = start.state.astype(recipe.dtype)
+    return dataclasses.replace(start, recipe=recipe, dataset_sha256=None, state=state, **place)
 
 
 def _require_epochs(start: Checkpoint, recipe: Recipe) -> None:
