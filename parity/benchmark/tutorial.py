@@ -5,6 +5,8 @@ the device. Only weights and batch order come from outside, so that its losses c
 """
 
 import importlib
+import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from parity.contract import harness
+from parity.contract import backend
 from parity.contract.data.datasets import Dataset, Split
 from parity.contract.recipe import Recipe
+from parity.contract.run.history import NOT_TESTED, Epoch
 from parity.contract.run.progress import Progress
 from parity.contract.state import State
 from torchcnn.data import torchvision_datasets
@@ -54,37 +57,28 @@ class _Training:
         return loss.item()
 
 
-class TutorialWorkload(harness.Workload):
+class TutorialWorkload(backend.Workload):
     """The tutorial's training from a state's weights, with a recipe's batches and learning rate."""
 
     def __init__(self, recipe: Recipe, state: State, dataset: Dataset) -> None:
-        images, examples = _mnist(dataset.train), len(dataset.train)
-
-        def loader(epoch: int) -> DataLoader:
-            order = np.concatenate(list(recipe.batches(epoch, examples))).tolist()
-            return DataLoader(images, batch_size=recipe.batch_size, sampler=order)
-
-        def many_steps(training, images, labels, order):
-            return training, np.array([training.step(images, labels) for _ in order])
-
-        def train_epoch(training, progress):
-            for batch in loader(progress.epoch):
-                progress.loss_sum += training.step(*batch)
-            return training
-
-        super().__init__(
-            recipe,
-            tuple(next(iter(loader(epoch=1)))),
-            (_Training(recipe, state), _Training(recipe, state)),
-            many_steps=many_steps,
-            train_epoch=train_epoch,
-            progress=Progress(recipe, dataset, None),
-        )
+        self._recipe, self._images = recipe, _mnist(dataset.train)
+        self._on_batch, self._on_data = (_Training(recipe, state) for _ in range(2))
+        self._progress = Progress(recipe, dataset, None)
+        self._batch = next(iter(self._loader(1)))
 
     def forward(self, repeats: int) -> None:
         with torch.no_grad():
             for _ in range(repeats):
                 self._on_batch.model(self._batch[0])
+
+    def steps(self, repeats: int) -> np.ndarray:
+        return np.array([self._on_batch.step(*self._batch) for _ in range(repeats)])
+
+    def epoch(self) -> Epoch:
+        started = time.perf_counter()
+        for batch in self._loader(self._progress.epoch):
+            self._progress.loss_sum += self._on_data.step(*batch)
+        return self._progress.end_epoch(NOT_TESTED, seconds=time.perf_counter() - started)
 
     def product(self, size: int, repeats: int) -> None:
         square = torch.ones(size, size)
@@ -97,8 +91,12 @@ class TutorialWorkload(harness.Workload):
     def device_memory(self) -> int | None:
         return None
 
+    def _loader(self, epoch: int) -> DataLoader:
+        order = np.concatenate(list(self._recipe.batches(epoch, len(self._images)))).tolist()
+        return DataLoader(self._images, batch_size=self._recipe.batch_size, sampler=order)
 
-def _mnist(split: Split) -> torch.utils.data.Dataset:
+
+def _mnist(split: Split) -> Any:
     """Return torchvision's MNIST with these images in place of the files'."""
     library = torchvision_datasets().MNIST
     transforms = importlib.import_module("torchvision.transforms")

@@ -23,6 +23,8 @@ from parity.subjects.faults import (
 )
 from parity.subjects.subject import Subject
 
+pytestmark = pytest.mark.wrong_types  # a module imported anew has other classes of the same names
+
 FAULTS = catalogue()
 SUBJECTS = {"torch": Subject.parse("torch:eager"), "jax": Subject.parse("jax:jit")}
 PLANTED = [(fault, backend) for fault in FAULTS for backend in fault.edits]
