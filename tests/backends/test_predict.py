@@ -159,7 +159,7 @@ BAD = {
     "damaged": (
         ["evaluate"],
         lambda folder: (folder / "run" / CHECKPOINT_FILE).write_bytes(b"PK"),
-        "run/checkpoint.safetensors is not a safetensors file",
+        "run/checkpoint.safetensors is not a checkpoint of this network",
     ),
     "a seed besides": (["evaluate", "--seed", "3"], lambda folder: None, "leave out --seed"),
 }

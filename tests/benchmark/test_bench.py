@@ -262,6 +262,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(("options", "why"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_timed_is_refused(options: dict[str, Any], why: str) -> None:
     with pytest.raises(RecipeError, match=why):

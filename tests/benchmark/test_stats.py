@@ -13,7 +13,7 @@ def test_quartiles_are_those_of_the_timings() -> None:
 def test_timings_are_unstable_where_the_middle_half_is_wider_than_a_tenth(
     width: float, unstable: bool
 ) -> None:
-    assert spread([1 - width, 1 - width / 2, 1, 1 + width / 2, 1 + width]).unstable is unstable
+    assert spread([1 - width, 1 - width / 2, 1.0, 1 + width / 2, 1 + width]).unstable is unstable
 
 
 def test_a_ratio_is_taken_round_by_round() -> None:

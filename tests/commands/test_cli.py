@@ -158,7 +158,8 @@ def test_parity_check_exits_0_and_writes_what_it_shows(
     shown = capsys.readouterr().out.splitlines()
     written = json.loads(report.read_text())
     assert shown[-1] == written["verdict"]
-    assert [line.split()[0] for line in shown[1:-1]] == list(written["stages"])
+    assert [line.split()[0] for line in shown[1:-3]] == list(written["stages"])
+    assert [line.partition(": ")[2] for line in shown[-3:-1]] == written["covered"]
 
 
 def test_parity_check_exits_1_where_subjects_disagree(
@@ -219,6 +220,7 @@ def test_parity_selftest_exits_0_and_writes_what_it_shows(
     assert capsys.readouterr().out.splitlines()[-1] == written["verdict"]
 
 
+@pytest.mark.wrong_types
 def test_parity_selftest_exits_1_where_a_mistake_is_missed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

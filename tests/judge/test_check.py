@@ -19,6 +19,7 @@ from parity.judge.steps import first_order
 from parity.subjects.subject import Subject
 from parity.truth import stages
 from parity.truth.stages import STAGES
+from tests.conftest import COMPILES
 
 pytestmark = pytest.mark.usefixtures("planting")
 
@@ -28,8 +29,8 @@ pytestmark = pytest.mark.usefixtures("planting")
     [
         ("torch:eager", "jax:jit", "float32", 64),
         ("torch:eager", "jax:jit", "float64", 64),
-        ("torch:jit", "jax:eager", "float32", 7),
-        ("torch:jit", "jax:eager", "float64", 1),
+        pytest.param("torch:jit", "jax:eager", "float32", 7, marks=COMPILES),
+        pytest.param("torch:jit", "jax:eager", "float64", 1, marks=COMPILES),
         ("jax:jit", "jax:eager", "float32", 32),
         ("numpy", "torch:eager", "float32", 3),
     ],
@@ -43,7 +44,9 @@ def test_the_backends_agree(a: str, b: str, dtype: DType, batch_size: int) -> No
     assert json.loads(json.dumps(to_json(verdict), allow_nan=False))["agrees"] is True
 
 
-@pytest.mark.parametrize("name", ["torch:eager", "torch:jit", "jax:eager", "jax:jit"])
+@pytest.mark.parametrize(
+    "name", ["torch:eager", pytest.param("torch:jit", marks=COMPILES), "jax:eager", "jax:jit"]
+)
 def test_in_float64_every_stage_is_the_oracles(name: str) -> None:
     """The whole step, not stage by stage: nothing amplifies rounding by more than thousands."""
     recipe = Recipe(dataset="digits", device="cpu", dtype="float64")

@@ -17,6 +17,7 @@ import torchcnn.steps
 from parity.contract.errors import DeviceError, RecipeError
 from parity.contract.files.jsonable import to_json
 from parity.subjects.subject import Subject
+from tests.conftest import COMPILES
 
 pytestmark = pytest.mark.usefixtures("planting")
 
@@ -88,6 +89,7 @@ def test_a_healthy_machine_without_a_compiler() -> None:
     assert report["environment"]["torch"]["device"] == "cpu"
 
 
+@COMPILES
 @pytest.mark.parametrize("subject", ["torch:jit"])
 def test_a_compiled_step_of_pytorch_is_examined_too(subject: str) -> None:
     """More runs than PyTorch would recompile a step for: each state is loaded in place."""
@@ -187,6 +189,7 @@ def test_a_framework_that_breaks_down_exits_1_and_the_others_go_on(
     json.dumps(to_json(diagnosis), allow_nan=False)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("runs", [1, 0, True, 2.5])
 def test_fewer_than_two_runs_show_nothing_and_are_refused(runs: Any) -> None:
     with pytest.raises(RecipeError, match="runs must be an integer of at least 2"):

@@ -9,6 +9,7 @@ from parity.contract.recipe import Recipe
 from parity.contract.state import initial_state
 from parity.judge.states import numbers
 from parity.subjects.subject import Subject
+from tests.conftest import COMPILES
 
 RECIPE = Recipe(dataset="digits", device="cpu", batch_size=100, dtype="float64")
 SPLIT = digits().train
@@ -33,7 +34,7 @@ def train(subjects: list[Subject], boundaries: list[int]) -> tuple[np.ndarray, l
         ("torch:eager", "jax:jit"),
         ("jax:jit", "torch:eager"),
         ("torch:eager", "jax:eager"),
-        ("jax:eager", "torch:jit"),
+        pytest.param("jax:eager", "torch:jit", marks=COMPILES),
     ],
 )
 def test_a_training_that_switches_and_comes_back_is_the_one_that_never_did(

@@ -18,6 +18,9 @@ HALVED = Edit(module="model", old="F.relu(conv1)", new="0.5 * F.relu(conv1)")
 SAME = Edit(module="model", old="F.relu(conv1)", new="conv1.relu()")
 
 
+pytestmark = pytest.mark.wrong_types  # a module imported anew has other classes of the same names
+
+
 def fault(stage: str, edit: Edit) -> Fault:
     return Fault(name=f"a mistake in {stage}", stage=stage, edits={"torch": (edit,)}, only="a test")
 

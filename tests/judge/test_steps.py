@@ -51,6 +51,7 @@ def test_the_same_data_agree_and_every_value_counts() -> None:
     assert judged.elements == TRUTH.train.images.size
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("change", "evidence"),
     [

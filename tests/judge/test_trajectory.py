@@ -16,12 +16,14 @@ from parity.contract.errors import RecipeError
 from parity.contract.files.jsonable import to_json
 from parity.contract.recipe import Recipe
 from parity.truth import reference
+from tests.conftest import COMPILES
 
 pytestmark = pytest.mark.usefixtures("planting")
 
 DIGITS = Recipe(dataset="digits", device="cpu", epochs=1, limit=200)
 
 
+@COMPILES
 def test_in_float64_two_trainings_stay_together() -> None:
     result = parity.train(
         a="torch:jit", b="jax:jit", recipe=Recipe(**{**vars(DIGITS), "dtype": "float64"})
