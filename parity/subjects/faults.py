@@ -116,6 +116,7 @@ def _swapped(edits: Sequence[Edit]) -> Iterator[None]:
         for edit in edits:
             module = importlib.import_module(f"parity.contract.{edit.module}")
             edited = ModuleType(module.__name__)
+            edited.__file__ = module.__file__
             source = edit.apply(inspect.getsource(module))
             exec(compile(source, edited.__name__, "exec"), vars(edited))  # noqa: S102 - our own
             old, new = _functions(module), _functions(edited)

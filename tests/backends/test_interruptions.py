@@ -43,7 +43,9 @@ jaxcnn.data.load_dataset("mnist", folder)
 """
 
 KILLS = {
-    "among the examples": "from tensorflow_datasets.core.writer import Writer; Writer.finalize = die",
+    "among the examples": (
+        "from tensorflow_datasets.core.writer import Writer; Writer.finalize = die"
+    ),
     "before the copy has its name": "Path.rename = die",
     "after it": "Path.rename = lambda *a: (rename(*a), die())",
 }

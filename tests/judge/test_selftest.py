@@ -73,7 +73,10 @@ def test_a_false_alarm_fails_the_test_and_says_where(monkeypatch: pytest.MonkeyP
     assert [(alarm.seed, alarm.batch_size, alarm.trained) for alarm in result.alarms] == [
         (0, 1, False)
     ] * 2
-    assert "false alarm: torch:eager, seed 0, batch of 1, weights at init: loss[]" in result.table()
+    assert (
+        "false alarm: torch:eager, seed 0, batch of 1, weights at init: step.loss[]"
+        in result.table()
+    )
 
 
 def test_the_floor_is_the_smallest_error_that_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
