@@ -1,5 +1,6 @@
 """The border between JAX's state and the canonical one, which has PyTorch's layout."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -15,7 +16,7 @@ from jaxcnn.fused import FusedCNN
 from jaxcnn.model import CNN
 from jaxcnn.optim import OptState, adam
 from parity.contract.errors import StateError
-from parity.contract.recipe import Recipe
+from parity.contract.recipe import DType, Recipe
 from parity.contract.state import Arrays, State
 
 
@@ -66,10 +67,7 @@ def import_state(state: State, recipe: Recipe) -> TrainState:
     if state.dtype != recipe.dtype:
         raise StateError(f"the state is {state.dtype}, but the recipe asks for {recipe.dtype}")
     recipe = resolve(recipe)
-    network = FusedCNN if recipe.kernel == "fused" else CNN
-    dtype = jnp.dtype(recipe.dtype)
-    model = nnx.eval_shape(lambda: network(dtype=dtype, rngs=nnx.Rngs(0)))  # without values
-    graphdef, shapes = nnx.split(model, nnx.Param)
+    graphdef, shapes = _split(FusedCNN if recipe.kernel == "fused" else CNN, recipe.dtype)
     params, mu, nu = (
         _to_native(arrays, shapes, recipe) for arrays in (state.params, state.adam_m, state.adam_v)
     )
@@ -115,6 +113,13 @@ def from_flax(tree: Mapping[str, Any]) -> Arrays:
         name: export_array(row.to_canonical(np.asarray(tree[row.path[0]][row.path[1]])))
         for name, row in LAYOUT.items()
     }
+
+
+@functools.cache
+def _split(network: type[CNN], dtype: DType) -> tuple[nnx.GraphDef[CNN], nnx.State]:
+    """Return a network without values: its graph, and the shapes of its parameters."""
+    model = nnx.eval_shape(lambda: network(dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)))
+    return nnx.split(model, nnx.Param)
 
 
 def _to_native(arrays: Arrays, shapes: nnx.State, recipe: Recipe) -> nnx.State:

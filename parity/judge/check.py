@@ -12,8 +12,14 @@ from parity.contract.state import State, initial_state
 from parity.judge.compare import Comparison, Judged, Sides, first_wrong, merge
 from parity.judge.definitions import judge_data, judge_shared
 from parity.judge.inference import INFERENCE_STAGES, judge_inference
-from parity.judge.loop import covered, judge_boundaries, judge_epochs
-from parity.judge.replay import FIT_STAGES, STEPS_STAGES
+from parity.judge.loop import (
+    FIT_STAGES,
+    STEPS_STAGES,
+    covered,
+    epoch_end,
+    judge_loop,
+    short_epochs,
+)
 from parity.judge.steps import examine, first_order
 from parity.subjects.environment import environment, inputs
 from parity.subjects.subject import Subject
@@ -113,22 +119,12 @@ def check(
     up. If all that agrees, evaluation and prediction are judged against the oracle too, and `fit`
     must end each stretch in the state in which the same steps end, made one by one.
 
-    Args:
-        a: a subject.
-        b: another.
-        dataset: data set that the steps are made on.
-        data_dir: folder of its files.
-        seed: seed of the initial weights and of the batches.
-        batch_size: images in a step.
-        device: where to compute.
-        dtype: precision to compute in.
-        state: where to start, by default the seed's initial state.
+    The steps start at `state`, by default the seed's initial one.
 
     Raises:
         NondeterminismError: a subject differs from itself, so that there is no verdict.
         CnnParityError: a subject, the data or the device is not there.
     """
-    subjects = [Subject.parse(text) for text in (a, b)]
     recipe = Recipe(
         dataset=dataset,
         data_dir=data_dir,
@@ -137,37 +133,26 @@ def check(
         device=device,
         dtype=dtype,
     )
+    subjects = [Subject.parse(text) for text in (a, b)]
     ran = Sides(*(subject.resolve(recipe) for subject in subjects))
-    loaded = [subject.load_dataset(recipe) for subject in subjects]
     truth = read_dataset(recipe.dataset, recipe.data_dir)
     start = state or initial_state(recipe.seed, recipe.dtype)
     shared = judge_shared(recipe, len(truth.train))
-    judged = [
-        judge(subject, recipe, own, truth, start, shared)
-        for subject, own in zip(subjects, loaded, strict=True)
-    ]
-    stages = {stage: Sides(judged[0].get(stage), judged[1].get(stage)) for stage in ALL_STAGES}
+    judged = [judge(subject, recipe, truth, start, shared) for subject in subjects]
     return Verdict(
         a=a,
         b=b,
         recipe=recipe,
-        stages=stages,
+        stages={stage: Sides(*(of.get(stage) for of in judged)) for stage in ALL_STAGES},
         ran=ran,
         environment=environment(subjects, recipe),
         inputs=inputs(truth, start, first_order(recipe, len(truth.train))),
-        covered=Sides(
-            *(covered(subject, recipe, own) for subject, own in zip(subjects, judged, strict=True))
-        ),
+        covered=Sides(*map(covered, subjects, (recipe, recipe), judged)),
     )
 
 
 def judge(
-    subject: Subject,
-    recipe: Recipe,
-    loaded: Dataset,
-    truth: Dataset,
-    state: State,
-    shared: Judged | None = None,
+    subject: Subject, recipe: Recipe, truth: Dataset, state: State, shared: Judged | None = None
 ) -> Judged:
     """Judge a subject's data, its steps from `state` and, if all that agrees, what else it does.
 
@@ -176,21 +161,21 @@ def judge(
     Args:
         subject: whose computations.
         recipe: what to compute.
-        loaded: the recipe's data set as the subject loads it.
-        truth: as its files hold it.
+        truth: the recipe's data set as its files hold it.
         state: where the steps start.
         shared: what `judge_shared` returns, if that is known already.
 
     Raises:
         NondeterminismError: the subject differs from itself.
-        DeviceError: the device is not there.
+        CnnParityError: the data or the device is not there.
     """
+    loaded = subject.load_dataset(recipe)
     judged = {"data": judge_data(loaded, recipe)} | examine(subject, recipe, truth.train, state)
     merge(judged, *(shared or judge_shared(recipe, len(truth.train))).values())
     for needed, more in (
         (("evaluate", "predict"), lambda: judge_inference(subject, recipe, truth.train)),
-        (("fit",), lambda: judge_boundaries(subject, recipe, truth)),
-        (("fit",), lambda: judge_epochs(subject, recipe, truth)),
+        (("fit",), lambda: judge_loop(subject, epoch_end(subject, recipe, truth))),
+        (("fit",), lambda: judge_loop(subject, short_epochs(recipe, truth))),
     ):
         if first_wrong(judged) is None and subject.can(*needed):
             merge(judged, *more().values())

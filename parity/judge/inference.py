@@ -28,11 +28,6 @@ def judge_inference(subject: Subject, recipe: Recipe, split: Split) -> Judged:
     The classes of the state are decided by near-ties; which side of one rounding takes is judged
     where float32 can tell. Of a few images' mean loss, half precision shows.
 
-    Args:
-        subject: can evaluate and predict.
-        recipe: where and how to compute.
-        split: its first images are taken.
-
     Raises:
         DeviceError: the device is not there.
     """
@@ -45,14 +40,9 @@ def judge_inference(subject: Subject, recipe: Recipe, split: Split) -> Judged:
         for size in (IMAGES, FEW):
             part = Split(images[:size], labels[:size])
             got = attempt(EVALUATION[0], lambda part=part: subject.evaluate(recipe, state, part))
-            known = Expectation(logits.value[:size], logits.bound[:size])
-            for stage, value, expected in zip(
-                EVALUATION,
-                (np.asarray(got.loss), got.confusion),
-                _figures(known, part, state),
-                strict=True,
-            ):
-                merge(judged, compare(stage, value, expected))
+            loss, confusion = _figures(Expectation(*(x[:size] for x in logits)), part, state)
+            merge(judged, compare(EVALUATION[0], np.asarray(got.loss), loss))
+            merge(judged, compare(EVALUATION[1], got.confusion, confusion))
         p = attempt("predict", lambda: subject.predict(recipe, state, images))
         expected = propagation.probabilities(logits, Rounding(state.dtype))
         merge(judged, compare("predict", np.asarray(p), expected))
@@ -62,12 +52,7 @@ def judge_inference(subject: Subject, recipe: Recipe, split: Split) -> Judged:
 
 
 def expected_figures(state: State, split: Split) -> tuple[Expectation, Expectation]:
-    """Return what mean loss and confusion matrix of a split should be.
-
-    Args:
-        state: the network's, in the precision that it promises to compute in.
-        split: images and labels.
-    """
+    """Return what mean loss and confusion matrix of a split should be."""
     dtype = "float64" if state.dtype == np.float64 else "float32"
     logits = propagation.logits(state, pixels(split.images, dtype))
     return _figures(logits, split, state)

@@ -1,27 +1,41 @@
-"""Is the training loop the recipe's? A subject's own `fit`, replayed from state to state.
+"""Is the training loop the recipe's? A subject's own `fit`, made again from state to state.
 
-It is run in the precision, mode and batch size that it trains in, and with the kernel that training
-chooses by itself. Each stretch between two pauses is made again from the state that it started in,
-by the same steps cut at other places, and must end in the same state to the bit. Some of the steps
-are judged against the oracle, so that nothing is wrong in both.
+It runs in the mode, kernel and precision that it trains in. Each stretch between two pauses is made
+again from the state that it started in, by the same steps cut at other places, and must end in the
+same state to the bit. Some steps are judged against the oracle, so that nothing is wrong in both.
 """
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from parity.contract.backend import Session
 from parity.contract.batches import batch_count
-from parity.contract.data.datasets import Dataset, Split
+from parity.contract.data.datasets import Dataset, Split, pixels
 from parity.contract.recipe import Recipe
 from parity.contract.run.checkpoint import Checkpoint
-from parity.contract.run.history import Epoch
-from parity.contract.run.progress import chunk_size
-from parity.judge.compare import Judged
-from parity.judge.inference import FEW, IMAGES
-from parity.judge.replay import EDGES, FIT_STAGES, judge_training
-from parity.judge.states import trained_state
+from parity.contract.run.history import Epoch, History
+from parity.contract.run.observers import Observer
+from parity.contract.run.progress import Progress, chunk_size
+from parity.contract.state import State, initial_state
+from parity.judge.compare import Comparison, EvidenceError, Judged, attempt, compare, merge
+from parity.judge.inference import FEW, IMAGES, expected_figures
+from parity.judge.states import numbers, trained_state
+from parity.judge.steps import Batches, judge_plain_step
 from parity.subjects.subject import Subject
+from parity.truth.rounding import Expectation, exact
+
+STEPS_STAGES = ("steps.losses", "steps.state")
+"""Many steps in one call: their losses; the state after them."""
+
+FIT_STAGES = ("fit.losses", "fit.tests", "fit.state")
+"""Each epoch's summed loss; each epoch's test loss and accuracy; the states at its pauses."""
+
+EDGES = (127, 128, 255, 256, 32_767, 32_768)
+"""Indices around what signed and unsigned integers of 8 and 16 bits hold."""
 
 SMALLEST = 64
 """Images in a batch of the many short epochs, at most."""
@@ -29,110 +43,214 @@ SMALLEST = 64
 SMALL = 8
 """Images in a batch of a full chunk, in which training makes as many steps as it ever does."""
 
-TESTED = FEW
-"""Test images of each epoch."""
-
-
-def judge_epochs(subject: Subject, recipe: Recipe, dataset: Dataset) -> Judged:
-    """Judge as many epochs as a training has by default, of two batches each.
-
-    Some images are left over by the recipe's limit.
-
-    Args:
-        subject: has a training loop.
-        recipe: its seed, device, learning rate and precision are taken.
-        dataset: its first images are.
-
-    Raises:
-        DeviceError: the device is not there.
-    """
-    size = min(SMALLEST, recipe.batch_size, len(dataset.train) // 3)
-    recipe = dataclasses.replace(recipe, epochs=Recipe().epochs, batch_size=size, limit=2 * size)
-    train = Split(dataset.train.images[: 3 * size], dataset.train.labels[: 3 * size])
-    return judge_training(subject, recipe, Dataset(dataset.name, train, _few(dataset.test)), None)
+LONG = 128
+"""Steps in a call, also where training makes fewer at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Boundaries:
-    """The end of an epoch with every boundary in it, on more images than 16 bits count."""
+class Training:
+    """What `fit` is to train, from the recipe's initial state or a checkpoint on."""
 
     recipe: Recipe
-    chunk: int
-    """Batches in a call of the compiled loop, or between two pauses."""
-    done: int
-    """Batches of the epoch that come before."""
-
-    @classmethod
-    def of(cls, subject: Subject, recipe: Recipe) -> "Boundaries":
-        """Return where a subject is judged: learning rate, seed and epochs are no default."""
-        recipe = dataclasses.replace(
-            recipe, epochs=11, lr=2 * recipe.lr, seed=recipe.seed + 1, batch_size=SMALL
-        )
-        chunk = chunk_size(subject.resolve(recipe))
-        return cls(recipe=recipe, chunk=chunk, done=EDGES[-1] // (chunk * SMALL) * chunk)
+    dataset: Dataset
+    start: Checkpoint | None = None
 
     @property
-    def images(self) -> int:
-        """One full chunk, one more batch and one of half the size come after those done."""
-        size = self.recipe.batch_size
-        return (self.done + self.chunk + 1) * size + size // 2
+    def data(self) -> Dataset:
+        """What the recipe's limit leaves of the data set."""
+        return self.dataset.first(self.recipe.limit)
 
     @property
-    def start(self) -> Checkpoint:
-        """Where the training continues."""
-        epochs = range(1, self.recipe.epochs)
-        steps = len(epochs) * batch_count(self.images, self.recipe.batch_size) + self.done
-        return Checkpoint(
-            recipe=self.recipe,
-            dataset_sha256=None,
-            state=trained_state(self.recipe.seed, self.recipe.dtype, step=steps),
-            epoch=self.recipe.epochs,
-            batch=self.done,
-            loss_sum=1.0 if self.done else 0.0,
-            epochs=tuple(
-                Epoch(epoch=epoch, loss=1.0, test_loss=1.0, test_accuracy=0.5, seconds=0.0)
-                for epoch in epochs
-            ),
-            backend="parity",
-            versions={},
-        )
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return batch_count(len(self.data.train), self.recipe.batch_size)
+
+    @property
+    def begin(self) -> tuple[int, State]:
+        """Number of batches, from the first epoch on, that come before; the state after them."""
+        if self.start is None:
+            return 0, initial_state(self.recipe.seed, self.recipe.dtype)
+        return (self.start.epoch - 1) * self.steps + self.start.batch, self.start.state
+
+    def batches(self, begin: int, end: int) -> Iterator[np.ndarray]:
+        """Yield the indices of some batches, counted from the first epoch on."""
+        for epoch in range(begin // self.steps, -(-end // self.steps)):
+            first = epoch * self.steps
+            order = self.recipe.batches(epoch + 1, len(self.data.train))
+            yield from itertools.islice(order, max(0, begin - first), end - first)
 
 
-def judge_boundaries(subject: Subject, recipe: Recipe, dataset: Dataset) -> Judged:
-    """Judge the end of an epoch: a full chunk of batches, then a single one, then a smaller one.
+def short_epochs(recipe: Recipe, dataset: Dataset) -> Training:
+    """Return a training of as many epochs as by default, of two batches each.
 
-    Args:
-        subject: has a training loop.
-        recipe: its seed, device and precision are taken.
-        dataset: its images take turns.
+    A third one is left over by the recipe's limit.
+    """
+    size = min(SMALLEST, recipe.batch_size, len(dataset.train) // 3)
+    recipe = dataclasses.replace(recipe, epochs=Recipe().epochs, batch_size=size, limit=2 * size)
+    return Training(recipe=recipe, dataset=_taken(dataset, np.arange(3 * size)))
+
+
+def epoch_end(subject: Subject, recipe: Recipe, dataset: Dataset) -> Training:
+    """Return the end of a last epoch: full chunks of batches, a single one, and a smaller one.
+
+    Learning rate, seed and epochs are no default; the images are more than 16 bits count.
+    """
+    recipe = dataclasses.replace(
+        recipe, epochs=11, lr=2 * recipe.lr, seed=recipe.seed + 1, batch_size=SMALL
+    )
+    full = max(LONG, chunk_size(subject.resolve(recipe)))
+    done = EDGES[-1] // (full * SMALL) * full
+    images = (done + full + 1) * SMALL + SMALL // 2
+    step = (recipe.epochs - 1) * batch_count(images, SMALL) + done
+    before = Epoch(epoch=1, loss=1.0, test_loss=1.0, test_accuracy=0.5, seconds=0.0)
+    start = Checkpoint(
+        recipe=recipe,
+        dataset_sha256=None,
+        state=trained_state(recipe.seed, recipe.dtype, step=step),
+        epoch=recipe.epochs,
+        batch=done,
+        loss_sum=1.0 if done else 0.0,
+        epochs=tuple(dataclasses.replace(before, epoch=i) for i in range(1, recipe.epochs)),
+        backend="parity",
+        versions={},
+    )
+    turns = np.arange(images) % len(dataset.train)
+    return Training(recipe=recipe, dataset=_taken(dataset, turns), start=start)
+
+
+def _taken(dataset: Dataset, chosen: np.ndarray) -> Dataset:
+    """Return a data set of some training images, and of few test images."""
+    train, test = dataset.train, dataset.test
+    return Dataset(
+        dataset.name,
+        Split(train.images[chosen], train.labels[chosen]),
+        Split(test.images[:FEW], test.labels[:FEW]),
+    )
+
+
+class _Recorder(Observer):
+    """Keeps the states at which a training pauses."""
+
+    def __init__(self) -> None:
+        self.pauses: list[tuple[int, State]] = []
+
+    def paused(self, progress: Progress, state: State) -> None:
+        self.pauses.append(((progress.epoch - 1) * progress.steps + progress.batch, state))
+
+
+def judge_loop(subject: Subject, training: Training) -> Judged:
+    """Judge a run of `fit`: STEPS_STAGES, if it continues from a checkpoint, and FIT_STAGES.
 
     Raises:
         DeviceError: the device is not there.
     """
-    at = Boundaries.of(subject, recipe)
-    turns = np.arange(at.images) % len(dataset.train)
-    train = Split(dataset.train.images[turns], dataset.train.labels[turns])
-    return judge_training(
-        subject, at.recipe, Dataset(dataset.name, train, _few(dataset.test)), at.start
-    )
+    recipe, dataset, start = training.recipe, training.dataset, training.start
+    judged: Judged = {}
+    recorder = _Recorder()
+    try:
+        history = attempt(
+            FIT_STAGES[0], lambda: subject.fit(recipe, dataset, start=start, observer=recorder)
+        )
+        pauses = [*recorder.pauses, (recipe.epochs * training.steps, history.state)]
+        own = dataclasses.replace(training, recipe=subject.resolve(recipe))
+        with subject.session(recipe, own.begin[1]) as session:
+            merge(judged, *_judge_replay(own, history, pauses, session))
+    except EvidenceError as error:
+        merge(judged, error.comparison)
+    return {stage: judged[stage] for stage in (*STEPS_STAGES, *FIT_STAGES) if stage in judged}
+
+
+def _judge_replay(
+    training: Training, history: History, pauses: list[tuple[int, State]], session: Session
+) -> Iterator[Comparison]:
+    """Make a training again, stretch by stretch, and compare."""
+    train, (begin, state) = training.data.train, training.begin
+    batches = Batches(pixels(train.images, training.recipe.dtype), train.labels, [])
+    ends = range(training.steps, training.recipe.epochs * training.steps + 1, training.steps)
+    replayed, place, losses = {begin: state}, begin, []
+    for mark in sorted({*ends, *(place for place, _ in pauses)}):
+        if mark > place:
+            order = list(training.batches(place, mark))
+            more, state = _steps(session, state, batches, order, in_parts=True)
+            replayed[mark], place, losses = state, mark, losses + more
+    if training.start is not None:
+        order = list(training.batches(begin, place))
+        more, last = _steps(session, training.begin[1], batches, order, in_parts=False)
+        yield compare(STEPS_STAGES[0], np.array(more), exact(np.array(losses)))
+        yield compare(STEPS_STAGES[1], numbers(last), exact(numbers(state)))
+        yield from _judge_edges(training, session, batches)
+    got = [numbers(state) for _, state in pauses]
+    expected = [numbers(replayed.get(place, training.begin[1])) for place, _ in pauses]
+    yield compare("fit.state", np.stack(got), exact(np.stack(expected)))
+    yield from _judge_records(training, history, losses, replayed)
+
+
+def _steps(
+    session: Session, state: State, batches: Batches, order: list[np.ndarray], *, in_parts: bool
+) -> tuple[list[float], State]:
+    """Make steps, those of one size in parts: half, all but one, the last; or the first LONG."""
+    session.load(state)
+    losses: list[float] = []
+    for _, same in itertools.groupby(order, key=len):
+        rows = np.stack(list(same))
+        cuts = sorted({len(rows) // 2, len(rows) - 1}) if in_parts else [LONG]
+        for part in np.split(rows, cuts):
+            if len(part):
+                call = (batches.images, batches.labels, part)
+                losses += attempt(STEPS_STAGES[0], lambda call=call: session.steps(*call)).tolist()
+    return losses, attempt(STEPS_STAGES[1], session.export)
+
+
+def _judge_edges(training: Training, session: Session, batches: Batches) -> Iterator[Comparison]:
+    """Judge a step across all EDGES and the last, smaller one, against the oracle."""
+    recipe, (begin, state) = training.recipe, training.begin
+    count, size = len(batches.labels), recipe.batch_size
+    stream = np.random.RandomState(recipe.seed % 2**32)
+    edges = np.array([*reversed(EDGES), count - 1, count - 2])[:size]
+    across = np.concatenate([edges, stream.randint(0, count, size - len(edges))])
+    *_, last = training.batches(begin, recipe.epochs * training.steps)
+    judged = batches._replace(order=[across, last])
+    for step in (0, 1):
+        for comparison in judge_plain_step(session, recipe, state, judged, step):
+            stage = STEPS_STAGES[comparison.stage != "step.loss"]
+            yield dataclasses.replace(comparison, stage=stage)
+
+
+def _judge_records(
+    training: Training, history: History, losses: list[float], states: dict[int, State]
+) -> Iterator[Comparison]:
+    """Compare what is reported of each epoch with the replay's losses and the oracle's figures.
+
+    n losses may be summed in any order: that errs by n roundings of their sum at most.
+    """
+    start, steps, eps, known = training.start, training.steps, np.finfo(np.float64).eps, []
+    if start is not None:
+        losses = [start.loss_sum, *([0.0] * start.batch)][: start.batch] + losses
+        known = [record.loss for record in start.epochs]
+    sums = [sum(losses[i : i + steps]) for i in range(0, len(losses), steps)]
+    expected = np.array([*known, *sums])
+    got = np.array([record.loss for record in history.epochs])
+    yield compare("fit.losses", got, Expectation(expected, steps * eps * expected))
+    test = training.dataset.test
+    ends = range(len(known) + 1, training.recipe.epochs + 1)
+    figures = [expected_figures(states[epoch * steps], test) for epoch in ends]
+    value = [(loss.value, np.trace(matrix.value) / len(test)) for loss, matrix in figures]
+    bound = [(loss.bound, np.trace(matrix.bound) / len(test) + eps) for loss, matrix in figures]
+    got = np.array([(r.test_loss, r.test_accuracy) for r in history.epochs[len(known) :]])
+    yield compare("fit.tests", got, Expectation(np.array(value), np.array(bound)))
 
 
 def covered(subject: Subject, recipe: Recipe, judged: Judged) -> str:
     """Return in words what was judged of a subject."""
-    own = subject.resolve(recipe)
-    said = [f"steps one by one in {own.dtype}, batches of {recipe.batch_size}"]
+    said = [f"steps one by one in {subject.resolve(recipe).dtype}, batches of {recipe.batch_size}"]
     if "predict" in judged:
         said.append(f"evaluation and prediction of {IMAGES} images, {FEW} in the last batch")
     if FIT_STAGES[-1] in judged:
-        at = Boundaries.of(subject, recipe)
+        chunk = chunk_size(subject.resolve(dataclasses.replace(recipe, batch_size=SMALL)))
         said += [
             f"{Recipe().epochs} epochs of `fit`, two batches each",
-            f"the end of one of {at.images:,} images:"
-            f" {at.chunk} steps of {at.recipe.batch_size} in a call, then one, then a smaller one,"
+            f"the end of one of over {EDGES[-1]:,} images:"
+            f" {chunk} steps of {SMALL} in a call, then one, then a smaller one,"
             f" indices across {', '.join(f'{edge:,}' for edge in EDGES[1::2])}",
         ]
     return "; ".join(said)
-
-
-def _few(test: Split) -> Split:
-    return Split(test.images[:TESTED], test.labels[:TESTED])

@@ -67,7 +67,7 @@ def _first_wrong(
     subject: Subject, recipe: Recipe, truth: Dataset, state: State
 ) -> tuple[str | None, str]:
     try:
-        judged = judge(subject, recipe, subject.load_dataset(recipe), truth, state)
+        judged = judge(subject, recipe, truth, state)
     except NondeterminismError as error:
         return "not deterministic", str(error)
     wrong = first_wrong(judged)

@@ -13,7 +13,7 @@ import pytest
 import parity
 from parity.contract.recipe import Recipe
 from parity.judge.check import Verdict
-from parity.judge.replay import FIT_STAGES, STEPS_STAGES
+from parity.judge.loop import FIT_STAGES, STEPS_STAGES
 from parity.judge.trajectory import Failure, Trajectory
 from parity.report.page import TUTORIAL, page
 

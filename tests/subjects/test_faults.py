@@ -33,7 +33,7 @@ DIGITS = digits()
 
 def judged(subject: Subject, recipe: Recipe) -> Judged:
     state = initial_state(recipe.seed, recipe.dtype)
-    return judge(subject, recipe, subject.load_dataset(recipe), DIGITS, state)
+    return judge(subject, recipe, DIGITS, state)
 
 
 def test_the_catalogue_has_mistakes_of_every_kind() -> None:
