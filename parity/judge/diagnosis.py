@@ -2,7 +2,7 @@
 
 import dataclasses
 import textwrap
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +11,15 @@ from parity.contract.data.datasets import read_dataset
 from parity.contract.errors import DeviceError, RecipeError
 from parity.contract.recipe import Device, DType, Recipe
 from parity.contract.state import initial_state
-from parity.judge.compare import Comparison, EvidenceError, first_wrong
+from parity.judge.compare import Comparison, EvidenceError, Progress, first_wrong
 from parity.judge.repetition import Difference, Outcome, Repetition, difference, repeat
-from parity.judge.steps import first_batches, judge_steps, made_steps
+from parity.judge.steps import first_batches, judge_steps, plain_step
 from parity.subjects.environment import environment, environment_lines, remarks
 from parity.subjects.subject import BACKENDS, KERNELS, MODES, ORACLE, Subject
 
-Progress = Callable[[str, int, int], None]
-"""Called with the subject, the run and the number of runs."""
+ON_CPU = "one thread: taskset -c 0 parity doctor"
+ON_ACCELERATOR = "--device cpu or, for JAX on a GPU, XLA_FLAGS=--xla_gpu_deterministic_ops=true"
+"""What may make a subject deterministic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,27 +112,20 @@ class Diagnosis:
             lines.append(f"{backend}: jit and eager {said}")
         return "\n".join([*lines, ""])
 
-    def _findings(self, name: str) -> list[str]:
-        """Return what is wrong with a subject, what that means and what helps."""
-        found, lines = self.subjects[name], []
+    def _findings(self, name: str) -> Iterator[str]:
+        """Yield what is wrong with a subject, what that means and what helps."""
+        found = self.subjects[name]
         if found.failure is not None:
-            lines.append(f"{name}: fails: {found.failure}")
+            yield f"{name}: fails: {found.failure}"
         if found.wrong is not None:
-            lines.append(f"{name}: wrong from stage {found.wrong}; {self._meaning(name)}")
+            yield f"{name}: wrong from stage {found.wrong}; {self._meaning(name)}"
         if found.repetition is not None and not found.deterministic:
-            lines.append(
+            on_cpu = self.environment[name.partition(":")[0]]["device"] == "cpu"
+            yield (
                 f"{name}: {found.repetition.distinct} distinct results in {self.runs} runs,"
                 f" {found.repetition.difference}: not deterministic, so parity gives no verdict on"
-                f" it; {self._remedy(name)}"
+                f" it; try {ON_CPU if on_cpu else ON_ACCELERATOR}"
             )
-        return lines
-
-    def _remedy(self, name: str) -> str:
-        """Say what may make a subject deterministic on its device."""
-        if self.environment[name.partition(":")[0]]["device"] == "cpu":
-            return "try one thread: taskset -c 0 parity doctor"
-        flag = "XLA_FLAGS=--xla_gpu_deterministic_ops=true"
-        return f"try --device cpu or, for JAX on a GPU, {flag}"
 
     def _meaning(self, name: str) -> str:
         """Say what it means that a subject is wrong, given the backend's other mode and kernel."""
@@ -177,12 +171,16 @@ def diagnose(
     if not isinstance(runs, int) or isinstance(runs, bool) or runs < 2:
         raise RecipeError(f"runs must be an integer of at least 2, got {runs!r}")
     recipe = Recipe(dataset="digits", device=device, dtype=dtype, seed=seed)
-    subjects = Subject.all()
-    missing = {subject: _missing(subject, recipe) for subject in subjects}
-    available = [subject for subject in subjects if missing[subject] is None]
+    subjects, missing = Subject.all(), {}
+    for subject in subjects:
+        try:
+            subject.resolve(recipe)
+        except DeviceError as error:
+            missing[subject] = str(error)
+    available = [subject for subject in subjects if subject not in missing]
     if not available:
-        reasons = dict.fromkeys(str(reason) for reason in missing.values())
-        raise DeviceError(f"no subject is available: {'; '.join(reasons)}")
+        reasons = "; ".join(dict.fromkeys(missing.values()))
+        raise DeviceError(f"no subject is available: {reasons}")
     report = progress or (lambda *_: None)
     return Diagnosis(
         recipe=recipe,
@@ -190,36 +188,27 @@ def diagnose(
         environment=environment(available, recipe),
         subjects={
             str(subject): Examination(missing=missing[subject])
-            if subject not in available
+            if subject in missing
             else _examine(subject, recipe, runs, report)
             for subject in subjects
         },
     )
 
 
-def _missing(subject: Subject, recipe: Recipe) -> str | None:
-    """Return why a subject is not available; None where it is."""
-    try:
-        subject.resolve(recipe)
-    except DeviceError as error:
-        return str(error)
-    return None
-
-
-def _examine(subject: Subject, recipe: Recipe, runs: int, progress: Progress) -> Examination:
+def _examine(subject: Subject, recipe: Recipe, runs: int, report: Progress) -> Examination:
     """Judge the steps of one subject, then repeat the first as training makes it."""
     batches = first_batches(recipe, read_dataset(recipe.dataset).train)
     state = initial_state(recipe.seed, recipe.dtype)
     found = Examination()
-    progress(f"{subject}", 0, runs)
+    report(f"{subject}", 0, runs)
     try:
         with subject.session(recipe, state) as session:
             judged = judge_steps(session, subject.resolve(recipe), state, batches)
-            found = dataclasses.replace(found, stages={c.stage: c for c in judged})
+            found = dataclasses.replace(found, stages=judged)
             outcome, repetition = repeat(
-                lambda: made_steps(session, state, batches, [0]),
+                lambda: plain_step(session, state, batches, 0),
                 runs=runs,
-                progress=lambda run: progress(f"{subject}", run, runs),
+                progress=lambda run: report(f"{subject}", run, runs),
             )
     except EvidenceError as error:
         return dataclasses.replace(found, stages={error.comparison.stage: error.comparison})
@@ -235,13 +224,7 @@ def _cells(found: Examination) -> tuple[str, str]:
         return "-", f"not available: {found.missing}"
     worst = found.wrong or max(found.stages.values(), key=lambda c: c.ratio, default=None)
     mark = " !" if found.wrong else ""
-    judged = f"{worst.ratio:.3g}{mark} at {worst.stage}" if worst else "-"
-    return judged, _repeated(found.repetition)
-
-
-def _repeated(repetition: Repetition | None) -> str:
-    if repetition is None:
-        return "-"
-    if repetition.distinct == 1:
-        return "the same bits"
-    return f"{repetition.distinct} distinct results !"
+    repeated = "the same bits" if found.repetition else "-"
+    if found.repetition and not found.deterministic:
+        repeated = f"{found.repetition.distinct} distinct results !"
+    return f"{worst.ratio:.3g}{mark} at {worst.stage}" if worst else "-", repeated

@@ -1,8 +1,7 @@
 """Does a computation repeat itself? Made several times from one state, compared bit for bit."""
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,8 +9,7 @@ Outcome = dict[str, np.ndarray]
 """What a computation leaves behind, by stage, in the order of the computation."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Difference:
+class Difference(NamedTuple):
     """How two outcomes of the same computation differ."""
 
     stage: str
@@ -26,8 +24,7 @@ class Difference:
         return f"first in {self.stage} (by {self.largest:.1e} of its scale), {params}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Repetition:
+class Repetition(NamedTuple):
     """How often a computation gave which result."""
 
     runs: int
@@ -42,37 +39,27 @@ def repeat(
 ) -> tuple[Outcome, Repetition]:
     """Compute the same `runs` times; return the first outcome, and how many differ.
 
-    Args:
-        compute: starts from the same state each time.
-        runs: at least 1.
-        progress: called after each run with its number.
+    `progress` is called after each run with its number.
     """
-    seen: dict[str, Outcome] = {}
+    seen: dict[bytes, Outcome] = {}
     for run in range(1, runs + 1):
         outcome = compute()
-        seen.setdefault(_digest(outcome), outcome)
+        seen.setdefault(b"".join(array.tobytes() for array in outcome.values()), outcome)
         progress(run)
     first, *others = seen.values()
     differences = filter(None, (difference(first, other) for other in others))
     order = list(first)
-    return first, Repetition(
-        runs=runs,
-        distinct=len(seen),
-        difference=min(differences, key=lambda d: (order.index(d.stage), -d.largest), default=None),
-    )
+    earliest = min(differences, key=lambda d: (order.index(d.stage), -d.largest), default=None)
+    return first, Repetition(runs, len(seen), earliest)
 
 
 def difference(a: Outcome, b: Outcome) -> Difference | None:
     """Return how two outcomes differ; None where they are the same to the bit."""
-    differs = [stage for stage in a if a[stage].tobytes() != b[stage].tobytes()]
-    if not differs:
+    stage = next((stage for stage in a if a[stage].tobytes() != b[stage].tobytes()), None)
+    if stage is None:
         return None
-    params = [_of_scale(a[stage], b[stage]) for stage in a if "params." in stage]
-    return Difference(
-        stage=differs[0],
-        largest=_of_scale(a[differs[0]], b[differs[0]]),
-        params=float(np.max(params)),
-    )
+    params = [_of_scale(a[name], b[name]) for name in a if "params." in name]
+    return Difference(stage, _of_scale(a[stage], b[stage]), float(np.max(params)))
 
 
 def _of_scale(a: np.ndarray, b: np.ndarray) -> float:
@@ -80,7 +67,3 @@ def _of_scale(a: np.ndarray, b: np.ndarray) -> float:
     scale = max(np.abs(a).max(), np.abs(b).max())
     with np.errstate(invalid="ignore"):
         return float(np.abs(a - b).max() / scale) if scale else 0.0
-
-
-def _digest(outcome: Outcome) -> str:
-    return hashlib.sha256(b"".join(array.tobytes() for array in outcome.values())).hexdigest()

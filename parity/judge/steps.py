@@ -19,10 +19,11 @@ from parity.judge.compare import (
     Judged,
     attempt,
     compare,
+    first_wrong,
     merge,
     refuse,
 )
-from parity.judge.repetition import Outcome, repeat
+from parity.judge.repetition import Outcome, difference
 from parity.judge.states import coarse_batch, coarse_state, numbers, random_state
 from parity.subjects.subject import Subject
 from parity.truth.propagation import STEP_STAGES, end_to_end
@@ -58,7 +59,7 @@ def examine(subject: Subject, recipe: Recipe, split: Split, state: State) -> Jud
             session = attempt("init", lambda: stack.enter_context(subject.session(recipe, sent)))
             judged["init"] = judge_translation(session, own, sent, batches)
             _require_determinism(subject, session, state, batches)
-            merge(judged, *judge_steps(session, own, state, batches))
+            judged |= judge_steps(session, own, state, batches)
     except EvidenceError as error:
         merge(judged, error.comparison)
     return {stage: judged[stage] for stage in ("init", *STAGES, *STEP_STAGES) if stage in judged}
@@ -83,14 +84,7 @@ def judge_translation(
 ) -> Comparison:
     """Require that a state comes back to the bit, and that training leaves the caller's alone.
 
-    Args:
-        session: at the state that was sent, `random_state` of the recipe's seed.
-        recipe: with the precision that the subject promises to compute in.
-        sent: the state.
-        batches: of a step.
-
-    Raises:
-        EvidenceError: it does not.
+    The session is at `sent`, which is `random_state` of the recipe's seed and precision.
     """
     returned, same = attempt("init", session.export), random_state(recipe.seed, recipe.dtype)
     if returned.dtype != recipe.dtype:
@@ -102,23 +96,15 @@ def judge_translation(
     return compare("init", numbers(returned), exact(numbers(same)))
 
 
-def judge_steps(
-    session: Session, recipe: Recipe, state: State, batches: Batches
-) -> list[Comparison]:
+def judge_steps(session: Session, recipe: Recipe, state: State, batches: Batches) -> Judged:
     """Judge the steps that a session makes, those that show their stages and those that train.
 
     The second of two traced steps from `state`, whose moments are not zero, and one on coarse
     numbers, among which ties and zeros are common. If their stages agree, the first step as
-    training makes it.
-
-    Args:
-        session: a training.
-        recipe: with the precision that the subject promises to compute in.
-        state: where the first step starts.
-        batches: of two steps; or of one, which is made twice.
+    training makes it. If there is one batch only, it is taken twice.
 
     Raises:
-        EvidenceError: a stage is not delivered, or of another shape or dtype than it should be.
+        EvidenceError: the first step shows no stages.
     """
     session.load(state)
     attempt(STAGES[0], lambda: session.trace(*batches.of(0)))
@@ -130,9 +116,9 @@ def judge_steps(
         merge(judged, *judge_step(session, *coarse, dtype=recipe.dtype, lr=recipe.lr))
     except EvidenceError as error:
         merge(judged, error.comparison)
-    if all(comparison.agrees for comparison in judged.values()):
+    if first_wrong(judged) is None:
         merge(judged, *judge_plain_step(session, recipe, state, batches, 0))
-    return list(judged.values())
+    return judged
 
 
 def judge_step(
@@ -145,15 +131,8 @@ def judge_step(
 ) -> Iterator[Comparison]:
     """Make a traced step of a session, and judge every stage of it on the subject's own inputs.
 
-    Structure comes before values: after a stage that is missing or of another shape or dtype than
-    it should be, none is judged.
-
-    Args:
-        session: stands at the state that the step starts from.
-        images: the step's input.
-        labels: likewise.
-        dtype: the precision that the subject promises to compute in.
-        lr: Adam's learning rate.
+    After a stage that is missing or not of the shape, or the precision, that it should be, none is
+    judged.
     """
     state = session.export().astype(dtype)
     try:
@@ -166,7 +145,7 @@ def judge_step(
             got, shape = trace.get(stage), expected.value.shape
             if got is None or got.shape != shape or got.dtype != dtype:
                 is_ = "is missing" if got is None else f"is {got.dtype} {got.shape}"
-                yield Comparison.incomparable(stage, f"{is_}, should be {dtype} {shape}")
+                yield Comparison(stage=stage, mismatch=f"{is_}, should be {dtype} {shape}")
                 return
             yield compare(stage, got, expected)
 
@@ -174,17 +153,9 @@ def judge_step(
 def judge_plain_step(
     session: Session, recipe: Recipe, state: State, batches: Batches, step: int
 ) -> list[Comparison]:
-    """Make one of the steps that train, from `state`; judge loss, moments and parameters.
-
-    Args:
-        session: a training.
-        recipe: with the precision that the subject promises to compute in.
-        state: where it starts.
-        batches: among them the step's.
-        step: which of them.
-    """
+    """Make one of the steps that train, from `state`; judge loss, moments and parameters."""
     try:
-        got = attempt(STEP_STAGES[0], lambda: made_steps(session, state, batches, [step]))
+        got = attempt(STEP_STAGES[0], lambda: plain_step(session, state, batches, step))
         after = session.export()
         if after.dtype != recipe.dtype:
             refuse(STEP_STAGES[0], f"left the state as {after.dtype}, should be {recipe.dtype}")
@@ -196,38 +167,26 @@ def judge_plain_step(
     return [compare(stage, got[stage], expected[stage]) for stage in STEP_STAGES]
 
 
-def made_steps(session: Session, state: State, batches: Batches, chosen: list[int]) -> Outcome:
-    """Make some of the steps that train, from `state`; return STEP_STAGES after the last of them.
-
-    The loss is the last step's.
-    """
+def plain_step(session: Session, state: State, batches: Batches, step: int) -> Outcome:
+    """Make one of the steps that train, from `state`; return the loss and the state after it."""
     session.load(state)
-    order = np.stack([batches.order[step] for step in chosen])
-    losses = session.steps(batches.images, batches.labels, order)
-    after = session.export().named()
-    values = {"loss": np.asarray(losses[-1]), **after}
+    losses = session.steps(batches.images, batches.labels, batches.order[step][None])
+    values = {"loss": np.asarray(losses[-1]), **session.export().named()}
     return {stage: values[stage.removeprefix("step.")] for stage in STEP_STAGES}
 
 
 def _require_determinism(
     subject: Subject, session: Session, state: State, batches: Batches
 ) -> None:
-    """Require that the same step, traced or not, has one result.
-
-    Raises:
-        NondeterminismError: it has two.
-    """
+    """Raise NondeterminismError if the same step, traced or not, has two results."""
 
     def compute() -> Outcome:
         session.load(state)
-        traced = session.trace(*batches.of(0))
-        return traced | made_steps(session, state, batches, [0])
+        return session.trace(*batches.of(0)) | plain_step(session, state, batches, 0)
 
     with contextlib.suppress(EvidenceError):  # it fails: the judged steps will say how
-        _, repetition = attempt(STAGES[0], lambda: repeat(compute, runs=2))
-        if repetition.difference is not None:
+        if found := attempt(STAGES[0], lambda: difference(compute(), compute())):
             raise NondeterminismError(
                 f"{subject} is not deterministic: the same step gave two results, first in stage"
-                f" {repetition.difference.stage}, so there is no verdict; try one thread, or"
-                " --device cpu"
+                f" {found.stage}, so there is no verdict; try one thread, or --device cpu"
             )
