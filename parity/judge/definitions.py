@@ -16,6 +16,7 @@ from parity.contract.recipe import Recipe
 from parity.contract.run.progress import Progress
 from parity.contract.state import PARAMETERS, initial_state
 from parity.judge.compare import Comparison, EvidenceError, Judged, compare, merge, refuse, worst
+from parity.subjects.subject import KERNELS, MODES
 from parity.truth.originals import LABELS, original
 from parity.truth.rounding import exact
 
@@ -39,9 +40,8 @@ permutation with chance 1/12! at most: 2e-9. Smaller permutations are not judged
 def judge_shared(recipe: Recipe, examples: int) -> Judged:
     """Judge pixels, pairing, batch order, chunks and initial weights; `data` and `init` result.
 
-    Args:
-        recipe: its seed and batch size are taken.
-        examples: training images of its data set; the order of LARGEST is judged too.
+    Of the recipe, seed and batch size are taken. The order of so many examples is judged, and that
+    of LARGEST.
     """
     judged = {"data": judge_pixels(), "init": compare("init", np.zeros(1), exact(np.zeros(1)))}
     for require in (
@@ -69,8 +69,7 @@ def judge_data(loaded: Dataset, recipe: Recipe) -> Comparison:
         counts = np.bincount(labels, minlength=10)
         if not np.array_equal(counts, published):
             return Comparison(stage="data", mismatch=f"has {counts} of each label")
-    own = (loaded.train.images, loaded.train.labels, loaded.test.images, loaded.test.labels)
-    return worst(_compare_rows(a, b) for a, b in zip(own, truth, strict=True))
+    return worst(_compare_rows(a, b) for a, b in zip(_arrays(loaded), truth, strict=True))
 
 
 def judge_pixels() -> Comparison:
@@ -97,14 +96,9 @@ def judge_pairing(seed: int) -> None:
     )
     for limit in (1, 50, 99, 100, None):
         got = Dataset("random", train, test).first(limit)
-        for own, expected in (
-            (got.train.images, train.images[:limit]),
-            (got.train.labels, train.labels[:limit]),
-            (got.test.images, test.images),
-            (got.test.labels, test.labels),
-        ):
-            if not np.array_equal(own, expected):
-                refuse("data", f"has other images or labels than the first ones with limit {limit}")
+        expected = (train.images[:limit], train.labels[:limit], test.images, test.labels)
+        if not all(map(np.array_equal, _arrays(got), expected)):
+            refuse("data", f"has other images or labels than the first ones with limit {limit}")
 
 
 def judge_order(recipe: Recipe, examples: int) -> None:
@@ -126,24 +120,22 @@ def judge_order(recipe: Recipe, examples: int) -> None:
 def judge_chunks(recipe: Recipe) -> None:
     """Require that the chunks of an epoch of 938 batches are its batches, in order.
 
-    In each mode, with each kernel, from the start and from the middle of an epoch; whether the
-    training is interrupted after each multiple of some steps or not.
+    That is so from the start and from the middle of an epoch, whether the training is interrupted
+    after each multiple of some steps or not.
     """
     examples = min(LARGEST, 938 * recipe.batch_size)
     split = Split(np.zeros((examples, 28, 28), np.uint8), np.zeros(examples, np.int64))
     data = Dataset("zeros", split, split)
     whole = _epoch(recipe.seed, 1, examples, recipe.batch_size)
-    for mode, kernel, every, done in itertools.product(
-        ("eager", "jit"), ("layers", "fused"), (None, 50), (0, 7)
-    ):
+    for mode, kernel, every, done in itertools.product(MODES, KERNELS, (None, 50), (0, 7)):
         own = dataclasses.replace(recipe, limit=None, mode=mode, kernel=kernel)
         progress, chunks = Progress(own, data, None), []
         progress.batch = progress.step = min(done, progress.steps - 1)
         rest = whole[progress.batch * recipe.batch_size :]
         for chunk in progress.chunks(every):
-            before = progress.step
-            progress.batch, progress.step = progress.batch + len(chunk), before + len(chunk)
-            if every is not None and before // every != (progress.step - 1) // every:
+            first = progress.step
+            progress.batch, progress.step = progress.batch + len(chunk), first + len(chunk)
+            if every is not None and first // every != (progress.step - 1) // every:
                 refuse("data", f"comes in chunks that do not end after each {every} steps")
             chunks.append(chunk.ravel())
         if not np.array_equal(np.concatenate([*chunks, []]), rest):
@@ -177,6 +169,10 @@ def judge_initial(seed: int) -> None:
             refuse("init", f"draws other numbers of {name} in float64")
         if first.adam_m[name].any() or first.adam_v[name].any() or first.step:
             refuse("init", f"starts with moments of {name} that are not 0, or not at step 0")
+
+
+def _arrays(data: Dataset) -> tuple[np.ndarray, ...]:
+    return data.train.images, data.train.labels, data.test.images, data.test.labels
 
 
 def _compare_rows(got: np.ndarray, expected: np.ndarray) -> Comparison:

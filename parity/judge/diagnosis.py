@@ -6,14 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from parity.contract.backend import Trace
 from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import read_dataset
-from parity.contract.errors import DeviceError, RecipeError
-from parity.contract.recipe import Device, DType, Recipe
+from parity.contract.errors import DeviceError
+from parity.contract.recipe import Device, DType, Recipe, require_integer
 from parity.contract.state import initial_state
-from parity.judge.compare import Comparison, EvidenceError, Progress, first_wrong
-from parity.judge.repetition import Difference, Outcome, Repetition, difference, repeat
-from parity.judge.steps import first_batches, judge_steps, plain_step
+from parity.judge.compare import Comparison, EvidenceError, Judged, Progress, first_wrong
+from parity.judge.steps import (
+    Difference,
+    Repetition,
+    difference,
+    first_batches,
+    judge_steps,
+    plain_step,
+    repeat,
+)
 from parity.subjects.environment import environment, environment_lines, remarks
 from parity.subjects.subject import BACKENDS, KERNELS, MODES, ORACLE, Subject
 
@@ -34,7 +42,7 @@ class Examination:
     """Every stage of one step against the oracle."""
     repetition: Repetition | None = None
     """The step that training uses, again and again."""
-    outcome: Outcome = field(default_factory=dict, repr=False)
+    outcome: Trace = field(default_factory=dict, repr=False)
     """What that step leaves behind."""
 
     @property
@@ -100,10 +108,8 @@ class Diagnosis:
 
         That the modes give different bits is no fault: fusion changes the order of rounding.
         """
-        recipe = self.recipe
-        title = (
-            f"{recipe.dataset}, {recipe.dtype}, seed {recipe.seed}, batch of {recipe.batch_size}"
-        )
+        r = self.recipe
+        title = f"{r.dataset}, {r.dtype}, seed {r.seed}, batch of {r.batch_size}"
         rows = [("subject", "worst error / its bound", f"the same step {self.runs} times")]
         rows += [(name, *_cells(found)) for name, found in self.subjects.items()]
         lines = [*environment_lines(self.environment), "", title, *aligned(rows, left=3)]
@@ -130,17 +136,12 @@ class Diagnosis:
     def _meaning(self, name: str) -> str:
         """Say what it means that a subject is wrong, given the backend's other mode and kernel."""
         subject = Subject.parse(name)
-        mode, kernel = (
-            next(other for other in choices if other != own)
-            for choices, own in ((MODES, subject.mode), (KERNELS, subject.kernel))
-        )
-        for other, own in (
-            (dataclasses.replace(subject, mode=mode), f"{subject.mode} mode"),
-            (dataclasses.replace(subject, kernel=kernel), f"{subject.kernel} kernel"),
-        ):
-            found = self.subjects.get(str(other))
-            if found is not None and found.right:
-                return f"{other} is right, so this build's {own} computes something else"
+        for what, choices in (("mode", MODES), ("kernel", KERNELS)):
+            own = getattr(subject, what)
+            [another] = set(choices) - {own}
+            other = str(dataclasses.replace(subject, **{what: another}))
+            if other in self.subjects and self.subjects[other].right:
+                return f"{other} is right, so this build's {own} {what} computes something else"
         return "this build computes something else, or in a lower precision than its flags say"
 
 
@@ -155,21 +156,14 @@ def diagnose(
     """Make one step with every subject: stage by stage against the oracle, and again and again.
 
     The step is the first one of a training on the bundled digits, in batches of 64. Each subject
-    stands for itself: one that is missing or breaks down is noted, and the others go on.
-
-    Args:
-        device: where to compute.
-        dtype: precision of weights and activations.
-        seed: seed of the weights and of the batch.
-        runs: how often each subject makes the step.
-        progress: called after every run.
+    stands for itself: one that is missing or breaks down is noted, and the others go on. `runs` is
+    how often each one makes the step; `progress` is called after every run.
 
     Raises:
         RecipeError: `runs` is not an integer of at least 2.
         DeviceError: no subject at all is available on this device.
     """
-    if not isinstance(runs, int) or isinstance(runs, bool) or runs < 2:
-        raise RecipeError(f"runs must be an integer of at least 2, got {runs!r}")
+    require_integer("runs", runs, at_least=2)
     recipe = Recipe(dataset="digits", device=device, dtype=dtype, seed=seed)
     subjects, missing = Subject.all(), {}
     for subject in subjects:
@@ -199,23 +193,22 @@ def _examine(subject: Subject, recipe: Recipe, runs: int, report: Progress) -> E
     """Judge the steps of one subject, then repeat the first as training makes it."""
     batches = first_batches(recipe, read_dataset(recipe.dataset).train)
     state = initial_state(recipe.seed, recipe.dtype)
-    found = Examination()
+    stages: Judged = {}
     report(f"{subject}", 0, runs)
     try:
         with subject.session(recipe, state) as session:
-            judged = judge_steps(session, subject.resolve(recipe), state, batches)
-            found = dataclasses.replace(found, stages=judged)
+            stages = judge_steps(session, subject.resolve(recipe), state, batches)
             outcome, repetition = repeat(
                 lambda: plain_step(session, state, batches, 0),
                 runs=runs,
                 progress=lambda run: report(f"{subject}", run, runs),
             )
+        return Examination(stages=stages, outcome=outcome, repetition=repetition)
     except EvidenceError as error:
-        return dataclasses.replace(found, stages={error.comparison.stage: error.comparison})
+        return Examination(stages={error.comparison.stage: error.comparison})
     except RuntimeError as error:  # what compilers, runtimes and drivers raise
         said = textwrap.shorten(f"{type(error).__name__}: {error}", 240, placeholder=" ...")
-        return dataclasses.replace(found, failure=said)
-    return dataclasses.replace(found, outcome=outcome, repetition=repetition)
+        return Examination(stages=stages, failure=said)
 
 
 def _cells(found: Examination) -> tuple[str, str]:
@@ -224,7 +217,8 @@ def _cells(found: Examination) -> tuple[str, str]:
         return "-", f"not available: {found.missing}"
     worst = found.wrong or max(found.stages.values(), key=lambda c: c.ratio, default=None)
     mark = " !" if found.wrong else ""
-    repeated = "the same bits" if found.repetition else "-"
-    if found.repetition and not found.deterministic:
-        repeated = f"{found.repetition.distinct} distinct results !"
-    return f"{worst.ratio:.3g}{mark} at {worst.stage}" if worst else "-", repeated
+    judged = f"{worst.ratio:.3g}{mark} at {worst.stage}" if worst else "-"
+    if found.repetition is None:
+        return judged, "-"
+    distinct = found.repetition.distinct
+    return judged, "the same bits" if distinct == 1 else f"{distinct} distinct results !"

@@ -12,8 +12,8 @@ import numpy as np
 from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import Dataset, pixels, read_dataset
 from parity.contract.errors import NondeterminismError, RecipeError
-from parity.contract.recipe import DatasetName, Device, Recipe
-from parity.contract.state import State, initial_state
+from parity.contract.recipe import DatasetName, Device, Recipe, require_integer
+from parity.contract.state import initial_state
 from parity.judge.check import judge
 from parity.judge.compare import Judged, Progress, first_wrong
 from parity.judge.steps import examine, first_order
@@ -25,11 +25,8 @@ from parity.truth.stages import STAGES, expectations
 BATCH_SIZES = (1, 7, 32, 64, 256)
 """Of the correct cases, in turn."""
 
-Part = Literal["mistakes", "correct"]
-Outcome = Literal["located", "caught", "missed"]
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Trial:
     """What became of one mistake in one subject."""
 
@@ -42,7 +39,7 @@ class Trial:
     evidence: str
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> Literal["located", "caught", "missed"]:
         """Whether it was found, and at its stage."""
         if self.found is None:
             return "missed"
@@ -141,47 +138,39 @@ def selftest(
     dataset: DatasetName = "digits",
     data_dir: Path | None = None,
     cases: int = 40,
-    only: Part | None = None,
+    only: Literal["mistakes", "correct"] | None = None,
     device: Device = "auto",
     progress: Progress | None = None,
 ) -> SelfTest:
     """Plant every mistake of the catalogue into each subject, and judge right code as well.
 
-    Args:
-        a: a subject.
-        b: another.
-        dataset: data set of the correct cases; mistakes are planted on the bundled digits.
-        data_dir: folder of its files.
-        cases: correct cases of each subject; batch sizes, weights at init and after an epoch, and
-            seeds take turns.
-        only: one of the two parts.
-        device: where to compute.
-        progress: called after every mistake and every case.
+    Mistakes are planted on the bundled digits. In the correct cases of each subject, on `dataset`,
+    batch sizes, weights at init and after an epoch, and seeds take turns. `progress` is called
+    after every mistake and every case.
 
     Raises:
         RecipeError: a subject is not a backend's, or has no layers to plant mistakes into; or
             `cases` is not a positive integer.
         CnnParityError: the data or the device is not there.
     """
-    if not isinstance(cases, int) or isinstance(cases, bool) or cases < 1:
-        raise RecipeError(f"cases must be an integer of at least 1, got {cases!r}")
+    require_integer("cases", cases, at_least=1)
     subjects = Subject.parse(a), Subject.parse(b)
+    recipe = Recipe(dataset=dataset, data_dir=data_dir, device=device)
     for subject in subjects:
         if subject.backend_name not in TWINS:
             raise RecipeError(f"mistakes are planted into a backend, not into {subject}")
         if subject.kernel != "layers" and only != "correct":
             raise RecipeError(f"mistakes are planted into layers; {subject} needs --only correct")
-    recipe = Recipe(dataset=dataset, data_dir=data_dir, device=device)
-    for subject in subjects:
         subject.resolve(recipe)
     data = subjects[0].load_dataset(recipe)
     report = progress or (lambda *_: None)
     faults = [] if only == "correct" else catalogue()
     count = 0 if only == "mistakes" else cases
     judged = list(_judge_right_code(subjects, recipe, data, count, report))
+    comparisons = [comparison for _, found in judged for comparison in found.values()]
     worst: dict[str, float] = {}
-    for comparison in (comparison for _, found in judged for comparison in found.values()):
-        worst[comparison.stage] = max(worst.get(comparison.stage, 0), comparison.ratio)
+    for each in comparisons:
+        worst[each.stage] = max(worst.get(each.stage, 0), each.ratio)
     return SelfTest(
         a=a,
         b=b,
@@ -191,7 +180,7 @@ def selftest(
         cases=len(judged),
         alarms=[alarm for alarm, _ in judged if alarm],
         worst=worst,
-        judged=sum(each.elements for _, found in judged for each in found.values()),
+        judged=sum(each.elements for each in comparisons),
         floors=_floors(subjects[0], recipe, data),
     )
 
@@ -200,26 +189,17 @@ def _judge_right_code(
     subjects: tuple[Subject, Subject], recipe: Recipe, data: Dataset, cases: int, report: Progress
 ) -> Iterator[tuple[Alarm | None, Judged]]:
     """Judge the steps of right code from many states."""
-    turns = (
-        (seed, trained, size)
-        for seed in itertools.count()
-        for trained in (False, True)
-        for size in BATCH_SIZES
-    )
-    trained_state: dict[int, State] = {}
-    for done, (seed, trained, size) in enumerate(itertools.islice(turns, cases), start=1):
-        this = dataclasses.replace(recipe, seed=seed, batch_size=size)
-        state = initial_state(seed, this.dtype)
-        if trained:
-            if seed not in trained_state:
-                epoch = dataclasses.replace(this, epochs=1, batch_size=64)
-                trained_state = {seed: subjects[0].fit(epoch, data).state}
-            state = trained_state[seed]
-        for subject in subjects:
-            judged = examine(subject, this, data.train, state)
-            wrong = first_wrong(judged)
-            yield wrong and Alarm(str(subject), seed, size, trained, str(wrong)), judged
-        report("correct cases", done, cases)
+    for turn, begin in enumerate(range(0, cases, len(BATCH_SIZES))):
+        seed, trained = turn // 2, turn % 2 == 1
+        epoch = dataclasses.replace(recipe, seed=seed, epochs=1, batch_size=64)
+        state = subjects[0].fit(epoch, data).state if trained else initial_state(seed, recipe.dtype)
+        for done, size in enumerate(BATCH_SIZES[: cases - begin], start=begin + 1):
+            this = dataclasses.replace(recipe, seed=seed, batch_size=size)
+            for subject in subjects:
+                judged = examine(subject, this, data.train, state)
+                wrong = first_wrong(judged)
+                yield wrong and Alarm(str(subject), seed, size, trained, str(wrong)), judged
+            report("correct cases", done, cases)
 
 
 def _plant(
@@ -241,13 +221,7 @@ def _plant(
                     found, evidence = (wrong.stage, str(wrong)) if wrong else (None, "")
                 except NondeterminismError as error:
                     found, evidence = "not deterministic", str(error)
-            yield Trial(
-                fault=fault.name,
-                subject=str(subject),
-                expected=fault.stage,
-                found=found,
-                evidence=evidence,
-            )
+            yield Trial(fault.name, str(subject), fault.stage, found, evidence)
         report("planted mistakes", done, len(faults))
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from parity.contract.backend import Session
 from parity.contract.batches import batch_count
@@ -36,8 +37,8 @@ Rounding starts at 1e-16 and grows with the training's own sensitivity; ten epoc
 4e-14. A mistake that matters, one lost batch say, moves parameters by a part of the learning rate:
 1e-4 and more."""
 
-_Samples = dict[int, list[np.ndarray]]
-"""By step, each subject's parameters as a vector; in float64 the first one's are the truth."""
+_Vectors = Float[np.ndarray, "steps 2 27210"]
+"""The parameters of both subjects at some steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,12 +163,8 @@ def train(
 ) -> Trajectory:
     """Train two subjects from the same state on the same batches, and compare the trainings.
 
-    Args:
-        a: a subject.
-        b: another.
-        recipe: what to train; float64 answers (a) only, float32 all three.
-        steps: number of steps, instead of the recipe's epochs.
-        progress: called after every step.
+    A recipe in float64 answers (a) only, one in float32 all three. `steps` counts instead of the
+    recipe's epochs; `progress` is called after every step.
 
     Raises:
         RecipeError: there is no such subject, or `steps` is not a positive number.
@@ -214,33 +211,29 @@ class _Lockstep(NamedTuple):
     total: int
     report: Progress
 
-    def free(self, dtype: DType, truth: _Samples | None = None) -> tuple[Drift, _Samples]:
+    def free(self, dtype: DType, truth: _Vectors | None = None) -> tuple[Drift, _Vectors]:
         """Train both, left to themselves; sample about fifty steps, evenly in their logarithm."""
-        marks = {round(step) for step in np.geomspace(1, self.total, 50).tolist()}
-        losses, samples = Sides([], []), _Samples()
+        marks = sorted({round(step) for step in np.geomspace(1, self.total, 50).tolist()})
+        losses, samples = Sides([], []), []
         with self._sessions(dtype) as sessions:
             for step, images, labels in self._steps(dtype, "free running"):
                 for session, series in zip(sessions, losses, strict=True):
                     series.append(session.step(images, labels))
                 if step in marks:
-                    samples[step] = [_parameters(session.export()) for session in sessions]
+                    samples.append([_parameters(session.export()) for session in sessions])
             states = Sides(*(session.export() for session in sessions))
-        distances = [
-            [
-                float(np.sqrt(np.mean((own[side] - truth[step][0]) ** 2)))
-                for step, own in samples.items()
-            ]
-            for side in (0, 1)
-            if truth
-        ]
+        vectors, distances = np.array(samples), None
+        if truth is not None:
+            squares = (vectors - truth[:, :1]) ** 2  # the first subject's float64 run is the truth
+            distances = Sides(*np.sqrt(squares.mean(axis=2)).T.tolist())
         drift = Drift(
-            steps=list(samples),
+            steps=marks,
             losses=losses,
-            apart=[float(np.abs(a - b).max()) for a, b in samples.values()],
-            from_truth=Sides(*distances) if distances else None,
+            apart=np.abs(vectors[:, 0] - vectors[:, 1]).max(axis=1).tolist(),
+            from_truth=distances,
             states=states,
         )
-        return drift, samples
+        return drift, vectors
 
     def judge(self, dtype: DType) -> tuple[Failure | None, int]:
         """Judge every step of each subject, from the state it starts in; stop at a failure."""
@@ -248,8 +241,7 @@ class _Lockstep(NamedTuple):
         with self._sessions(dtype) as sessions:
             for step, images, labels in self._steps(dtype, "step by step"):
                 for subject, session in zip(self.subjects, sessions, strict=True):
-                    own = subject.resolve(recipe).dtype
-                    for comparison in judge_step(session, images, labels, dtype=own, lr=recipe.lr):
+                    for comparison in judge_step(session, subject.resolve(recipe), images, labels):
                         if not comparison.agrees:
                             return Failure(str(subject), step, comparison), step
         return None, self.total
