@@ -59,11 +59,7 @@ def judge_shared(recipe: Recipe, examples: int) -> Judged:
 
 
 def judge_data(loaded: Dataset, recipe: Recipe) -> Comparison:
-    """Compare a loaded data set with its files, read once more: both splits, to the byte.
-
-    Raises:
-        DataError: the files are not there.
-    """
+    """Compare a loaded data set with its files, read once more: both splits, to the byte."""
     truth = original(recipe.dataset, recipe.data_dir)
     for labels, published in zip(truth[1::2], LABELS[recipe.dataset], strict=True):
         counts = np.bincount(labels, minlength=10)
@@ -192,11 +188,8 @@ def _epoch(seed: int, epoch: int, examples: int, batch_size: int) -> np.ndarray:
     sizes = [len(batch) for batch in order]
     full, rest = divmod(examples, batch_size)
     if sizes != [batch_size] * full + [rest] * (rest > 0):
-        refuse(
-            "data",
-            f"comes in {len(sizes)} batches of {max(sizes, default=0)} at most, {sum(sizes)} of"
-            f" {examples} examples, in epoch {epoch}",
-        )
+        got = f"{len(sizes)} batches of {max(sizes, default=0)} at most, {sum(sizes)} of {examples}"
+        refuse("data", f"comes in {got} examples, in epoch {epoch}")
     flat = np.concatenate(order)
     if flat.dtype != np.int64 or not np.array_equal(np.sort(flat), np.arange(examples)):
         refuse("data", f"does not visit every example once in epoch {epoch}")
@@ -224,8 +217,5 @@ def _require_random(order: np.ndarray, where: str, beside: str) -> None:
         mean, change = np.abs(distances).sum() / n**2, terms / n
         allowed = change * math.sqrt(n * math.log(2 / FALSE_ALARM) / 2) + 1 / n
         if abs(mean - 1 / 3) > allowed:
-            refuse(
-                "data",
-                f"is not shuffled: {where}, examples move by {mean:.3f} of the whole from place to"
-                f" place {beside}, should be 0.333 ± {allowed:.3f}",
-            )
+            moved = f"examples move by {mean:.3f} of the whole from place to place {beside}"
+            refuse("data", f"is not shuffled: {where}, {moved}, should be 0.333 ± {allowed:.3f}")

@@ -12,16 +12,8 @@ from parity.contract.data.datasets import read_dataset
 from parity.contract.errors import DeviceError
 from parity.contract.recipe import Device, DType, Recipe, require_integer
 from parity.contract.state import initial_state
+from parity.judge import steps
 from parity.judge.compare import Comparison, EvidenceError, Judged, Progress, first_wrong
-from parity.judge.steps import (
-    Difference,
-    Repetition,
-    difference,
-    first_batches,
-    judge_steps,
-    plain_step,
-    repeat,
-)
 from parity.subjects.environment import environment, environment_lines, remarks
 from parity.subjects.subject import BACKENDS, KERNELS, MODES, ORACLE, Subject
 
@@ -40,7 +32,7 @@ class Examination:
     """What its framework said as it broke down."""
     stages: dict[str, Comparison] = field(default_factory=dict)
     """Every stage of one step against the oracle."""
-    repetition: Repetition | None = None
+    repetition: steps.Repetition | None = None
     """The step that training uses, again and again."""
     outcome: Trace = field(default_factory=dict, repr=False)
     """What that step leaves behind."""
@@ -84,14 +76,14 @@ class Diagnosis:
         return self.exit_code == 0
 
     @property
-    def modes(self) -> dict[str, Difference | None]:
+    def modes(self) -> dict[str, steps.Difference | None]:
         """By backend that ran in both modes, how jit and eager differ; None for the same bits."""
         pairs = {
             backend: [self.subjects[f"{backend}:{mode}"].outcome for mode in MODES]
             for backend in BACKENDS
             if backend != ORACLE
         }
-        return {backend: difference(a, b) for backend, (a, b) in pairs.items() if a and b}
+        return {backend: steps.difference(a, b) for backend, (a, b) in pairs.items() if a and b}
 
     def __str__(self) -> str:
         lines = [f"note: {line}" for line in remarks(self.environment, self.recipe.dtype)]
@@ -191,15 +183,15 @@ def diagnose(
 
 def _examine(subject: Subject, recipe: Recipe, runs: int, report: Progress) -> Examination:
     """Judge the steps of one subject, then repeat the first as training makes it."""
-    batches = first_batches(recipe, read_dataset(recipe.dataset).train)
+    batches = steps.first_batches(recipe, read_dataset(recipe.dataset).train)
     state = initial_state(recipe.seed, recipe.dtype)
     stages: Judged = {}
     report(f"{subject}", 0, runs)
     try:
         with subject.session(recipe, state) as session:
-            stages = judge_steps(session, subject.resolve(recipe), state, batches)
-            outcome, repetition = repeat(
-                lambda: plain_step(session, state, batches, 0),
+            stages = steps.judge_steps(session, subject.resolve(recipe), state, batches)
+            outcome, repetition = steps.repeat(
+                lambda: steps.plain_step(session, state, batches, 0),
                 runs=runs,
                 progress=lambda run: report(f"{subject}", run, runs),
             )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,9 @@ class Trial:
         if self.found is None:
             return "missed"
         return "located" if self.found.startswith(self.expected) else "caught"
+
+    def __str__(self) -> str:
+        return f"at {self.found} !" if self.outcome == "caught" else self.outcome
 
 
 class Alarm(NamedTuple):
@@ -100,19 +104,17 @@ class SelfTest:
                 f" {ended.count('caught')} caught elsewhere, {ended.count('missed')} missed"
             )
         if self.cases:
-            findings.append(
-                f"of {self.cases} correct cases {len(self.alarms)} called wrong"
-                f" ({self.judged:,} elements judged)"
-            )
+            wrong = f"{len(self.alarms)} called wrong ({self.judged:,} elements judged)"
+            findings.append(f"of {self.cases} correct cases {wrong}")
         return f"{'passed' if self.passed else 'failed'}: {'; '.join(findings) or 'nothing tried'}"
 
     def table(self) -> str:
         """Return a line a mistake, then a line a stage, then every false alarm."""
         rows: list[tuple[str, ...]] = [("mistake", "stage", self.a, self.b)]
-        for fault, trials in itertools.groupby(self.trials, key=lambda trial: trial.fault):
-            ended = {trial.subject: trial for trial in trials}
-            cells = (_cell(ended.get(name)) for name in (self.a, self.b))
-            rows.append((fault, next(iter(ended.values())).expected, *cells))
+        key = operator.attrgetter("fault", "expected")
+        for (fault, stage), trials in itertools.groupby(self.trials, key):
+            ended = {trial.subject: str(trial) for trial in trials}
+            rows.append((fault, stage, *(ended.get(name, "-") for name in (self.a, self.b))))
         lines = aligned(rows, left=2) if self.trials else []
         lines += [f"  {fault}: only one, {why}" for fault, why in self.one_sided.items()]
         rows = [("stage", "worst error / bound", "caught in half", "caught in all")]
@@ -123,11 +125,9 @@ class SelfTest:
         what = "the smallest error caught in half or all elements, over the scale"
         lines += ["", f"correct cases; and {what}", *aligned(rows)]
         for alarm in self.alarms:
-            weights = "after an epoch" if alarm.trained else "at init"
-            lines.append(
-                f"false alarm: {alarm.subject}, seed {alarm.seed}, batch of {alarm.batch_size},"
-                f" weights {weights}: {alarm.evidence}"
-            )
+            weights = f"weights {'after an epoch' if alarm.trained else 'at init'}"
+            case = f"{alarm.subject}, seed {alarm.seed}, batch of {alarm.batch_size}, {weights}"
+            lines.append(f"false alarm: {case}: {alarm.evidence}")
         return "\n".join([*lines, ""])
 
 
@@ -240,9 +240,3 @@ def _floors(subject: Subject, recipe: Recipe, data: Dataset) -> dict[str, Floor]
         half, every = (float(sizes[caught >= least].min(initial=np.inf)) for least in (0.5, 1))
         floors[stage] = Floor(half, every)
     return floors
-
-
-def _cell(trial: Trial | None) -> str:
-    if trial is None:
-        return "-"
-    return f"at {trial.found} !" if trial.outcome == "caught" else trial.outcome

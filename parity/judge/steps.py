@@ -35,12 +35,7 @@ class Batches(NamedTuple):
 
 
 def examine(subject: Subject, recipe: Recipe, split: Split, state: State) -> Judged:
-    """Judge a subject's translation of states and the steps that it makes.
-
-    Raises:
-        NondeterminismError: the subject differs from itself.
-        DeviceError: the device is not there.
-    """
+    """Judge a subject's translation of states and its steps, unless it differs from itself."""
     judged: Judged = {}
     own, batches = subject.resolve(recipe), first_batches(recipe, split)
     sent = random_state(recipe.seed, own.dtype)
@@ -89,9 +84,6 @@ def judge_steps(session: Session, recipe: Recipe, state: State, batches: Batches
     The second of two traced steps from `state`, whose moments are not zero, and one on coarse
     numbers, among which ties and zeros are common. If their stages agree, the first step as
     training makes it. If there is one batch only, it is taken twice.
-
-    Raises:
-        EvidenceError: the first step shows no stages.
     """
     session.load(state)
     attempt(STAGES[0], lambda: session.trace(*batches.of(0)))
