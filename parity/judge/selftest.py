@@ -144,13 +144,11 @@ def selftest(
 ) -> SelfTest:
     """Plant every mistake of the catalogue into each subject, and judge right code as well.
 
-    Mistakes are planted on the bundled digits. In the correct cases of each subject, on `dataset`,
-    batch sizes, weights at init and after an epoch, and seeds take turns. `progress` is called
-    after every mistake and every case.
+    Mistakes are planted on the bundled digits. In each subject's correct cases, on `dataset`, batch
+    sizes, weights at init and after an epoch, and seeds take turns.
 
     Raises:
-        RecipeError: a subject is not a backend's, or has no layers to plant mistakes into; or
-            `cases` is not a positive integer.
+        RecipeError: mistakes cannot be planted into a subject, or `cases` is not positive.
         CnnParityError: the data or the device is not there.
     """
     require_integer("cases", cases, at_least=1)
@@ -165,8 +163,8 @@ def selftest(
     data = subjects[0].load_dataset(recipe)
     report = progress or (lambda *_: None)
     faults = [] if only == "correct" else catalogue()
-    count = 0 if only == "mistakes" else cases
-    judged = list(_judge_right_code(subjects, recipe, data, count, report))
+    cases = 0 if only == "mistakes" else cases
+    judged = list(_judge_right_code(subjects, recipe, data, cases, report))
     comparisons = [comparison for _, found in judged for comparison in found.values()]
     worst: dict[str, float] = {}
     for each in comparisons:
