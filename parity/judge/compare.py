@@ -1,7 +1,8 @@
 """Comparison of two arrays: evidence, from which pass or fail is derived."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import nan
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
@@ -10,6 +11,9 @@ from parity.contract.errors import DataError, DeviceError
 from parity.truth.rounding import Expectation
 
 T = TypeVar("T")
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how much of it is done, and how much there is."""
 
 
 class Sides(NamedTuple):
@@ -24,36 +28,19 @@ class Comparison:
     """How near an array is to what it should be, at the element that is farthest off its bound."""
 
     stage: str
-    elements: int
-    outside: int
+    elements: int = 0
+    outside: int = 0
     """Elements outside their bound."""
-    index: tuple[int, ...]
+    index: tuple[int, ...] = ()
     """Place of the worst element, in canonical layout."""
-    got: float
-    expected: float
-    error: float
-    bound: float
-    scale: float
+    got: float = nan
+    expected: float = nan
+    error: float = nan
+    bound: float = nan
+    scale: float = nan
     """Largest absolute value that the stage should have."""
     mismatch: str = ""
     """What is wrong with shape or dtype; the values are not compared then."""
-
-    @classmethod
-    def incomparable(cls, stage: str, mismatch: str) -> "Comparison":
-        """Return the comparison of arrays that cannot be compared, and why not."""
-        nan = float("nan")
-        return cls(
-            stage=stage,
-            elements=0,
-            outside=0,
-            index=(),
-            got=nan,
-            expected=nan,
-            error=nan,
-            bound=nan,
-            scale=nan,
-            mismatch=mismatch,
-        )
 
     @property
     def agrees(self) -> bool:
@@ -102,11 +89,15 @@ def first_wrong(judged: Judged) -> Comparison | None:
     return next((comparison for comparison in judged.values() if not comparison.agrees), None)
 
 
+def worst(comparisons: Iterable[Comparison]) -> Comparison:
+    """Return the first of the worst comparisons."""
+    return max(comparisons, key=lambda comparison: comparison.severity)
+
+
 def merge(judged: Judged, *comparisons: Comparison) -> None:
     """Keep the worse comparison of each stage."""
     for new in comparisons:
-        known = judged.setdefault(new.stage, new)
-        judged[new.stage] = max(known, new, key=lambda comparison: comparison.severity)
+        judged[new.stage] = worst((judged.get(new.stage, new), new))
 
 
 def compare(stage: str, got: np.ndarray, expected: Expectation) -> Comparison:
@@ -116,23 +107,23 @@ def compare(stage: str, got: np.ndarray, expected: Expectation) -> Comparison:
     """
     value, bound = np.asarray(expected.value), np.asarray(expected.bound)
     if got.shape != value.shape:
-        return Comparison.incomparable(stage, f"shape is {got.shape}, should be {value.shape}")
+        wrong = f"shape is {got.shape}, should be {value.shape}"
+        return Comparison(stage=stage, mismatch=wrong)
     error = np.abs(got.astype(np.float64) - value)
-    outside = ~(error <= bound)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(error == 0, 0, error / bound)
     ratio = np.where(np.isnan(ratio), np.inf, ratio)
     index = np.unravel_index(ratio.argmax(), ratio.shape) if ratio.size else ()
-    worst = [float(array[index]) if ratio.size else 0.0 for array in (got, value, error, bound)]
+    at_worst = [float(array[index]) if ratio.size else 0.0 for array in (got, value, error, bound)]
     return Comparison(
         stage=stage,
         elements=ratio.size,
-        outside=int(outside.sum()),
+        outside=int((~(error <= bound)).sum()),
         index=tuple(int(i) for i in index),
-        got=worst[0],
-        expected=worst[1],
-        error=worst[2],
-        bound=worst[3],
+        got=at_worst[0],
+        expected=at_worst[1],
+        error=at_worst[2],
+        bound=at_worst[3],
         scale=float(np.abs(value).max(initial=0)),
     )
 
@@ -155,4 +146,4 @@ def attempt(stage: str, call: Callable[[], T]) -> T:
 
 def refuse(stage: str, mismatch: str) -> NoReturn:
     """Raise EvidenceError: a stage cannot be compared."""
-    raise EvidenceError(Comparison.incomparable(stage, mismatch))
+    raise EvidenceError(Comparison(stage=stage, mismatch=mismatch))

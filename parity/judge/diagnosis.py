@@ -2,23 +2,24 @@
 
 import dataclasses
 import textwrap
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from parity.contract.backend import Trace
 from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import read_dataset
-from parity.contract.errors import DeviceError, RecipeError
-from parity.contract.recipe import Device, DType, Recipe
+from parity.contract.errors import DeviceError
+from parity.contract.recipe import Device, DType, Recipe, require_integer
 from parity.contract.state import initial_state
-from parity.judge.compare import Comparison, EvidenceError, first_wrong
-from parity.judge.repetition import Difference, Outcome, Repetition, difference, repeat
-from parity.judge.steps import first_batches, judge_steps, made_steps
+from parity.judge import steps
+from parity.judge.compare import Comparison, EvidenceError, Judged, Progress, first_wrong
 from parity.subjects.environment import environment, environment_lines, remarks
 from parity.subjects.subject import BACKENDS, KERNELS, MODES, ORACLE, Subject
 
-Progress = Callable[[str, int, int], None]
-"""Called with the subject, the run and the number of runs."""
+ON_CPU = "one thread: taskset -c 0 parity doctor"
+ON_ACCELERATOR = "--device cpu or, for JAX on a GPU, XLA_FLAGS=--xla_gpu_deterministic_ops=true"
+"""What may make a subject deterministic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +32,9 @@ class Examination:
     """What its framework said as it broke down."""
     stages: dict[str, Comparison] = field(default_factory=dict)
     """Every stage of one step against the oracle."""
-    repetition: Repetition | None = None
+    repetition: steps.Repetition | None = None
     """The step that training uses, again and again."""
-    outcome: Outcome = field(default_factory=dict, repr=False)
+    outcome: Trace = field(default_factory=dict, repr=False)
     """What that step leaves behind."""
 
     @property
@@ -75,14 +76,14 @@ class Diagnosis:
         return self.exit_code == 0
 
     @property
-    def modes(self) -> dict[str, Difference | None]:
+    def modes(self) -> dict[str, steps.Difference | None]:
         """By backend that ran in both modes, how jit and eager differ; None for the same bits."""
         pairs = {
             backend: [self.subjects[f"{backend}:{mode}"].outcome for mode in MODES]
             for backend in BACKENDS
             if backend != ORACLE
         }
-        return {backend: difference(a, b) for backend, (a, b) in pairs.items() if a and b}
+        return {backend: steps.difference(a, b) for backend, (a, b) in pairs.items() if a and b}
 
     def __str__(self) -> str:
         lines = [f"note: {line}" for line in remarks(self.environment, self.recipe.dtype)]
@@ -99,10 +100,8 @@ class Diagnosis:
 
         That the modes give different bits is no fault: fusion changes the order of rounding.
         """
-        recipe = self.recipe
-        title = (
-            f"{recipe.dataset}, {recipe.dtype}, seed {recipe.seed}, batch of {recipe.batch_size}"
-        )
+        r = self.recipe
+        title = f"{r.dataset}, {r.dtype}, seed {r.seed}, batch of {r.batch_size}"
         rows = [("subject", "worst error / its bound", f"the same step {self.runs} times")]
         rows += [(name, *_cells(found)) for name, found in self.subjects.items()]
         lines = [*environment_lines(self.environment), "", title, *aligned(rows, left=3)]
@@ -111,42 +110,30 @@ class Diagnosis:
             lines.append(f"{backend}: jit and eager {said}")
         return "\n".join([*lines, ""])
 
-    def _findings(self, name: str) -> list[str]:
-        """Return what is wrong with a subject, what that means and what helps."""
-        found, lines = self.subjects[name], []
+    def _findings(self, name: str) -> Iterator[str]:
+        """Yield what is wrong with a subject, what that means and what helps."""
+        found = self.subjects[name]
         if found.failure is not None:
-            lines.append(f"{name}: fails: {found.failure}")
+            yield f"{name}: fails: {found.failure}"
         if found.wrong is not None:
-            lines.append(f"{name}: wrong from stage {found.wrong}; {self._meaning(name)}")
+            yield f"{name}: wrong from stage {found.wrong}; {self._meaning(name)}"
         if found.repetition is not None and not found.deterministic:
-            lines.append(
+            on_cpu = self.environment[name.partition(":")[0]]["device"] == "cpu"
+            yield (
                 f"{name}: {found.repetition.distinct} distinct results in {self.runs} runs,"
                 f" {found.repetition.difference}: not deterministic, so parity gives no verdict on"
-                f" it; {self._remedy(name)}"
+                f" it; try {ON_CPU if on_cpu else ON_ACCELERATOR}"
             )
-        return lines
-
-    def _remedy(self, name: str) -> str:
-        """Say what may make a subject deterministic on its device."""
-        if self.environment[name.partition(":")[0]]["device"] == "cpu":
-            return "try one thread: taskset -c 0 parity doctor"
-        flag = "XLA_FLAGS=--xla_gpu_deterministic_ops=true"
-        return f"try --device cpu or, for JAX on a GPU, {flag}"
 
     def _meaning(self, name: str) -> str:
         """Say what it means that a subject is wrong, given the backend's other mode and kernel."""
         subject = Subject.parse(name)
-        mode, kernel = (
-            next(other for other in choices if other != own)
-            for choices, own in ((MODES, subject.mode), (KERNELS, subject.kernel))
-        )
-        for other, own in (
-            (dataclasses.replace(subject, mode=mode), f"{subject.mode} mode"),
-            (dataclasses.replace(subject, kernel=kernel), f"{subject.kernel} kernel"),
-        ):
-            found = self.subjects.get(str(other))
-            if found is not None and found.right:
-                return f"{other} is right, so this build's {own} computes something else"
+        for what, choices in (("mode", MODES), ("kernel", KERNELS)):
+            own = getattr(subject, what)
+            [another] = set(choices) - {own}
+            other = str(dataclasses.replace(subject, **{what: another}))
+            if other in self.subjects and self.subjects[other].right:
+                return f"{other} is right, so this build's {own} {what} computes something else"
         return "this build computes something else, or in a lower precision than its flags say"
 
 
@@ -161,28 +148,25 @@ def diagnose(
     """Make one step with every subject: stage by stage against the oracle, and again and again.
 
     The step is the first one of a training on the bundled digits, in batches of 64. Each subject
-    stands for itself: one that is missing or breaks down is noted, and the others go on.
-
-    Args:
-        device: where to compute.
-        dtype: precision of weights and activations.
-        seed: seed of the weights and of the batch.
-        runs: how often each subject makes the step.
-        progress: called after every run.
+    stands for itself: one that is missing or breaks down is noted, and the others go on. `runs` is
+    how often each one makes the step; `progress` is called after every run.
 
     Raises:
         RecipeError: `runs` is not an integer of at least 2.
         DeviceError: no subject at all is available on this device.
     """
-    if not isinstance(runs, int) or isinstance(runs, bool) or runs < 2:
-        raise RecipeError(f"runs must be an integer of at least 2, got {runs!r}")
+    require_integer("runs", runs, at_least=2)
     recipe = Recipe(dataset="digits", device=device, dtype=dtype, seed=seed)
-    subjects = Subject.all()
-    missing = {subject: _missing(subject, recipe) for subject in subjects}
-    available = [subject for subject in subjects if missing[subject] is None]
+    subjects, missing = Subject.all(), {}
+    for subject in subjects:
+        try:
+            subject.resolve(recipe)
+        except DeviceError as error:
+            missing[subject] = str(error)
+    available = [subject for subject in subjects if subject not in missing]
     if not available:
-        reasons = dict.fromkeys(str(reason) for reason in missing.values())
-        raise DeviceError(f"no subject is available: {'; '.join(reasons)}")
+        reasons = "; ".join(dict.fromkeys(missing.values()))
+        raise DeviceError(f"no subject is available: {reasons}")
     report = progress or (lambda *_: None)
     return Diagnosis(
         recipe=recipe,
@@ -190,43 +174,33 @@ def diagnose(
         environment=environment(available, recipe),
         subjects={
             str(subject): Examination(missing=missing[subject])
-            if subject not in available
+            if subject in missing
             else _examine(subject, recipe, runs, report)
             for subject in subjects
         },
     )
 
 
-def _missing(subject: Subject, recipe: Recipe) -> str | None:
-    """Return why a subject is not available; None where it is."""
-    try:
-        subject.resolve(recipe)
-    except DeviceError as error:
-        return str(error)
-    return None
-
-
-def _examine(subject: Subject, recipe: Recipe, runs: int, progress: Progress) -> Examination:
+def _examine(subject: Subject, recipe: Recipe, runs: int, report: Progress) -> Examination:
     """Judge the steps of one subject, then repeat the first as training makes it."""
-    batches = first_batches(recipe, read_dataset(recipe.dataset).train)
+    batches = steps.first_batches(recipe, read_dataset(recipe.dataset).train)
     state = initial_state(recipe.seed, recipe.dtype)
-    found = Examination()
-    progress(f"{subject}", 0, runs)
+    stages: Judged = {}
+    report(f"{subject}", 0, runs)
     try:
         with subject.session(recipe, state) as session:
-            judged = judge_steps(session, subject.resolve(recipe), state, batches)
-            found = dataclasses.replace(found, stages={c.stage: c for c in judged})
-            outcome, repetition = repeat(
-                lambda: made_steps(session, state, batches, [0]),
+            stages = steps.judge_steps(session, subject.resolve(recipe), state, batches)
+            outcome, repetition = steps.repeat(
+                lambda: steps.plain_step(session, state, batches, 0),
                 runs=runs,
-                progress=lambda run: progress(f"{subject}", run, runs),
+                progress=lambda run: report(f"{subject}", run, runs),
             )
+        return Examination(stages=stages, outcome=outcome, repetition=repetition)
     except EvidenceError as error:
-        return dataclasses.replace(found, stages={error.comparison.stage: error.comparison})
+        return Examination(stages={error.comparison.stage: error.comparison})
     except RuntimeError as error:  # what compilers, runtimes and drivers raise
         said = textwrap.shorten(f"{type(error).__name__}: {error}", 240, placeholder=" ...")
-        return dataclasses.replace(found, failure=said)
-    return dataclasses.replace(found, outcome=outcome, repetition=repetition)
+        return Examination(stages=stages, failure=said)
 
 
 def _cells(found: Examination) -> tuple[str, str]:
@@ -236,12 +210,7 @@ def _cells(found: Examination) -> tuple[str, str]:
     worst = found.wrong or max(found.stages.values(), key=lambda c: c.ratio, default=None)
     mark = " !" if found.wrong else ""
     judged = f"{worst.ratio:.3g}{mark} at {worst.stage}" if worst else "-"
-    return judged, _repeated(found.repetition)
-
-
-def _repeated(repetition: Repetition | None) -> str:
-    if repetition is None:
-        return "-"
-    if repetition.distinct == 1:
-        return "the same bits"
-    return f"{repetition.distinct} distinct results !"
+    if found.repetition is None:
+        return judged, "-"
+    distinct = found.repetition.distinct
+    return judged, "the same bits" if distinct == 1 else f"{distinct} distinct results !"

@@ -2,27 +2,18 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int64
 
-from parity.contract.backend import Session
+from parity.contract.backend import Images, Labels, Session, Trace
 from parity.contract.data.datasets import Split, pixels
 from parity.contract.errors import NondeterminismError
-from parity.contract.recipe import DType, Recipe
+from parity.contract.recipe import Recipe
 from parity.contract.state import State
-from parity.judge.compare import (
-    Comparison,
-    EvidenceError,
-    Judged,
-    attempt,
-    compare,
-    merge,
-    refuse,
-)
-from parity.judge.repetition import Outcome, repeat
+from parity.judge.compare import Comparison, EvidenceError, Judged, attempt, compare, merge, refuse
 from parity.judge.states import coarse_batch, coarse_state, numbers, random_state
 from parity.subjects.subject import Subject
 from parity.truth.propagation import STEP_STAGES, end_to_end
@@ -44,21 +35,16 @@ class Batches(NamedTuple):
 
 
 def examine(subject: Subject, recipe: Recipe, split: Split, state: State) -> Judged:
-    """Judge a subject's translation of states and the steps that it makes.
-
-    Raises:
-        NondeterminismError: the subject differs from itself.
-        DeviceError: the device is not there.
-    """
+    """Judge a subject's translation of states and its steps, unless it differs from itself."""
     judged: Judged = {}
     own, batches = subject.resolve(recipe), first_batches(recipe, split)
     sent = random_state(recipe.seed, own.dtype)
     try:
         with contextlib.ExitStack() as stack:
             session = attempt("init", lambda: stack.enter_context(subject.session(recipe, sent)))
-            judged["init"] = judge_translation(session, own, sent, batches)
+            judged["init"] = _translation(session, own, sent, batches)
             _require_determinism(subject, session, state, batches)
-            merge(judged, *judge_steps(session, own, state, batches))
+            judged |= judge_steps(session, own, state, batches)
     except EvidenceError as error:
         merge(judged, error.comparison)
     return {stage: judged[stage] for stage in ("init", *STAGES, *STEP_STAGES) if stage in judged}
@@ -71,26 +57,16 @@ def first_order(recipe: Recipe, examples: int) -> list[Int64[np.ndarray, "B"]]:
 
 def first_batches(recipe: Recipe, split: Split) -> Batches:
     """Return the images of a training's first two steps, the second one's first."""
-    order = first_order(recipe, len(split))
-    chosen = np.concatenate(order[::-1])
-    ends = np.cumsum([len(batch) for batch in order[::-1]])
+    order = first_order(recipe, len(split))[::-1]
+    chosen, ends = np.concatenate(order), np.cumsum([len(batch) for batch in order])
     places = np.split(np.arange(len(chosen)), ends[:-1])[::-1]
     return Batches(pixels(split.images[chosen], recipe.dtype), split.labels[chosen], places)
 
 
-def judge_translation(
-    session: Session, recipe: Recipe, sent: State, batches: Batches
-) -> Comparison:
+def _translation(session: Session, recipe: Recipe, sent: State, batches: Batches) -> Comparison:
     """Require that a state comes back to the bit, and that training leaves the caller's alone.
 
-    Args:
-        session: at the state that was sent, `random_state` of the recipe's seed.
-        recipe: with the precision that the subject promises to compute in.
-        sent: the state.
-        batches: of a step.
-
-    Raises:
-        EvidenceError: it does not.
+    The session is at `sent`, which is `random_state` of the recipe's seed and precision.
     """
     returned, same = attempt("init", session.export), random_state(recipe.seed, recipe.dtype)
     if returned.dtype != recipe.dtype:
@@ -102,71 +78,44 @@ def judge_translation(
     return compare("init", numbers(returned), exact(numbers(same)))
 
 
-def judge_steps(
-    session: Session, recipe: Recipe, state: State, batches: Batches
-) -> list[Comparison]:
+def judge_steps(session: Session, recipe: Recipe, state: State, batches: Batches) -> Judged:
     """Judge the steps that a session makes, those that show their stages and those that train.
 
     The second of two traced steps from `state`, whose moments are not zero, and one on coarse
     numbers, among which ties and zeros are common. If their stages agree, the first step as
-    training makes it.
-
-    Args:
-        session: a training.
-        recipe: with the precision that the subject promises to compute in.
-        state: where the first step starts.
-        batches: of two steps; or of one, which is made twice.
-
-    Raises:
-        EvidenceError: a stage is not delivered, or of another shape or dtype than it should be.
+    training makes it. If there is one batch only, it is taken twice.
     """
     session.load(state)
     attempt(STAGES[0], lambda: session.trace(*batches.of(0)))
-    judged: Judged = {}
-    try:
-        merge(judged, *judge_step(session, *batches.of(-1), dtype=recipe.dtype, lr=recipe.lr))
-        session.load(coarse_state(recipe.seed, recipe.dtype))
-        coarse = coarse_batch(recipe.seed, len(batches.order[0]), recipe.dtype)
-        merge(judged, *judge_step(session, *coarse, dtype=recipe.dtype, lr=recipe.lr))
-    except EvidenceError as error:
-        merge(judged, error.comparison)
+    judged = {found.stage: found for found in judge_step(session, recipe, *batches.of(-1))}
+    session.load(coarse_state(recipe.seed, recipe.dtype))
+    coarse = coarse_batch(recipe.seed, len(batches.order[0]), recipe.dtype)
+    merge(judged, *judge_step(session, recipe, *coarse))
     if all(comparison.agrees for comparison in judged.values()):
         merge(judged, *judge_plain_step(session, recipe, state, batches, 0))
-    return list(judged.values())
+    return judged
 
 
 def judge_step(
-    session: Session,
-    images: Float[np.ndarray, "B 1 28 28"],
-    labels: Int64[np.ndarray, "B"],
-    *,
-    dtype: DType,
-    lr: float,
+    session: Session, recipe: Recipe, images: Images, labels: Labels
 ) -> Iterator[Comparison]:
     """Make a traced step of a session, and judge every stage of it on the subject's own inputs.
 
-    Structure comes before values: after a stage that is missing or of another shape or dtype than
-    it should be, none is judged.
-
-    Args:
-        session: stands at the state that the step starts from.
-        images: the step's input.
-        labels: likewise.
-        dtype: the precision that the subject promises to compute in.
-        lr: Adam's learning rate.
+    After a stage that is missing or not of the shape, or the precision, that it should be, none is
+    judged.
     """
-    state = session.export().astype(dtype)
+    state = session.export().astype(recipe.dtype)
     try:
         trace = attempt(STAGES[0], lambda: session.trace(images, labels))
     except EvidenceError as error:
         yield error.comparison
         return
     with np.errstate(all="ignore"):  # what is not finite is evidence
-        for stage, expected in expectations(trace, state, images, labels, lr=lr):
+        for stage, expected in expectations(trace, state, images, labels, lr=recipe.lr):
             got, shape = trace.get(stage), expected.value.shape
-            if got is None or got.shape != shape or got.dtype != dtype:
+            if got is None or got.shape != shape or got.dtype != recipe.dtype:
                 is_ = "is missing" if got is None else f"is {got.dtype} {got.shape}"
-                yield Comparison.incomparable(stage, f"{is_}, should be {dtype} {shape}")
+                yield Comparison(stage=stage, mismatch=f"{is_}, should be {recipe.dtype} {shape}")
                 return
             yield compare(stage, got, expected)
 
@@ -174,17 +123,9 @@ def judge_step(
 def judge_plain_step(
     session: Session, recipe: Recipe, state: State, batches: Batches, step: int
 ) -> list[Comparison]:
-    """Make one of the steps that train, from `state`; judge loss, moments and parameters.
-
-    Args:
-        session: a training.
-        recipe: with the precision that the subject promises to compute in.
-        state: where it starts.
-        batches: among them the step's.
-        step: which of them.
-    """
+    """Make one of the steps that train, from `state`; judge loss, moments and parameters."""
     try:
-        got = attempt(STEP_STAGES[0], lambda: made_steps(session, state, batches, [step]))
+        got = attempt(STEP_STAGES[0], lambda: plain_step(session, state, batches, step))
         after = session.export()
         if after.dtype != recipe.dtype:
             refuse(STEP_STAGES[0], f"left the state as {after.dtype}, should be {recipe.dtype}")
@@ -196,38 +137,86 @@ def judge_plain_step(
     return [compare(stage, got[stage], expected[stage]) for stage in STEP_STAGES]
 
 
-def made_steps(session: Session, state: State, batches: Batches, chosen: list[int]) -> Outcome:
-    """Make some of the steps that train, from `state`; return STEP_STAGES after the last of them.
-
-    The loss is the last step's.
-    """
+def plain_step(session: Session, state: State, batches: Batches, step: int) -> Trace:
+    """Make one of the steps that train, from `state`; return the loss and the state after it."""
     session.load(state)
-    order = np.stack([batches.order[step] for step in chosen])
-    losses = session.steps(batches.images, batches.labels, order)
-    after = session.export().named()
-    values = {"loss": np.asarray(losses[-1]), **after}
+    losses = session.steps(batches.images, batches.labels, batches.order[step][None])
+    values = {"loss": np.asarray(losses[-1]), **session.export().named()}
     return {stage: values[stage.removeprefix("step.")] for stage in STEP_STAGES}
 
 
 def _require_determinism(
     subject: Subject, session: Session, state: State, batches: Batches
 ) -> None:
-    """Require that the same step, traced or not, has one result.
+    """Raise NondeterminismError if the same step, traced or not, has two results."""
 
-    Raises:
-        NondeterminismError: it has two.
-    """
-
-    def compute() -> Outcome:
+    def compute() -> Trace:
         session.load(state)
-        traced = session.trace(*batches.of(0))
-        return traced | made_steps(session, state, batches, [0])
+        return session.trace(*batches.of(0)) | plain_step(session, state, batches, 0)
 
     with contextlib.suppress(EvidenceError):  # it fails: the judged steps will say how
-        _, repetition = attempt(STAGES[0], lambda: repeat(compute, runs=2))
-        if repetition.difference is not None:
+        if found := attempt(STAGES[0], lambda: difference(compute(), compute())):
             raise NondeterminismError(
                 f"{subject} is not deterministic: the same step gave two results, first in stage"
-                f" {repetition.difference.stage}, so there is no verdict; try one thread, or"
-                " --device cpu"
+                f" {found.stage}, so there is no verdict; try one thread, or --device cpu"
             )
+
+
+class Difference(NamedTuple):
+    """How two outcomes of the same computation differ."""
+
+    stage: str
+    """The first stage that differs in a bit."""
+    largest: float
+    """Largest difference in it, as a fraction of its largest absolute value."""
+    params: float
+    """Largest difference of a parameter, as a fraction of the largest in its array."""
+
+    def __str__(self) -> str:
+        params = f"parameters by {self.params:.1e} of scale" if self.params else "no parameter"
+        return f"first in {self.stage} (by {self.largest:.1e} of its scale), {params}"
+
+
+class Repetition(NamedTuple):
+    """How often a computation gave which result."""
+
+    runs: int
+    distinct: int
+    """Different results, bit for bit; 1 for a deterministic computation."""
+    difference: Difference | None
+    """Of the run that differs earliest from the first, and by most; None if all are the same."""
+
+
+def repeat(
+    compute: Callable[[], Trace], *, runs: int, progress: Callable[[int], object] = int
+) -> tuple[Trace, Repetition]:
+    """Compute the same `runs` times; return the first outcome, and how many differ.
+
+    `progress` is called after each run with its number.
+    """
+    seen: dict[bytes, Trace] = {}
+    for run in range(1, runs + 1):
+        outcome = compute()
+        seen.setdefault(b"".join(array.tobytes() for array in outcome.values()), outcome)
+        progress(run)
+    first, *others = seen.values()
+    differences = filter(None, (difference(first, other) for other in others))
+    order = list(first)
+    earliest = min(differences, key=lambda d: (order.index(d.stage), -d.largest), default=None)
+    return first, Repetition(runs, len(seen), earliest)
+
+
+def difference(a: Trace, b: Trace) -> Difference | None:
+    """Return how two outcomes differ; None where they are the same to the bit."""
+    stage = next((stage for stage in a if a[stage].tobytes() != b[stage].tobytes()), None)
+    if stage is None:
+        return None
+    params = [_of_scale(a[name], b[name]) for name in a if "params." in name]
+    return Difference(stage, _of_scale(a[stage], b[stage]), float(np.max(params)))
+
+
+def _of_scale(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the largest difference over the largest value; NaN where one is not finite."""
+    scale = max(np.abs(a).max(), np.abs(b).max())
+    with np.errstate(invalid="ignore"):
+        return float(np.abs(a - b).max() / scale) if scale else 0.0

@@ -15,8 +15,7 @@ from parity.benchmark.stats import Spread
 from parity.contract.files.jsonable import json_text
 from parity.judge.check import LOOP_STAGES, Verdict
 from parity.judge.compare import Comparison
-from parity.judge.lockstep import FREE_RUN_LIMIT, Drift
-from parity.judge.trajectory import Trajectory
+from parity.judge.trajectory import FREE_RUN_LIMIT, Drift, Trajectory
 from parity.report import plots
 from parity.subjects.environment import environment_lines
 from parity.truth.propagation import STEP_STAGES

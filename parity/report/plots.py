@@ -18,7 +18,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from parity.benchmark.stats import Spread
 from parity.judge.compare import Comparison
-from parity.judge.lockstep import FREE_RUN_LIMIT, Drift
+from parity.judge.trajectory import FREE_RUN_LIMIT, Drift
 
 COLOURS = ("#0072b2", "#d55e00")
 """Of the two subjects: a blue and a vermilion that colour-blind readers can tell apart."""

@@ -11,11 +11,16 @@ from parity.contract import batches as randomness
 from parity.contract import state as parameters
 from parity.contract.recipe import DType, Recipe
 from parity.contract.state import State
-from parity.judge import definitions, order
+from parity.judge import definitions
 from parity.judge.check import check
 from parity.judge.compare import EvidenceError
-from parity.judge.definitions import INPUTS, judge_initial, judge_pixels, judge_shared
-from parity.judge.order import judge_order
+from parity.judge.definitions import (
+    INPUTS,
+    judge_initial,
+    judge_order,
+    judge_pixels,
+    judge_shared,
+)
 
 RECIPE = Recipe(dataset="digits")
 
@@ -81,7 +86,7 @@ def another_seed_rotated(**options: Any) -> Iterator[np.ndarray]:
 def test_another_order_is_seen(
     wrong: Callable[..., Iterator[np.ndarray]], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(order, "batches", wrong)
+    monkeypatch.setattr(definitions, "batches", wrong)
     with pytest.raises(EvidenceError, match=re.escape(said)):
         judge_order(RECIPE, 1437)
 
@@ -95,7 +100,7 @@ def test_an_order_that_is_shuffled_in_part_is_seen(moved: str) -> None:
         blocks = stream.permutation(n // 64)
         partly = np.concatenate([64 * block + stream.permutation(64) for block in blocks])
     with pytest.raises(EvidenceError, match="is not shuffled"):
-        order._require_random(partly, "in it", "in the files")
+        definitions._require_random(partly, "in it", "in the files")
 
 
 @pytest.mark.parametrize("name", INPUTS)

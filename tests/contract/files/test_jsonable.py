@@ -62,6 +62,6 @@ def test_every_kind_of_value_is_json(value: Any, expected: Any) -> None:
 
 
 def test_a_comparison_has_its_ratio_which_json_can_hold() -> None:
-    shown = json_values(Comparison.incomparable("relu", "shape is (1,), should be (2,)"))
+    shown = json_values(Comparison(stage="relu", mismatch="shape is (1,), should be (2,)"))
     assert (shown["ratio"], shown["error"], shown["agrees"]) == (None, None, False)
     assert shown["mismatch"] == "shape is (1,), should be (2,)"
