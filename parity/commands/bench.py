@@ -33,7 +33,7 @@ class Bench(Report, Numbers, Data):
     batch_sizes: tuple[int, ...] = (64,)
     """Images in a step."""
     rounds: int = 9
-    """Turns of each arm; a round of warm-up comes before."""
+    """Turns of each arm, 6 or more; each turn warms its arm up first."""
     threads: int | None = None
     """Threads of each arm. Default: the cores there are."""
     slowdown: float = 0.0

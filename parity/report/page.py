@@ -10,8 +10,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from parity.benchmark.result import Benchmark, Phase
-from parity.benchmark.stats import Spread
+from parity.benchmark.result import Benchmark
 from parity.contract.files.jsonable import json_text
 from parity.judge.check import LOOP_STAGES, Verdict
 from parity.judge.compare import Comparison
@@ -23,9 +22,6 @@ from parity.truth.propagation import STEP_STAGES
 
 TUTORIAL = (278.862, 108.298, 78.554, 64.227, 55.757, 49.155, 44.339, 39.983, 36.913, 32.992)
 """The losses that the tutorial prints, each the sum of an epoch's 938 batches of 64."""
-
-Values = dict[str, Any]
-"""What a template shows, by the names in it."""
 
 EVIDENCE: Mapping[str, Callable[[Comparison], str]] = {
     "error / bound": lambda c: "exact" if c.agrees and c.error == 0 else f"{c.ratio:.3g}",
@@ -58,12 +54,12 @@ def page(result: Verdict | Trajectory | Benchmark) -> str:
     )
 
 
-def _check(verdict: Verdict) -> Values:
+def _check(verdict: Verdict) -> dict[str, Any]:
     first = verdict.first_disagreement
     return {"first": first and _parting(*first), "columns": EVIDENCE}
 
 
-def _parting(subject: str, comparison: Comparison) -> Values:
+def _parting(subject: str, comparison: Comparison) -> dict[str, Any]:
     wrong = {"mismatch": comparison.mismatch}
     if not comparison.mismatch:
         wrong = {name: show(comparison) for name, show in EVIDENCE.items()}
@@ -73,7 +69,7 @@ def _parting(subject: str, comparison: Comparison) -> Values:
     }
 
 
-def _train(run: Trajectory) -> Values:
+def _train(run: Trajectory) -> dict[str, Any]:
     failed = run.failure
     drifts = {"float64": run.float64} | ({"float32": run.float32} if run.float32 else {})
     a, b = (state.params["conv1.weight"] for state in run.last().states)
@@ -115,17 +111,8 @@ def _epochs(
         yield row
 
 
-def _bench(benchmark: Benchmark) -> Values:
-    def spreads(size: int, phase: Phase) -> dict[str, Spread]:
-        """Return the timings of the arms that count."""
-        arms = benchmark.timed[size].items()
-        return {arm: timed.spread(phase) for arm, timed in arms if timed.failed is None}
-
-    return {"spreads": spreads}
-
-
-_PAGES: Mapping[type, tuple[str, Callable[[Any], Values]]] = {
+_PAGES: Mapping[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
     Verdict: ("check.html", _check),
     Trajectory: ("train.html", _train),
-    Benchmark: ("bench.html", _bench),
+    Benchmark: ("bench.html", lambda _: {}),
 }

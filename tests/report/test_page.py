@@ -114,6 +114,12 @@ def test_an_agreeing_check_shows_every_stage_of_both(agreeing: Verdict) -> None:
     assert not {"first", "outside"} & set(shown.values("class"))
 
 
+def test_a_check_says_what_was_judged_of_each(agreeing: Verdict) -> None:
+    shown = Page(page(agreeing)).text
+    for subject, covered in zip(("numpy", "torch:eager"), agreeing.covered, strict=True):
+        assert f"Judged of {subject}: {covered}" in shown
+
+
 def test_a_disagreeing_check_shows_the_evidence_and_marks_the_stage(disagreeing: Verdict) -> None:
     text = page(disagreeing)
     shown = Page(text)
