@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
+import parity
 from parity.commands.options import Data, Numbers, Report
 from parity.contract.errors import RecipeError
 
@@ -44,13 +45,11 @@ class Bench(Report, Numbers, Data):
 
 def run(options: Bench) -> int:
     """Time the arms, show the figures and return the exit status."""
-    from parity.benchmark.bench import ARMS, bench
-
-    plan = options.arguments
+    plan, command = options.arguments, shlex.join(["parity", *sys.argv[1:]])
     arms, *pair = (plan.pop(name) for name in ("arms", "a", "b"))
     if pair != [None, None] and (arms or None in pair):
         raise RecipeError("give --arms, or both --a and --b")
-    plan["arms"] = arms or tuple(filter(None, pair)) or ARMS
-    plan["command"] = shlex.join(["parity", *sys.argv[1:]])
-    result = options.show(lambda progress: bench(progress=progress, **plan))
+    if named := arms or tuple(filter(None, pair)):
+        plan["arms"] = named
+    result = options.show(lambda bar: parity.bench(command=command, progress=bar, **plan))
     return 0 if result.passed else 1

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import parity
 from parity.commands.options import Data, Numbers, Pair, Report
 
 
@@ -19,7 +20,5 @@ class Check(Report, Numbers, Data, Pair):
 
 def run(options: Check) -> int:
     """Check, show the verdict and return the exit status."""
-    from parity.judge.check import check
-
-    verdict = options.show(lambda _: check(**options.arguments))
+    verdict = options.show(lambda _: parity.check(**options.arguments))
     return 0 if verdict.agrees else 1

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import parity
 from parity.commands.options import Numbers, Output
 
 
@@ -22,6 +23,5 @@ class Doctor(Output, Numbers):
 
 def run(options: Doctor) -> int:
     """Examine every subject, show the findings and return the exit status."""
-    from parity.judge.diagnosis import diagnose
-
-    return options.show(lambda progress: diagnose(progress=progress, **options.arguments)).exit_code
+    found = options.show(lambda bar: parity.diagnose(progress=bar, **options.arguments))
+    return found.exit_code

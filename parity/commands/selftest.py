@@ -29,5 +29,5 @@ def run(options: Selftest) -> int:
     """Plant and judge, show what was found and return the exit status."""
     from parity.judge.selftest import selftest
 
-    result = options.show(lambda progress: selftest(progress=progress, **options.arguments))
+    result = options.show(lambda bar: selftest(progress=bar, **options.arguments))
     return 0 if result.passed else 1

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import parity
 from parity.commands.options import Data, Numbers, Pair, Report
 from parity.contract.recipe import DType, Recipe
 
@@ -27,10 +28,8 @@ class Train(Report, Numbers, Data, Pair):
 
 def run(options: Train) -> int:
     """Train, show how the two trainings compare and return the exit status."""
-    from parity.judge.trajectory import train
-
     fields = options.arguments
     harness = {name: fields.pop(name) for name in ("a", "b", "steps")}
     recipe = Recipe(**fields)
-    result = options.show(lambda progress: train(recipe=recipe, progress=progress, **harness))
+    result = options.show(lambda bar: parity.train(recipe=recipe, progress=bar, **harness))
     return 0 if result.agrees else 1

@@ -3,7 +3,7 @@
 The text is in the templates, one for each kind of result; this module gives them their values.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from parity.benchmark.result import Benchmark
 from parity.contract.files.jsonable import json_text
 from parity.judge.check import LOOP_STAGES, Verdict
 from parity.judge.compare import Comparison
-from parity.judge.lockstep import FREE_RUN_LIMIT, Drift
+from parity.judge.lockstep import FREE_RUN_LIMIT
 from parity.judge.trajectory import Trajectory
 from parity.report import plots
 from parity.subjects.environment import environment_lines
@@ -74,15 +74,13 @@ def _train(run: Trajectory) -> dict[str, Any]:
     drifts = {"float64": run.float64} | ({"float32": run.float32} if run.float32 else {})
     a, b = (state.params["conv1.weight"] for state in run.last().states)
     mistaken = [test.confusion - np.diag(np.diag(test.confusion)) for test in run.tests]
-    tutorial = _tutorial(run)
     return {
         "first": failed
         and _parting(f"{failed.subject}, in step {failed.step:,}", failed.comparison),
         "drifts": drifts,
         "limit": FREE_RUN_LIMIT,
-        "truth": run.float32 and run.float32.from_truth,
-        "tutorial": tutorial,
-        "epochs": list(_epochs(run, drifts, tutorial)),
+        "tutorial": _tutorial(run),
+        "epochs": zip(*map(run.epoch_losses, drifts.values()), strict=True),
         "most_mistaken": np.max(mistaken),
         "filters": (a, b),
         "filters_apart": f"{np.abs(a - b).max():.2g}",
@@ -94,21 +92,6 @@ def _tutorial(run: Trajectory) -> Sequence[float]:
     recipe = run.recipe
     ours = recipe.dataset, recipe.batch_size, recipe.lr, run.batches_per_epoch
     return TUTORIAL[: run.steps // 938] if ours == ("mnist", 64, 1e-3, 938) else ()
-
-
-def _epochs(
-    run: Trajectory, drifts: Mapping[str, Drift], tutorial: Sequence[float]
-) -> Iterator[list[str]]:
-    """Yield a row an epoch: its number and steps, in each precision both losses, the tutorial's."""
-    epochs = zip(*(run.epoch_losses(drift) for drift in drifts.values()), strict=True)
-    for index, pairs in enumerate(epochs):
-        steps = min(run.batches_per_epoch, run.steps - index * run.batches_per_epoch)
-        row = [str(index + 1), f"{steps:,}"]
-        for a, b in pairs:
-            row += [f"{a:.3f}", f"{b:.3f}", f"{abs(a - b):.2g}"]
-        if tutorial:
-            row.append(f"{tutorial[index]:.3f}" if index < len(tutorial) else "–")
-        yield row
 
 
 _PAGES: Mapping[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {

@@ -16,7 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from parity.benchmark.tables import Speed
+from parity.benchmark.stats import Speed
 from parity.judge.compare import Comparison
 from parity.judge.lockstep import FREE_RUN_LIMIT, Drift
 

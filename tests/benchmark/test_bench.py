@@ -16,8 +16,8 @@ from parity.benchmark.result import (
     STEP_FLOPS,
     Benchmark,
 )
-from parity.benchmark.tables import Speed, Start
-from parity.benchmark.worker import Turn, measure
+from parity.benchmark.stats import Speed, Start
+from parity.benchmark.worker import measure
 from parity.contract.errors import DeviceError, RecipeError
 from parity.contract.files.jsonable import to_json
 from parity.contract.recipe import Recipe
@@ -45,7 +45,7 @@ def simulated(
     }
     noise = np.random.RandomState(0)
 
-    def turn(function: Any, arm: str, *given: Any, threads: int, bind: bool) -> Turn:
+    def turn(function: Any, arm: str, *given: Any, threads: int, bind: bool) -> tuple:
         _recipe, _phases, slowdown = given
         own = arms[arm]
         if "ends" in own:
@@ -64,7 +64,7 @@ def simulated(
             "memory": 2**20,
             "device_memory": None,
         }
-        return Turn({"device": "cpu"}, [*own.get("steps", STEPS), *losses], measured)
+        return {"device": "cpu"}, [*own.get("steps", STEPS), *losses], measured
 
     monkeypatch.setattr("torchcnn.device._compiler", lambda: "g++")
     monkeypatch.setattr("parity.benchmark.bench.call", turn)
@@ -360,7 +360,7 @@ def test_an_arm_that_idles_a_fraction_takes_that_much_longer(
     monkeypatch.setattr("parity.benchmark.worker._WINDOW", 0.01)
     monkeypatch.setattr("parity.benchmark.worker._ENOUGH", 0.01)
     recipe = Recipe(dataset="digits", limit=64)
-    quick, slow = (measure("torch:eager", recipe, ("epoch",), idles) for idles in (0.0, 9.0))
-    assert slow.measured["epoch"] > 4 * quick.measured["epoch"]
-    assert slow.measured["product"] > 4 * quick.measured["product"]
-    assert slow.measured["loss"] == quick.measured["loss"]
+    quick, slow = (measure("torch:eager", recipe, ("epoch",), idles)[2] for idles in (0.0, 9.0))
+    assert slow["epoch"] > 4 * quick["epoch"]
+    assert slow["product"] > 4 * quick["product"]
+    assert slow["loss"] == quick["loss"]
