@@ -9,11 +9,9 @@ import types
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from parity.contract.cli.threads import bind_threads
-
-Returned = TypeVar("Returned")
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC", "PJRT_NPROC")
 """Environment variables that say how many threads a library makes."""
@@ -25,9 +23,7 @@ class ProcessLostError(Exception):
     """A process has ended without an answer; the message says how."""
 
 
-def call(
-    function: Callable[..., Returned], *arguments: object, threads: int, bind: bool = False
-) -> Returned:
+def call(function: Callable[..., Any], *arguments: object, threads: int, bind: bool = False) -> Any:
     """Return what a module's function returns in a new process, which ends with it.
 
     The process finds the caches of compiled code empty, prints nothing, and has as many cores as

@@ -1,5 +1,6 @@
 """Result of a benchmark: what was measured, how fast each arm is, and whether that counts."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -185,11 +186,9 @@ class Benchmark:
 
     def _copies(self, copy: str | None) -> Iterator[tuple[str, Ratio]]:
         """Yield where, and how many times as long, a copy takes as the last arm, if both count."""
-        for size in self.timed:
-            for phase in self.phases:
-                found = copy and self.ratio(size, phase, copy, self.arms[-1])
-                if found:
-                    yield f"{phase}, batches of {size}", found
+        for size, phase in itertools.product(self.timed, self.phases):
+            if copy and (found := self.ratio(size, phase, copy, self.arms[-1])):
+                yield f"{phase}, batches of {size}", found
 
     def _speed(self, size: int, arm: str, phase: Phase) -> Speed:
         images = self.images if phase == "epoch" else min(size, self.images)

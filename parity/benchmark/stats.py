@@ -8,9 +8,6 @@ import numpy as np
 
 Row = tuple[str, ...]
 
-UNSTABLE = 0.10
-"""Interquartile range over median above which timings say little."""
-
 
 @dataclass(frozen=True)
 class Spread:
@@ -23,7 +20,7 @@ class Spread:
     @property
     def unstable(self) -> bool:
         """Whether the middle half of the timings is wider than a tenth of their median."""
-        return (self.upper - self.lower) / self.median > UNSTABLE
+        return (self.upper - self.lower) / self.median > 0.1
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ class SimpleCNN(nn.Module):
         self.fc1 = nn.Linear(16 * 13 * 13, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits."""
         x = self.pool(F.relu(self.conv1(x)))
         x = x.view(x.size(0), -1)
         return self.fc1(x)

@@ -3,7 +3,7 @@
 The text is in the templates, one for each kind of result; this module gives them their values.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,25 +73,19 @@ def _train(run: Trajectory) -> dict[str, Any]:
     failed = run.failure
     drifts = {"float64": run.float64} | ({"float32": run.float32} if run.float32 else {})
     a, b = (state.params["conv1.weight"] for state in run.last().states)
+    ours = run.recipe.dataset, run.recipe.batch_size, run.recipe.lr, run.batches_per_epoch
     mistaken = [test.confusion - np.diag(np.diag(test.confusion)) for test in run.tests]
     return {
         "first": failed
         and _parting(f"{failed.subject}, in step {failed.step:,}", failed.comparison),
         "drifts": drifts,
         "limit": FREE_RUN_LIMIT,
-        "tutorial": _tutorial(run),
+        "tutorial": TUTORIAL[: run.steps // 938] if ours == ("mnist", 64, 1e-3, 938) else (),
         "epochs": zip(*map(run.epoch_losses, drifts.values()), strict=True),
         "most_mistaken": np.max(mistaken),
         "filters": (a, b),
         "filters_apart": f"{np.abs(a - b).max():.2g}",
     }
-
-
-def _tutorial(run: Trajectory) -> Sequence[float]:
-    """Return the tutorial's losses of the whole epochs that a training by its recipe has made."""
-    recipe = run.recipe
-    ours = recipe.dataset, recipe.batch_size, recipe.lr, run.batches_per_epoch
-    return TUTORIAL[: run.steps // 938] if ours == ("mnist", 64, 1e-3, 938) else ()
 
 
 _PAGES: Mapping[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {

@@ -25,7 +25,6 @@ COLOURS = ("#0072b2", "#d55e00")
 _DTYPE_COLOURS = {"float64": "#475467", "float32": "#aa4499"}
 _LIMIT, _INK, _EDGE = "#b42318", "#1d2530", "#98a2b3"
 
-_BOX = {"fc": "white", "ec": "none", "pad": 0.4}
 _BESIDE: Any = {"textcoords": "offset points", "va": "center_baseline", "fontsize": 7.5}
 _styled = matplotlib.style.context(["default", Path(__file__).with_suffix(".mplstyle")])
 
@@ -56,6 +55,7 @@ def stage_bars(
     high = 10 * max([*drawn, 0.8])
     figure, axes = _rows(list(stages), 0.32, xscale="log", xlabel="worst error / its bound")
     axes.set_xlim(low, high)
+    box = {"fc": "white", "ec": "none", "pad": 0.4}
     for side, (subject, colour) in enumerate(zip(subjects, COLOURS, strict=True)):
         rows = np.arange(len(stages)) + 0.4 * side - 0.2
         comparisons = [pair[side] for pair in stages.values()]
@@ -63,7 +63,7 @@ def stage_bars(
         axes.barh(rows, np.subtract(ends, low), 0.36, left=low, color=colour, label=subject)
         for row, end, comparison in zip(rows, ends, comparisons, strict=True):
             text, ink = _bar_text(comparison)
-            style = {"xytext": (4, 0), "ha": "left", "color": ink, "bbox": _BOX}
+            style = {"xytext": (4, 0), "ha": "left", "color": ink, "bbox": box}
             if end == high:  # inside the bar, which ends with the axis
                 style = {"xytext": (-4, 0), "ha": "right", "color": "white"}
             axes.annotate(text, (end, row), **_BESIDE, **style)
