@@ -93,10 +93,8 @@ def summary() -> str:
 
 def _runs() -> dict[str, Benchmark]:
     """Return each run, by its machine and name."""
-    machines = sorted(HERE.glob("*.csv"))
-    return {
-        f"{each.stem}: {name}": run for each in machines for name, run in read_csv(each).items()
-    }
+    machines = {machine.stem: read_csv(machine) for machine in sorted(HERE.glob("*.csv"))}
+    return {f"{name}: {run}": found for name in machines for run, found in machines[name].items()}
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

@@ -2,16 +2,16 @@
 
 import sys
 
-from parity.commands import bench, check, convert, doctor, selftest, train
+from parity.commands import convert, results
 from parity.contract.cli import command
 from parity.contract.interrupts import exit_on_interrupt
 
 COMMANDS = {
-    check.Check: check.run,
-    train.Train: train.run,
-    bench.Bench: bench.run,
-    doctor.Doctor: doctor.run,
-    selftest.Selftest: selftest.run,
+    results.Check: results.check,
+    results.Train: results.train,
+    results.Bench: results.bench,
+    results.Doctor: results.doctor,
+    results.Selftest: results.selftest,
     convert.Convert: convert.run,
 }
 

@@ -1,11 +1,9 @@
 """Which subject is how fast: in turns, each a process of its own, with its losses checked.
 
 In every round each arm has its turn, in random order; ratios are taken round by round. Each turn
-is a process of its own, with the same images, initial weights and batch order, and as many threads
-as the others. So the intervals hold what two processes that run the same differ by, if only for
-where their arrays lie (Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time"). The
-last arm runs twice, which shows the noise. An arm does not count if its process ends, or its losses
-are not those of float64 by hand.
+is a process of its own, with the same images, initial weights, batch order and number of threads,
+so that the intervals hold what two processes that run the same differ by (Kalibera and Jones 2013,
+"Rigorous benchmarking in reasonable time"). The last arm runs twice, which shows the noise.
 """
 
 import dataclasses
@@ -39,7 +37,7 @@ batch left out is above 1e-4 of an epoch's loss, another order of the batches 1e
 _LEAST_ROUNDS = 6
 """Of fewer, not even their smallest and largest hold the median with 95 % confidence."""
 
-Report = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 """Called with what is done, the round and the number of rounds."""
 
 
@@ -52,21 +50,15 @@ def bench(
     threads: int | None = None,
     slowdown: float = 0.0,
     command: str = "",
-    progress: Report = lambda *_: None,
+    progress: Progress = lambda *_: None,
     **recipe: Any,
 ) -> Benchmark:
-    """Time subjects, and the tutorial's loop, against each other, as this module describes.
+    """Time each arm, a subject or `tutorial`, against the first, as this module describes.
 
-    Args:
-        arms: subjects, or `tutorial`; the others are compared with the first.
-        phases: what of them to time.
-        batch_sizes: images in a step.
-        rounds: turns of each arm.
-        threads: of each arm. Default: as many as there are cores.
-        slowdown: if it is not 0, the last arm runs a third time, idling this fraction of its time.
-        command: what is reported as the command that made the figures.
-        progress: called before each turn.
-        recipe: dataset, data_dir, limit, seed, device and dtype, as Recipe has them.
+    Each has `rounds` turns at each batch size, with `threads` threads (default: one for each core).
+    Where `slowdown` is not 0, the last arm runs a third time, idling this fraction of its time.
+    `recipe` is dataset, data_dir, limit, seed, device and dtype, as Recipe has them; `command` is
+    what the result says has made it; `progress` is called before each turn.
 
     Raises:
         RecipeError: an option has a value that is not allowed.
@@ -86,7 +78,14 @@ def bench(
         environment=facts,
     )
     _require_options(result, batch_sizes, cores)
-    _run(result, batch_sizes, progress)
+    train = read_dataset(default.dataset, default.data_dir).first(default.limit).train
+    result.images = len(train)
+    for size in batch_sizes:
+        progress("losses by hand", 0, rounds)
+        sized = dataclasses.replace(default, batch_size=size)
+        expected = _losses_by_hand(sized, train, epoch="epoch" in phases)
+        with cleaning_up():
+            _take_turns(result, sized, expected, progress)
     return result
 
 
@@ -117,39 +116,28 @@ def _require_options(result: Benchmark, batch_sizes: Sequence[int], cores: int) 
             Subject.parse(arm).resolve(result.recipe)
 
 
-def _run(result: Benchmark, batch_sizes: Sequence[int], report: Report) -> None:
-    """Time the arms at each batch size, and note in `result` what is found."""
-    default = result.recipe
-    train = read_dataset(default.dataset, default.data_dir).first(default.limit).train
-    result.images = len(train)
-    for size in batch_sizes:
-        report("losses by hand", 0, result.rounds)
-        recipe = dataclasses.replace(default, batch_size=size)
-        expected = _losses_by_hand(recipe, train, epoch="epoch" in result.phases)
-        with cleaning_up():
-            _take_turns(result, recipe, expected, report)
-
-
-def _take_turns(result: Benchmark, recipe: Recipe, expected: list[float], report: Report) -> None:
+def _take_turns(
+    result: Benchmark, recipe: Recipe, expected: list[float], progress: Progress
+) -> None:
     """Give each arm a turn in each round; an arm has no more after one that does not count."""
     timed = result.timed[recipe.batch_size] = {arm: Timed() for arm in result.runs()}
     order = np.random.RandomState(recipe.seed)
     for number in range(result.rounds):
         counting = [arm for arm, found in timed.items() if found.failed is None]
         for arm in order.permutation(counting).tolist():
-            report(arm, number, result.rounds)
+            progress(arm, number, result.rounds)
             name, slowdown = result.runs()[arm]
             backend = name.partition(":")[0]
-            bind = backend in ("torch", TUTORIAL)
             options = name, recipe, result.phases, slowdown
+            bind = backend in ("torch", TUTORIAL)
             try:
-                turn = call(measure, *options, threads=result.threads, bind=bind)
+                facts, losses, found = call(measure, *options, threads=result.threads, bind=bind)
             except ProcessLostError as error:
                 timed[arm].failed = str(error)
                 continue
-            result.environment[backend] = turn.environment
-            timed[arm].rounds.append(turn.measured)
-            timed[arm].failed = _wrong(turn.losses, expected, LOSS_LIMITS[recipe.dtype])
+            result.environment[backend] = facts
+            timed[arm].rounds.append(found)
+            timed[arm].failed = _wrong(losses, expected, LOSS_LIMITS[recipe.dtype])
 
 
 def _wrong(losses: list[float], expected: list[float], limit: float) -> str | None:

@@ -9,11 +9,9 @@ import types
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from parity.contract.cli.threads import bind_threads
-
-Returned = TypeVar("Returned")
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC", "PJRT_NPROC")
 """Environment variables that say how many threads a library makes."""
@@ -25,25 +23,20 @@ class ProcessLostError(Exception):
     """A process has ended without an answer; the message says how."""
 
 
-def call(
-    function: Callable[..., Returned], *arguments: object, threads: int, bind: bool = False
-) -> Returned:
-    """Return what a function returns in a new process, which ends with it.
+def call(function: Callable[..., Any], *arguments: object, threads: int, bind: bool = False) -> Any:
+    """Return what a module's function returns in a new process, which ends with it.
 
-    The process finds the caches of compiled code empty, and prints nothing.
-
-    Args:
-        function: a module's function; its module is imported in the process.
-        arguments: of the function.
-        threads: cores that it may use, and threads that its libraries make.
-        bind: keep OpenMP's threads on their cores, as the command `torchcnn` does.
+    The process finds the caches of compiled code empty, prints nothing, and has as many cores as
+    `threads`; with `bind`, OpenMP's stay on theirs, as in the command `torchcnn`.
 
     Raises:
         ProcessLostError: the function raised an exception, or the process was killed.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        output = Path(folder, "output")
+        output.touch()
         pipe, end = _SPAWN.Pipe()
-        process = _SPAWN.Process(target=_serve, args=(end, Path(folder), threads, bind))
+        process = _SPAWN.Process(target=_serve, args=(end, output, threads, bind))
         # A spawned process would import the program that runs, and might run it again.
         program = sys.modules["__main__"]
         sys.modules["__main__"] = types.ModuleType("__main__")
@@ -57,16 +50,19 @@ def call(
             return pipe.recv()
         except (EOFError, OSError):
             process.join()
-            raise ProcessLostError(_ending(process.exitcode or 0, Path(folder))) from None
+            status = process.exitcode or 0
+            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            last = output.read_text(errors="replace").strip().rpartition("\n")[2].strip()
+            raise ProcessLostError(f"its process {how}" + (last and f": {last}")) from None
         finally:
             process.kill()
             process.join()
             pipe.close()
 
 
-def _serve(pipe: Connection, folder: Path, threads: int, bind: bool) -> None:
+def _serve(pipe: Connection, output: Path, threads: int, bind: bool) -> None:
     """Answer a call; no library has been imported before its environment is set."""
-    with (folder / "output").open("w") as file:
+    with output.open("w") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -74,7 +70,7 @@ def _serve(pipe: Connection, folder: Path, threads: int, bind: bool) -> None:
         bind_threads()
     os.environ.update(dict.fromkeys(_THREADS, str(threads)))
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(output.with_name("inductor"))
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     function, arguments = pipe.recv()
@@ -85,12 +81,3 @@ def _end_with_parent() -> None:
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
-
-
-def _ending(status: int, folder: Path) -> str:
-    """Say how a process has ended, and the last line that it wrote."""
-    output = folder / "output"
-    lines = output.read_text(errors="replace").split("\n") if output.exists() else []
-    said = [line.strip() for line in lines if line.strip()][-1:]
-    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    return ": ".join([f"its process {how}", *said])

@@ -1,11 +1,11 @@
 """Result of a benchmark: what was measured, how fast each arm is, and whether that counts."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from parity.benchmark.stats import Ratio, Spread, ratio, spread
-from parity.benchmark.tables import Row, Speed, Start
+from parity.benchmark.stats import Ratio, Row, Speed, Start, ratio, spread
 from parity.contract.cli.tables import aligned
 from parity.contract.recipe import Recipe
 from parity.subjects.environment import environment_lines
@@ -41,19 +41,13 @@ class Timed:
         """Return what a quantity was in each round in which it was measured."""
         return tuple(found[name] for found in self.rounds if found[name] is not None)
 
-    def spread(self, name: str) -> Spread:
-        """Return the quartiles of a quantity."""
-        return spread(self.values(name))
+    def median(self, name: str) -> float:
+        """Return the median of a quantity."""
+        return spread(self.values(name)).median
 
     def compile_seconds(self) -> float:
         """Return the seconds that the first step takes above the later ones."""
-        return max(0.0, self.spread("first_step").median - self.spread("step").median)
-
-    def pays_after(self, plain: "Timed") -> float | None:
-        """Return the steps after which compiling has paid; None if it never does."""
-        saved = plain.spread("step").median - self.spread("step").median
-        more = self.compile_seconds() - plain.compile_seconds()
-        return max(0.0, more) / saved if saved > 0 else None
+        return max(0.0, self.median("first_step") - self.median("step"))
 
 
 @dataclass(kw_only=True)
@@ -144,8 +138,8 @@ class Benchmark:
 
     def product_flops(self, size: int) -> float:
         """Return the FLOP/s of matrix products, by the arm that is fastest at them."""
-        medians = (timed.spread("product").median for timed in self._counting(size).values())
-        return 2 * PRODUCT_SIZE**3 / min(medians)
+        counting = self._counting(size).values()
+        return 2 * PRODUCT_SIZE**3 / min(timed.median("product") for timed in counting)
 
     def __str__(self) -> str:
         lines = [f"does not count: {line}" for line in self.failed] + self.missed
@@ -192,15 +186,13 @@ class Benchmark:
 
     def _copies(self, copy: str | None) -> Iterator[tuple[str, Ratio]]:
         """Yield where, and how many times as long, a copy takes as the last arm, if both count."""
-        for size in self.timed:
-            for phase in self.phases:
-                found = copy and self.ratio(size, phase, copy, self.arms[-1])
-                if found:
-                    yield f"{phase}, batches of {size}", found
+        for size, phase in itertools.product(self.timed, self.phases):
+            if copy and (found := self.ratio(size, phase, copy, self.arms[-1])):
+                yield f"{phase}, batches of {size}", found
 
     def _speed(self, size: int, arm: str, phase: Phase) -> Speed:
         images = self.images if phase == "epoch" else min(size, self.images)
-        seconds = self.timed[size][arm].spread(phase)
+        seconds = spread(self.timed[size][arm].values(phase))
         flops = images * (FORWARD_FLOPS if phase == "forward" else STEP_FLOPS) / seconds.median
         return Speed(
             seconds=seconds,
@@ -210,18 +202,21 @@ class Benchmark:
         )
 
     def _start(self, size: int, arm: str) -> Start:
-        timed, steps = self.timed[size][arm], "step" in self.phases
-        compiled = steps and ":jit" in arm
+        timed = self.timed[size][arm]
         plain = self._counting(size).get(arm.replace(":jit", ":eager"))
-        data_path = None
-        if steps and "epoch" in self.phases:
-            number = self.images / min(size, self.images)  # a smaller batch has its part of a step
+        compile_seconds = pays_after = data_path = None
+        if "step" in self.phases and ":jit" in arm:
+            compile_seconds = timed.compile_seconds()
+            if plain and (saved := plain.median("step") - timed.median("step")) > 0:
+                pays_after = max(0.0, compile_seconds - plain.compile_seconds()) / saved
+        if {"step", "epoch"} <= set(self.phases):
+            steps = self.images / min(size, self.images)  # a smaller batch has its part of a step
             pairs = zip(timed.values("step"), timed.values("epoch"), strict=True)
-            data_path = spread([1 - number * step / epoch for step, epoch in pairs]).median
+            data_path = spread([1 - steps * step / epoch for step, epoch in pairs]).median
         return Start(
-            first_step=timed.spread("first_step").median,
-            compile_seconds=timed.compile_seconds() if compiled else None,
-            pays_after=timed.pays_after(plain) if compiled and plain else None,
+            first_step=timed.median("first_step"),
+            compile_seconds=compile_seconds,
+            pays_after=pays_after,
             retraces=sum(timed.values("retraces")),
             memory=max(timed.values("memory")),
             device_memory=max(timed.values("device_memory"), default=None),

@@ -5,12 +5,11 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
 from parity.benchmark.result import PHASES, PRODUCT_SIZE, Measured
-from parity.contract.backend import Workload
 from parity.contract.data.datasets import read_dataset
 from parity.contract.recipe import Recipe
 from parity.contract.state import initial_state
@@ -31,93 +30,67 @@ What slows a shared machine for a second or two then meets few of a phase's time
 _ENOUGH = 3.0
 """Seconds of a phase's times in a turn after which there are no more of them, as of long epochs."""
 
-_WINDOW = 0.2
-"""Seconds that forward passes, steps or products are timed together."""
-
-_TRIED = 4
-"""How many are timed to find out how many fill a window."""
+_WINDOW, _TRIED = 0.2, 4
+"""Seconds that forward passes, steps or products are timed together, and how many of them are
+timed to find out how many that is."""
 
 
-class Turn(NamedTuple):
-    """What an arm computed, and what was measured of it."""
+def measure(
+    arm: str, recipe: Recipe, phases: Sequence[str], slowdown: float
+) -> tuple[dict[str, Any], list[float], Measured]:
+    """Warm an arm up, and time a matrix product and each phase; idle for `slowdown` times as long.
 
-    environment: dict[str, Any]
-    """What it computes with."""
-    losses: list[float]
-    """Of the first CHECKED_STEPS steps on one batch, then of each epoch."""
-    measured: Measured
-
-
-def measure(arm: str, recipe: Recipe, phases: Sequence[str], slowdown: float) -> Turn:
-    """Warm an arm up, time each phase, and return what was found.
-
-    Args:
-        arm: a subject, or `tutorial`.
-        recipe: what to train on, and how.
-        phases: what to time, besides a matrix product.
-        slowdown: what to idle on purpose after computing, as a fraction of the time for that.
+    Returns what the arm computes with; its losses, of the first CHECKED_STEPS steps on one batch
+    and then of each epoch; and what was measured.
     """
     subject = Subject.parse("torch:eager" if arm == TUTORIAL else arm)
-    with _open(arm, recipe) as work:
-        clock, losses = _Clock(slowdown), []
+    dataset = read_dataset(recipe.dataset, recipe.data_dir).first(recipe.limit)
+    trained = recipe, initial_state(recipe.seed, recipe.dtype), dataset
+    if arm == TUTORIAL:
+        from parity.benchmark.tutorial import TutorialWorkload
+
+        opened = contextlib.nullcontext(TutorialWorkload(*trained))
+    else:
+        opened = subject.workload(*trained)
+    with opened as work:
+        losses, resident = [], psutil.Process().memory_info
+        first_step = _seconds(lambda n: losses.extend(work.steps(n).tolist()), 1, slowdown)
+        memory = resident().rss
+        losses.extend(work.steps(CHECKED_STEPS - 1).tolist())
         calls: dict[str, Callable[[int], object]] = {
-            "product": lambda repeats: work.product(PRODUCT_SIZE, repeats),
+            "product": lambda n: work.product(PRODUCT_SIZE, n),
             "forward": work.forward,
             "step": work.steps,
             "epoch": lambda _: losses.append(work.epoch().loss),
         }
-        first_step = clock.time(lambda repeats: losses.extend(work.steps(repeats).tolist()))
-        losses.extend(work.steps(CHECKED_STEPS - 1).tolist())
-        calls = {phase: calls[phase] for phase in ("product", *phases)}
-        repeats = {phase: clock.fill_window(phase, call) for phase, call in calls.items()}
+        times: dict[str, list[float]] = {phase: [] for phase in ("product", *phases)}
+        repeats = dict.fromkeys(times, 1)
+        for phase in times:
+            calls[phase](1)
+            if phase != "epoch":
+                repeats[phase] = math.ceil(_WINDOW / _seconds(calls[phase], _TRIED, slowdown))
         programs = work.programs()
-        seconds: dict[str, list[float]] = {phase: [] for phase in calls}
         for _ in range(_TIMES):
-            for phase, found in seconds.items():
+            for phase, found in times.items():
                 if sum(found) < _ENOUGH:
-                    found.append(clock.time(calls[phase], repeats[phase]))
+                    found.append(_seconds(calls[phase], repeats[phase], slowdown))
+                    memory = max(memory, resident().rss)
         measured = {
             "first_step": first_step,
             **dict.fromkeys(PHASES),
-            **{phase: statistics.median(found) for phase, found in seconds.items()},
+            **{phase: statistics.median(found) for phase, found in times.items()},
             "loss": losses[CHECKED_STEPS] if "epoch" in phases else None,
             "retraces": work.programs() - programs,
-            "memory": clock.memory,
+            "memory": memory,
             "device_memory": work.device_memory(),
         }
-        return Turn(environment([subject], recipe)[subject.backend_name], losses, measured)
+        return environment([subject], recipe)[subject.backend_name], losses, measured
 
 
-def _open(arm: str, recipe: Recipe) -> contextlib.AbstractContextManager[Workload]:
-    """Open an arm's workload on the recipe's data set."""
-    dataset = read_dataset(recipe.dataset, recipe.data_dir).first(recipe.limit)
-    state = initial_state(recipe.seed, recipe.dtype)
-    if arm != TUTORIAL:
-        return Subject.parse(arm).workload(recipe, state, dataset)
-    from parity.benchmark.tutorial import TutorialWorkload
-
-    return contextlib.nullcontext(TutorialWorkload(recipe, state, dataset))
-
-
-class _Clock:
-    """Times calls, idles after each if it has to, and notes the memory in use."""
-
-    def __init__(self, slowdown: float) -> None:
-        self._slowdown = slowdown
-        self.memory = 0
-        """The most resident bytes that were seen after something was timed."""
-
-    def time(self, call: Callable[[int], object], repeats: int = 1) -> float:
-        """Return the seconds of each repeat."""
-        started = time.perf_counter()
-        call(repeats)
-        if self._slowdown:
-            time.sleep((time.perf_counter() - started) * self._slowdown)
-        seconds = time.perf_counter() - started
-        self.memory = max(self.memory, psutil.Process().memory_info().rss)
-        return seconds / repeats
-
-    def fill_window(self, phase: str, call: Callable[[int], object]) -> int:
-        """Warm a phase up; return how many of it to time together."""
-        call(1)
-        return 1 if phase == "epoch" else math.ceil(_WINDOW / self.time(call, _TRIED))
+def _seconds(call: Callable[[int], object], repeats: int, slowdown: float) -> float:
+    """Return the seconds of each repeat, with the idling after them."""
+    started = time.perf_counter()
+    call(repeats)
+    if slowdown:
+        time.sleep((time.perf_counter() - started) * slowdown)
+    return (time.perf_counter() - started) / repeats

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -12,10 +12,7 @@ from parity.contract.cli.command import Debug
 from parity.contract.errors import CheckpointError, OutputError
 
 if TYPE_CHECKING:
-    from parity.contract.backend import Saved
     from parity.contract.run.checkpoint import Checkpoint
-
-    Format = tuple[Callable[[Path], Checkpoint], Callable[[Path, Checkpoint], None]]
 
 _BACKENDS = {".pt": "torchcnn", "": "jaxcnn"}
 
@@ -43,14 +40,11 @@ def run(options: Convert) -> None:
 
 
 def convert(source: Path, target: Path, *, overwrite: bool = False) -> "Checkpoint":
-    """Read a checkpoint in one format, write it in another, and return it.
-
-    The folder of a run means the checkpoint in it.
+    """Read a checkpoint, or that of a run's folder, write it in another format, and return it.
 
     Raises:
         CheckpointError: `source` is missing, damaged or of no known format; names it.
-        OutputError: `target` is there already and `overwrite` is not asked for, is of no known
-            format, or cannot be written.
+        OutputError: `target` is there already, of no known format, or cannot be written.
     """
     from parity.contract.run.checkpoint import CHECKPOINT_FILE
 
@@ -65,8 +59,10 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> "Checkpoi
     return checkpoint
 
 
-def _format_of(path: Path, error: type[CheckpointError | OutputError]) -> "Format":
-    """Return how a checkpoint is read and written; an existing folder is known by its content."""
+def _format_of(
+    path: Path, error: type[CheckpointError | OutputError]
+) -> "tuple[Callable[[Path], Checkpoint], Callable[[Path, Checkpoint], None]]":
+    """Return what reads and what writes a checkpoint of the format that `path` is of."""
     from parity.contract.run.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 
     suffix = "" if path.is_dir() else path.suffix
@@ -75,5 +71,5 @@ def _format_of(path: Path, error: type[CheckpointError | OutputError]) -> "Forma
     if suffix not in _BACKENDS:
         formats = "a file .safetensors or .pt, or a folder of Orbax, whose name has no suffix"
         raise error(f"{path} is of no known format: a checkpoint is {formats}")
-    backend = cast("Saved", importlib.import_module(_BACKENDS[suffix]))
+    backend = importlib.import_module(_BACKENDS[suffix])
     return backend.read_native, backend.write_native

@@ -14,9 +14,6 @@ from parity.contract.errors import OutputError
 from parity.contract.files.whole import write_whole
 from parity.contract.recipe import DatasetName, DType
 
-ShowProgress = Callable[[str, int, int], None]
-"""Called with what is done, the step and the number of steps."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -61,12 +58,11 @@ class Output(Debug):
         here = ("debug", "json", "report")
         return {name: value for name, value in vars(self).items() if name not in here}
 
-    def show(self, compute: Callable[[ShowProgress], Any]) -> Any:
+    def show(self, compute: Callable[[Callable[[str, int, int], None]], Any]) -> Any:
         """Compute a result, print its table and verdict, and write the files that were asked for.
 
         Raises:
-            OutputError: a file cannot be written, or two are the same; if possible, before
-                anything is computed.
+            OutputError: a file cannot be written, or both are one; if possible before computing.
         """
         from parity.contract.cli.console import ProgressBar
         from parity.contract.files.jsonable import json_text
@@ -80,11 +76,9 @@ class Output(Debug):
             result = compute(bar.show)
         print(result.table(), result, sep="\n")
         for name, file in files.items():
-            text = _page(result) if name == "report" else json_text(result)
-            if _is_special(file):
-                file.write_text(text, encoding="utf-8")
-            else:
-                write_whole(file, text.encode())
+            content = (_page(result) if name == "report" else json_text(result)).encode()
+            write = Path.write_bytes if _is_special(file) else write_whole
+            write(file, content)
         return result
 
 

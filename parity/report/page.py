@@ -3,28 +3,24 @@
 The text is in the templates, one for each kind of result; this module gives them their values.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 
-from parity.benchmark.result import Benchmark, Phase
-from parity.benchmark.stats import Spread
+from parity.benchmark.result import Benchmark
 from parity.contract.files.jsonable import json_text
 from parity.judge.check import LOOP_STAGES, Verdict
 from parity.judge.compare import Comparison
-from parity.judge.trajectory import FREE_RUN_LIMIT, Drift, Trajectory
+from parity.judge.trajectory import FREE_RUN_LIMIT, Trajectory
 from parity.report import plots
 from parity.subjects.environment import environment_lines
 from parity.truth.propagation import STEP_STAGES
 
 TUTORIAL = (278.862, 108.298, 78.554, 64.227, 55.757, 49.155, 44.339, 39.983, 36.913, 32.992)
 """The losses that the tutorial prints, each the sum of an epoch's 938 batches of 64."""
-
-Values = dict[str, Any]
-"""What a template shows, by the names in it."""
 
 EVIDENCE: Mapping[str, Callable[[Comparison], str]] = {
     "error / bound": lambda c: "exact" if c.agrees and c.error == 0 else f"{c.ratio:.3g}",
@@ -57,12 +53,12 @@ def page(result: Verdict | Trajectory | Benchmark) -> str:
     )
 
 
-def _check(verdict: Verdict) -> Values:
+def _check(verdict: Verdict) -> dict[str, Any]:
     first = verdict.first_disagreement
     return {"first": first and _parting(*first), "columns": EVIDENCE}
 
 
-def _parting(subject: str, comparison: Comparison) -> Values:
+def _parting(subject: str, comparison: Comparison) -> dict[str, Any]:
     wrong = {"mismatch": comparison.mismatch}
     if not comparison.mismatch:
         wrong = {name: show(comparison) for name, show in EVIDENCE.items()}
@@ -72,59 +68,27 @@ def _parting(subject: str, comparison: Comparison) -> Values:
     }
 
 
-def _train(run: Trajectory) -> Values:
+def _train(run: Trajectory) -> dict[str, Any]:
     failed = run.failure
     drifts = {"float64": run.float64} | ({"float32": run.float32} if run.float32 else {})
     a, b = (state.params["conv1.weight"] for state in run.last().states)
+    ours = run.recipe.dataset, run.recipe.batch_size, run.recipe.lr, run.batches_per_epoch
     mistaken = [test.confusion - np.diag(np.diag(test.confusion)) for test in run.tests]
-    tutorial = _tutorial(run)
     return {
         "first": failed
         and _parting(f"{failed.subject}, in step {failed.step:,}", failed.comparison),
         "drifts": drifts,
         "limit": FREE_RUN_LIMIT,
-        "truth": run.float32 and run.float32.from_truth,
-        "tutorial": tutorial,
-        "epochs": list(_epochs(run, drifts, tutorial)),
+        "tutorial": TUTORIAL[: run.steps // 938] if ours == ("mnist", 64, 1e-3, 938) else (),
+        "epochs": zip(*map(run.epoch_losses, drifts.values()), strict=True),
         "most_mistaken": np.max(mistaken),
         "filters": (a, b),
         "filters_apart": f"{np.abs(a - b).max():.2g}",
     }
 
 
-def _tutorial(run: Trajectory) -> Sequence[float]:
-    """Return the tutorial's losses of the whole epochs that a training by its recipe has made."""
-    recipe = run.recipe
-    ours = recipe.dataset, recipe.batch_size, recipe.lr, run.batches_per_epoch
-    return TUTORIAL[: run.steps // 938] if ours == ("mnist", 64, 1e-3, 938) else ()
-
-
-def _epochs(
-    run: Trajectory, drifts: Mapping[str, Drift], tutorial: Sequence[float]
-) -> Iterator[list[str]]:
-    """Yield a row an epoch: its number and steps, in each precision both losses, the tutorial's."""
-    epochs = zip(*(run.epoch_losses(drift) for drift in drifts.values()), strict=True)
-    for index, pairs in enumerate(epochs):
-        steps = min(run.batches_per_epoch, run.steps - index * run.batches_per_epoch)
-        row = [str(index + 1), f"{steps:,}"]
-        for a, b in pairs:
-            row += [f"{a:.3f}", f"{b:.3f}", f"{abs(a - b):.2g}"]
-        if tutorial:
-            row.append(f"{tutorial[index]:.3f}" if index < len(tutorial) else "–")
-        yield row
-
-
-def _bench(benchmark: Benchmark) -> Values:
-    def spreads(size: int, phase: Phase) -> dict[str, Spread]:
-        """Return the timings of the arms that count."""
-        arms = benchmark.timed[size].items()
-        return {arm: timed.spread(phase) for arm, timed in arms if timed.failed is None}
-
-    return {"spreads": spreads}
-
-
-_PAGES: Mapping[type, tuple[str, Callable[[Any], Values]]] = {
+_PAGES: Mapping[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
     Verdict: ("check.html", _check),
     Trajectory: ("train.html", _train),
-    Benchmark: ("bench.html", _bench),
+    Benchmark: ("bench.html", lambda _: {}),
 }

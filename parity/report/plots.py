@@ -16,7 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from parity.benchmark.stats import Spread
+from parity.benchmark.stats import Speed
 from parity.judge.compare import Comparison
 from parity.judge.trajectory import FREE_RUN_LIMIT, Drift
 
@@ -25,7 +25,6 @@ COLOURS = ("#0072b2", "#d55e00")
 _DTYPE_COLOURS = {"float64": "#475467", "float32": "#aa4499"}
 _LIMIT, _INK, _EDGE = "#b42318", "#1d2530", "#98a2b3"
 
-_BOX = {"fc": "white", "ec": "none", "pad": 0.4}
 _BESIDE: Any = {"textcoords": "offset points", "va": "center_baseline", "fontsize": 7.5}
 _styled = matplotlib.style.context(["default", Path(__file__).with_suffix(".mplstyle")])
 
@@ -38,8 +37,6 @@ class Picture(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """A series; what is above 0 can be drawn on a logarithmic axis."""
-
     label: str
     x: Sequence[float] | np.ndarray
     y: Sequence[float] | np.ndarray
@@ -58,6 +55,7 @@ def stage_bars(
     high = 10 * max([*drawn, 0.8])
     figure, axes = _rows(list(stages), 0.32, xscale="log", xlabel="worst error / its bound")
     axes.set_xlim(low, high)
+    box = {"fc": "white", "ec": "none", "pad": 0.4}
     for side, (subject, colour) in enumerate(zip(subjects, COLOURS, strict=True)):
         rows = np.arange(len(stages)) + 0.4 * side - 0.2
         comparisons = [pair[side] for pair in stages.values()]
@@ -65,7 +63,7 @@ def stage_bars(
         axes.barh(rows, np.subtract(ends, low), 0.36, left=low, color=colour, label=subject)
         for row, end, comparison in zip(rows, ends, comparisons, strict=True):
             text, ink = _bar_text(comparison)
-            style = {"xytext": (4, 0), "ha": "left", "color": ink, "bbox": _BOX}
+            style = {"xytext": (4, 0), "ha": "left", "color": ink, "bbox": box}
             if end == high:  # inside the bar, which ends with the axis
                 style = {"xytext": (-4, 0), "ha": "right", "color": "white"}
             axes.annotate(text, (end, row), **_BESIDE, **style)
@@ -79,22 +77,21 @@ def stage_bars(
 
 
 @_styled
-def phase_bars(phase: str, timings: Mapping[str, Spread]) -> Picture:
+def phase_bars(phase: str, speeds: Mapping[str, Speed]) -> Picture:
     """Draw each arm's median seconds and its quartiles; pale where they are unstable."""
-    label = f"seconds of one {phase}: median and quartiles"
-    figure, axes = _rows(list(timings), 0.36, xlabel=label)
-    for row, found in enumerate(timings.values()):
+    figure, axes = _rows(list(speeds), 0.36, xlabel=f"seconds of one {phase}: median and quartiles")
+    for row, found in enumerate(speed.seconds for speed in speeds.values()):
         alpha = 0.4 if found.unstable else 1
         axes.barh(row, found.median, 0.6, color=COLOURS[0], alpha=alpha)
         axes.plot([found.lower, found.upper], [row, row], color=_INK)
     axes.set_xlim(left=0)
-    seconds = ", ".join(f"{arm} {found.median:.3g} s" for arm, found in timings.items())
-    return _picture(figure, f"Bars of one {phase}'s median time: {seconds}")
+    medians = ", ".join(f"{arm} {speed.seconds.median:.3g} s" for arm, speed in speeds.items())
+    return _picture(figure, f"Bars of one {phase}'s median time: {medians}")
 
 
 def _rows(names: list[str], height: float, **options: Any) -> tuple[Figure, Axes]:
     """Return a figure for horizontal bars, a row of `height` inches for each name."""
-    figure = Figure(figsize=(6.4, 0.9 + height * len(names)), layout="constrained")
+    figure = Figure(figsize=(6.4, 0.9 + height * len(names)))
     axes = figure.add_subplot(**options)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -134,8 +131,7 @@ def loss_gaps(drifts: Mapping[str, Drift]) -> Picture:
     """Draw how far the losses of the two are apart, in each precision."""
     lines = []
     for dtype, drift in drifts.items():
-        first, second = drift.losses
-        gaps = [abs(a - b) for a, b in zip(first, second, strict=True)]
+        gaps = [abs(a - b) for a, b in zip(*drift.losses, strict=True)]
         lines.append(_Line(dtype, range(1, len(gaps) + 1), gaps, _DTYPE_COLOURS[dtype], 0.8))
     return _chart(lines, "difference of the losses", gaps=True, limit=FREE_RUN_LIMIT)
 
@@ -164,15 +160,11 @@ def distances(
 def _chart(
     lines: Sequence[_Line], ylabel: str, *, gaps: bool = False, limit: float | None = None
 ) -> Picture:
-    """Draw lines over the steps, on a logarithmic axis.
+    """Draw what of the lines is above 0 over the steps, on a logarithmic axis.
 
-    Args:
-        lines: what to draw.
-        ylabel: name of the vertical axis.
-        gaps: the steps are on a logarithmic axis too, and a label counts what that does not show.
-        limit: what the lines may not pass.
+    Of gaps the steps are on a logarithmic axis too, and a label counts what is not drawn.
     """
-    figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+    figure = Figure(figsize=(5.4, 3.6))
     axes = figure.add_subplot(xlabel="step", ylabel=ylabel)
     ends = []
     for line in lines:
@@ -203,7 +195,7 @@ def _chart(
 
 
 def _label(line: _Line) -> str:
-    """Return a line's label and what of it a logarithmic axis does not show."""
+    """Return a line's label, and how many of its values a logarithmic axis does not show."""
     counts = {"0": np.equal(line.y, 0).sum(), "not finite": (~np.isfinite(line.y)).sum()}
     hidden = [f"{what} at {count}" for what, count in counts.items() if count]
     return f"{line.label} ({', '.join(hidden)} of {len(line.y)})" if hidden else line.label
@@ -219,7 +211,7 @@ def filters(
     top = sizes[np.isfinite(sizes)].max(initial=1e-30)
     scale = ScalarMappable(Normalize(-top, top), "RdBu_r")
     edges = np.cumsum([0, *([1, 1, 1, 0.4] * 4)[:-1]])
-    figure = Figure(figsize=(7.2, 3.8), layout="constrained")
+    figure = Figure(figsize=(7.2, 3.8))
     panels = figure.subplots(1, 2, gridspec_kw={"wspace": 0.12})
     for axes, weight, subject, colour in zip(panels, weights, subjects, COLOURS, strict=True):
         gap = [(0, 0), (0, 0), (0, 1), (0, 1)]  # between the tiles
@@ -238,5 +230,5 @@ def filters(
 
 def _picture(figure: Figure, alt: str) -> Picture:
     file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(file, metadata={"Date": None, "Creator": None})
     return Picture(f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}", alt)

@@ -18,13 +18,16 @@ import pytest
 import torch
 
 import jaxcnn
+import parity
 import torchcnn
+from parity import Verdict
 from parity import __main__ as parity_main
 from parity.contract.backend import Backend
 from parity.contract.cli import programs as cli
 from parity.contract.data.datasets import FILES
 from parity.contract.recipe import Recipe
 from parity.subjects.faults import Edit, Fault
+from parity.subjects.subject import Subject
 from tests.conftest import Write
 
 EPOCH = re.compile(r"Epoch (\d+), Loss: (\d+\.\d{3}), test \d+\.\d{2}%, \d+\.\d s")
@@ -153,14 +156,19 @@ def test_both_backends_list_the_same_options(
 def test_parity_check_exits_0_and_writes_what_it_shows(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    report = tmp_path / "report.json"
-    assert run_parity(monkeypatch, "check", "--dataset", "digits", "--json", str(report)) == 0
+    report, page = tmp_path / "report.json", tmp_path / "report.html"
+    options = ["--dataset", "digits", "--a", "numpy", "--b", "torch:eager"]
+    files = ["--json", str(report), "--report", str(page)]
+    assert run_parity(monkeypatch, "check", *options, *files) == 0
     shown = capsys.readouterr().out.splitlines()
     written = json.loads(report.read_text())
     assert shown[-1] == written["verdict"]
     assert [line.split()[0] for line in shown[1:-3]] == list(written["stages"])
     covered = [line.partition(": ")[2] for line in shown[-3:-1]]
     assert covered == list(written["covered"].values())
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert shown[-1] in page.read_text(encoding="utf-8")
+    assert sorted(tmp_path.iterdir()) == [page, report]
 
 
 def test_parity_check_exits_1_where_subjects_disagree(
@@ -177,19 +185,23 @@ def test_parity_check_exits_1_where_subjects_disagree(
 def test_parity_train_prints_both_trainings_and_exits_0(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    report = tmp_path / "report.json"
-    options = ["--dataset", "digits", "--steps", "2", "--device", "cpu", "--json", str(report)]
-    assert run_parity(monkeypatch, "train", *options) == 0
+    report, page = tmp_path / "report.json", tmp_path / "report.html"
+    options = ["--dataset", "digits", "--steps", "2", "--device", "cpu"]
+    files = ["--json", str(report), "--report", str(page)]
+    assert run_parity(monkeypatch, "train", *options, *files) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].split() == ["torch:eager", "jax:jit"]
     assert shown[-1] == "same algorithm; float32 drift is rounding"
     assert json.loads(report.read_text())["verdict"] == shown[-1]
+    assert shown[-1] in page.read_text(encoding="utf-8")
 
 
 def test_parity_doctor_exits_0_and_writes_what_it_shows(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("torchcnn.device._compiler", lambda: None)
+    layers = [subject for subject in Subject.all() if subject.kernel == "layers"]
+    monkeypatch.setattr(Subject, "all", lambda: layers)
     report = tmp_path / "report.json"
     options = ["--runs", "2", "--device", "cpu", "--json", str(report)]
     assert run_parity(monkeypatch, "doctor", *options) == 0
@@ -289,8 +301,8 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(
     tmp_path: Path,
 ) -> None:
     computed = []
-    monkeypatch.setattr("parity.judge.check.check", lambda **options: computed.append(options))
-    monkeypatch.setattr("parity.judge.trajectory.train", lambda **options: computed.append(options))
+    monkeypatch.setattr("parity.check", lambda **options: computed.append(options))
+    monkeypatch.setattr("parity.train", lambda **options: computed.append(options))
 
     def refused(dir: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(dir))
@@ -302,27 +314,18 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(
     assert f"Permission denied; give {option} another file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "command", [["check"], ["check", "--dtype", "float64"], ["train", "--steps", "2"]]
-)
-def test_report_writes_a_page_with_the_verdict(
-    command: list[str],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    page = tmp_path / "report.html"
-    options = ["--dataset", "digits", "--a", "numpy", "--b", "torch:eager", "--report", str(page)]
-    assert run_parity(monkeypatch, *command, *options) == 0
-    text = page.read_text(encoding="utf-8")
-    assert text.startswith("<!doctype html>")
-    assert capsys.readouterr().out.splitlines()[-1] in text
-    assert list(tmp_path.iterdir()) == [page]
+@pytest.fixture(scope="module")
+def verdict() -> Verdict:
+    return parity.check(a="numpy", b="numpy", dataset="digits")
 
 
-CHECK_NUMPY = ["check", "--dataset", "digits", "--a", "numpy", "--b", "numpy"]
+@pytest.fixture
+def judged(verdict: Verdict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `parity check` give a verdict that has been computed already."""
+    monkeypatch.setattr("parity.check", lambda **_: verdict)
 
 
+@pytest.mark.usefixtures("judged")
 @pytest.mark.parametrize("option", ["--json", "--report"])
 def test_a_file_is_written_whole_or_not_at_all(
     option: str,
@@ -337,11 +340,12 @@ def test_a_file_is_written_whole_or_not_at_all(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    assert run_parity(monkeypatch, *CHECK_NUMPY, option, str(file)) == 2
+    assert run_parity(monkeypatch, "check", option, str(file)) == 2
     assert f"cannot write {file}: No space left on device; make room" in capsys.readouterr().err
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an earlier one"]
 
 
+@pytest.mark.usefixtures("judged")
 def test_a_link_stays_a_link_and_a_pipe_a_pipe(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -353,7 +357,7 @@ def test_a_link_stays_a_link_and_a_pipe_a_pipe(
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
     reader.start()
     files = ["--json", str(link), "--report", str(pipe)]
-    assert run_parity(monkeypatch, *CHECK_NUMPY, *files) == 0
+    assert run_parity(monkeypatch, "check", *files) == 0
     reader.join()
     assert link.is_symlink()
     assert json.loads((tmp_path / "file").read_text())["agrees"] is True

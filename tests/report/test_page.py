@@ -68,7 +68,7 @@ def disagreeing(agreeing: Verdict) -> Verdict:
 @pytest.fixture(scope="module")
 def trained() -> Trajectory:
     recipe = Recipe(dataset="digits", device="cpu", limit=200)
-    return parity.train(a="torch:eager", b="jax:jit", recipe=recipe, steps=6)
+    return parity.train(a="torch:eager", b="torch:eager:fused", recipe=recipe, steps=6)
 
 
 @pytest.fixture(params=["agreeing", "disagreeing", "trained"])
@@ -112,6 +112,12 @@ def test_an_agreeing_check_shows_every_stage_of_both(agreeing: Verdict) -> None:
             assert f"<td>{ratio}</td>" in text
     assert text.count(">not judged<") == len((*STEPS_STAGES, *FIT_STAGES))  # the oracle has no loop
     assert not {"first", "outside"} & set(shown.values("class"))
+
+
+def test_a_check_says_what_was_judged_of_each(agreeing: Verdict) -> None:
+    shown = Page(page(agreeing)).text
+    for subject, covered in zip(("numpy", "torch:eager"), agreeing.covered, strict=True):
+        assert f"Judged of {subject}: {covered}" in shown
 
 
 def test_a_disagreeing_check_shows_the_evidence_and_marks_the_stage(disagreeing: Verdict) -> None:
@@ -168,10 +174,10 @@ def test_a_failed_training_shows_the_step_and_its_evidence(
 ) -> None:
     assert disagreeing.first_disagreement is not None
     comparison = disagreeing.first_disagreement[1]
-    failure = Failure(subject="jax:jit", step=4, comparison=comparison)
+    failure = Failure(subject="torch:eager:fused", step=4, comparison=comparison)
     shown = Page(page(dataclasses.replace(trained, failure=failure))).text
     assert "Different" in shown
-    assert "jax:jit, in step 4" in shown
+    assert "torch:eager:fused, in step 4" in shown
     assert "9.25" in shown
 
 
