@@ -68,20 +68,6 @@ def computing(recipe: Recipe) -> Iterator[None]:
         yield
 
 
-_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "NPROC",
-    "PJRT_NPROC",
-    "JAX_PLATFORMS",
-    "XLA_FLAGS",
-    "LIBTPU_INIT_ARGS",
-    "XLA_PYTHON_CLIENT_PREALLOCATE",
-    "CUDA_VISIBLE_DEVICES",
-    "NVIDIA_TF32_OVERRIDE",
-)
-"""Environment variables that change what is computed, or by how many threads."""
-
-
 def versions() -> dict[str, str]:
     """Return the version of each package that computes or loads data."""
     packages = ("jax", "jaxlib", "flax", "optax", "tensorflow-datasets")
@@ -89,7 +75,7 @@ def versions() -> dict[str, str]:
 
 
 def environment(recipe: Recipe) -> dict[str, str | int | bool]:
-    """Return versions, device, threads, flags inside `computing` and what variables are set.
+    """Return versions, device, threads, and flags inside `computing`.
 
     Raises:
         DeviceError: the device is not on this machine.
@@ -106,7 +92,6 @@ def environment(recipe: Recipe) -> dict[str, str | int | bool]:
             "persistent compilation cache": cache
             if flags["jax_enable_compilation_cache"]
             else "none",
-            **{name: os.environ[name] for name in _VARIABLES if name in os.environ},
         }
 
 

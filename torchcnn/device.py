@@ -112,33 +112,13 @@ def _compiling() -> Iterator[None]:
         logger.setLevel(level)
 
 
-_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OMP_PROC_BIND",
-    "OMP_PLACES",
-    "OMP_WAIT_POLICY",
-    "GOMP_SPINCOUNT",
-    "GOMP_CPU_AFFINITY",
-    "MKL_NUM_THREADS",
-    "MKL_CBWR",
-    "ATEN_CPU_CAPABILITY",
-    "ONEDNN_MAX_CPU_ISA",
-    "ONEDNN_DEFAULT_FPMATH_MODE",
-    "CUDA_VISIBLE_DEVICES",
-    "CUBLAS_WORKSPACE_CONFIG",
-    "NVIDIA_TF32_OVERRIDE",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-)
-"""Environment variables that change what is computed, or by how many threads."""
-
-
 def versions() -> dict[str, str]:
     """Return the version of each package that computes or loads data."""
     return {package: version(package) for package in ("torch", "torchvision")}
 
 
 def environment(recipe: Recipe) -> dict[str, str | int | bool]:
-    """Return versions, device, threads, flags inside `computing` and what variables are set.
+    """Return versions, device, threads, and flags inside `computing`.
 
     Raises:
         DeviceError: the device is not on this machine.
@@ -159,7 +139,6 @@ def environment(recipe: Recipe) -> dict[str, str | int | bool]:
             "cuDNN benchmark": torch.backends.cudnn.benchmark,
             "oneDNN": torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled),
             "C++ compiler": _compiler() or "none",
-            **{name: os.environ[name] for name in _VARIABLES if name in os.environ},
         }
 
 
