@@ -26,6 +26,14 @@ ORACLE = "numpy"
 MODES: tuple[Mode, ...] = ("eager", "jit")
 KERNELS: tuple[Kernel, ...] = ("layers", "fused")
 
+_OPTIONAL = {
+    "fit": "training loop",
+    "workload": "workload that can be timed",
+    "evaluate": "evaluation",
+    "predict": "prediction",
+}
+"""Functions that not every backend needs, and what it lacks without them."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -68,7 +76,7 @@ class Subject:
         return cast(Stepper, importlib.import_module(BACKENDS[self.backend_name]))
 
     def can(self, *names: str) -> bool:
-        """Return whether the backend has functions such as `fit`, which not each one needs."""
+        """Return whether the backend has functions such as `fit`, which not every one needs."""
         return all(hasattr(self.backend, name) for name in names)
 
     def resolve(self, recipe: Recipe) -> Recipe:
@@ -99,51 +107,30 @@ class Subject:
         start: Checkpoint | None = None,
         observer: Observer = SILENT,
     ) -> History:
-        """Train by the backend's own loop, from the recipe's initial state or a checkpoint.
-
-        Raises:
-            RecipeError: it has none.
-        """
-        fit = self._function("fit", "training loop")
-        return fit(self._own(recipe), dataset=dataset, start=start, observer=observer)
+        """Train by the backend's own loop, or raise RecipeError if it has none."""
+        return self._call("fit", recipe, dataset=dataset, start=start, observer=observer)
 
     def workload(
         self, recipe: Recipe, state: State, dataset: Dataset
     ) -> AbstractContextManager[Workload]:
-        """Open trainings from `state` on a data set and on its first batch, to be timed.
-
-        Raises:
-            RecipeError: the backend is not made to be timed.
-        """
-        workload = self._function("workload", "workload that can be timed")
-        return workload(self._own(recipe), state, dataset)
+        """Open trainings from `state` to be timed, or raise RecipeError."""
+        return self._call("workload", recipe, state, dataset)
 
     def evaluate(self, recipe: Recipe, state: State, split: Split) -> Evaluation:
-        """Evaluate a state on the images of a split.
-
-        Raises:
-            RecipeError: the backend cannot.
-        """
-        return self._function("evaluate", "evaluation")(self._own(recipe), state=state, split=split)
+        """Evaluate a state on the images of a split, or raise RecipeError."""
+        return self._call("evaluate", recipe, state=state, split=split)
 
     def predict(self, recipe: Recipe, state: State, images: np.ndarray) -> np.ndarray:
-        """Return the probability of each digit for each image.
+        """Return the probability of each digit for each image, or raise RecipeError."""
+        return self._call("predict", recipe, state=state, images=images)
 
-        Raises:
-            RecipeError: the backend cannot.
-        """
-        return self._function("predict", "prediction")(
-            self._own(recipe), state=state, images=images
-        )
-
-    def _function(self, name: str, what: str) -> Any:
-        function = getattr(self.backend, name, None)
-        if function is None:
+    def _call(self, name: str, recipe: Recipe, *args: object, **kwargs: object) -> Any:
+        if not self.can(name):
             raise RecipeError(
-                f"{self} has no {what}: {self.backend.__name__} lacks `{name}`; name another"
-                " subject"
+                f"{self} has no {_OPTIONAL[name]}: {self.backend.__name__} lacks `{name}`; name"
+                " another subject"
             )
-        return function
+        return getattr(self.backend, name)(self._own(recipe), *args, **kwargs)
 
     def _own(self, recipe: Recipe) -> Recipe:
         return dataclasses.replace(recipe, mode=self.mode, kernel=self.kernel)
