@@ -50,10 +50,7 @@ def environment(subjects: Iterable[Subject], recipe: Recipe) -> dict[str, Any]:
 
 
 def inputs(dataset: Dataset, state: State, order: Iterable[np.ndarray]) -> dict[str, str]:
-    """Return the SHA-256 of what is computed from: equal on two machines if the inputs are.
-
-    `order` yields the indices of each batch.
-    """
+    """Return the SHA-256 of data set, first state, and the indices of each batch."""
     arrays = [
         array for group in (state.params, state.adam_m, state.adam_v) for array in group.values()
     ]

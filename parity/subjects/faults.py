@@ -76,10 +76,7 @@ def catalogue() -> list[Fault]:
 
 
 def adam_by_hand(**wrong: str) -> Edits:
-    """Return edits that put an Adam written by hand in place of each library's.
-
-    Its expressions m, v and update are the right ones of `faults.toml`, except for those given.
-    """
+    """Return edits to an Adam written by hand, whose expressions are right except those given."""
     adam = _toml()["adam"]
     expressions = adam["right"] | wrong
     return {

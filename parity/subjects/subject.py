@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -48,11 +49,7 @@ class Subject:
 
     @classmethod
     def parse(cls, text: str) -> "Subject":
-        """Read a subject such as `torch:eager`, `jax:jit:fused` or `numpy`.
-
-        Raises:
-            RecipeError: there is no such backend, mode or kernel; says which there are.
-        """
+        """Read a subject such as `torch:eager`; raise RecipeError, which names all, for others."""
         known = {str(subject): subject for subject in (cls(ORACLE), *cls.all())}
         subject = known.get(text.removesuffix(":layers") if text.count(":") == 2 else text)
         if subject is None:
@@ -62,13 +59,8 @@ class Subject:
     @classmethod
     def all(cls) -> "list[Subject]":
         """Return each backend but the oracle, in each mode with each kernel."""
-        return [
-            cls(backend, mode, kernel)
-            for backend in BACKENDS
-            for mode in MODES
-            for kernel in KERNELS
-            if backend != ORACLE
-        ]
+        backends = [name for name in BACKENDS if name != ORACLE]
+        return [cls(*parts) for parts in itertools.product(backends, MODES, KERNELS)]
 
     @property
     def backend(self) -> Stepper:
@@ -80,19 +72,11 @@ class Subject:
         return all(hasattr(self.backend, name) for name in names)
 
     def resolve(self, recipe: Recipe) -> Recipe:
-        """Return the recipe with device, mode, kernel and precision as this subject uses them.
-
-        Raises:
-            DeviceError: the device, or the compiler that the mode needs, is not on this machine.
-        """
+        """Return the recipe as this subject computes it, or raise DeviceError."""
         return self.backend.resolve(self._own(recipe))
 
     def load_dataset(self, recipe: Recipe) -> Dataset:
-        """Load the recipe's data set through the backend's library.
-
-        Raises:
-            DataError: it is missing, damaged or not the published one.
-        """
+        """Load the recipe's data set through the backend's library, or raise DataError."""
         return self.backend.load_dataset(recipe.dataset, recipe.data_dir)
 
     def session(self, recipe: Recipe, state: State) -> AbstractContextManager[Session]:
