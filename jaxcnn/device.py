@@ -16,11 +16,7 @@ from parity.contract.recipe import Recipe
 
 
 def resolve(recipe: Recipe) -> Recipe:
-    """Return the recipe with `auto` replaced: JAX's default device, jit mode, its faster kernel.
-
-    Raises:
-        DeviceError: the device is not on this machine.
-    """
+    """Replace `auto` by JAX's default device, jit mode, its faster kernel; or raise DeviceError."""
     platform = jax_device(recipe.device).platform
     default = "cuda" if platform == "gpu" else platform
     device = default if recipe.device == "auto" else recipe.device
@@ -31,11 +27,7 @@ def resolve(recipe: Recipe) -> Recipe:
 
 
 def jax_device(device: str) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm] - untyped
-    """Return JAX's first device of that platform: cpu, cuda or tpu; its default one for auto.
-
-    Raises:
-        DeviceError: it is not on this machine.
-    """
+    """Return JAX's first cpu, cuda or tpu, its default device for auto; or raise DeviceError."""
     try:
         return jax.devices(None if device == "auto" else device)[0]
     except (RuntimeError, AssertionError) as error:
@@ -72,11 +64,7 @@ def versions() -> dict[str, str]:
 
 
 def environment(recipe: Recipe) -> dict[str, str | int | bool]:
-    """Return versions, device, threads, and flags inside `computing`.
-
-    Raises:
-        DeviceError: the device is not on this machine.
-    """
+    """Return versions, device, and flags inside `computing`; or raise DeviceError."""
     recipe = resolve(recipe)
     device = jax_device(recipe.device)
     facts = {"device": "cpu", "devices": jax.device_count(device.platform)}

@@ -19,11 +19,7 @@ from parity.contract.recipe import Recipe
 
 
 def resolve(recipe: Recipe) -> Recipe:
-    """Return the recipe with `auto` replaced: CUDA if there is one, eager mode, its faster kernel.
-
-    Raises:
-        DeviceError: the device, or the compiler that jit needs, is not on this machine.
-    """
+    """Replace `auto` by CUDA where it is, eager mode, its faster kernel; or raise DeviceError."""
     default = "cuda" if torch.cuda.is_available() else "cpu"
     device = default if recipe.device == "auto" else recipe.device
     mode = "eager" if recipe.mode == "auto" else recipe.mode
@@ -49,11 +45,7 @@ def _compiler() -> str | None:
 
 
 def torch_device(device: str) -> torch.device:
-    """Return PyTorch's device of that name: cpu, cuda or tpu.
-
-    Raises:
-        DeviceError: it is not on this machine.
-    """
+    """Return PyTorch's device of that name, cpu, cuda or tpu; or raise DeviceError."""
     if device == "cuda" and not torch.cuda.is_available():
         reason = "sees no GPU" if torch.version.cuda else "is a build without CUDA"
         raise DeviceError(f"device cuda: PyTorch {torch.__version__} {reason}; use --device cpu")
@@ -103,11 +95,7 @@ def versions() -> dict[str, str]:
 
 
 def environment(recipe: Recipe) -> dict[str, str | int | bool]:
-    """Return versions, device, threads, and flags inside `computing`.
-
-    Raises:
-        DeviceError: the device is not on this machine.
-    """
+    """Return versions, device, threads, and flags inside `computing`; or raise DeviceError."""
     recipe = resolve(recipe)
     device = {"device": recipe.device}
     if recipe.device == "cuda":

@@ -65,9 +65,8 @@ def evaluate(
     recipe: Recipe, *, state: State | None = None, split: Split | None = None
 ) -> Evaluation:
     """Evaluate a state, by default the recipe's initial one, on the test images or `split`."""
-    state = state or initial_state(recipe.seed)
     split = split or load_dataset(recipe.dataset, recipe.data_dir).test
-    logits = _logits(state, split.images)
+    logits = _logits(state or initial_state(recipe.seed), split.images)
     confusion = np.zeros((10, 10), dtype=np.int64)
     np.add.at(confusion, (split.labels, logits.argmax(axis=1)), 1)
     return Evaluation(loss=reference.loss(logits, split.labels), confusion=confusion)
