@@ -8,10 +8,9 @@ recipe, position, records.
 """
 
 import contextlib
-import functools
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,14 @@ from parity.contract.errors import CheckpointError, OutputError
 from parity.contract.files.reading import LARGEST, reading
 from parity.contract.files.whole import writing_folder
 from parity.contract.run.checkpoint import Checkpoint
-from parity.contract.state import PARAMETERS, State
+from parity.contract.state import State, initial_state
 
 _MARK = "_CHECKPOINT_METADATA"
 """A file that every folder of Orbax has."""
 
 
 def write_native(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a folder with items state and checkpoint; one of Orbax that is there is replaced.
-
-    Raises:
-        OutputError: it cannot be written, or something else is there; what was there is untouched.
-    """
+    """Write a folder of Orbax, in place of another one; or raise OutputError, nothing touched."""
     if path.exists() and not (path / _MARK).is_file():
         raise OutputError(
             f"{path} is not a folder of Orbax and is not replaced; name another place"
@@ -54,9 +49,7 @@ def write_native(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_native(path: Path) -> Checkpoint:
-    """Read what `write_native` wrote.
-
-    Names, shapes and dtypes of the arrays are checked before they are restored.
+    """Read what `write_native` wrote; names, shapes and dtypes are checked before values are.
 
     Raises:
         CheckpointError: the folder is missing, damaged or of another network; names it.
@@ -80,11 +73,8 @@ def read_native(path: Path) -> Checkpoint:
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    return ocp.Checkpointer(
-        ocp.CompositeCheckpointHandler(
-            state=ocp.StandardCheckpointHandler(), checkpoint=ocp.JsonCheckpointHandler()
-        )
-    )
+    handlers = {"state": ocp.StandardCheckpointHandler(), "checkpoint": ocp.JsonCheckpointHandler()}
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))
 
 
 @contextlib.contextmanager
@@ -97,7 +87,7 @@ def _quietly() -> Iterator[None]:
     logger = logging.getLogger("absl")
     level, hook = logger.level, sys.unraisablehook
     logger.setLevel(logging.CRITICAL)
-    sys.unraisablehook = functools.partial(_unless_late, hook)
+    sys.unraisablehook = lambda event: str(event.exc_value) == "Event loop is closed" or hook(event)
     try:
         yield
         sys.unraisablehook = hook
@@ -105,23 +95,16 @@ def _quietly() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _unless_late(hook: Callable[[Any], object], event: Any) -> None:
-    if str(event.exc_value) != "Event loop is closed":
-        hook(event)
-
-
 def _target(metadata: Any) -> Any:
     """Return the tree of shapes and dtypes to restore if the folder announces just these."""
     leaves = jax.tree.leaves(metadata.tree)
     found = {leaf.name: (str(leaf.dtype), leaf.shape, leaf.storage.chunk_shape) for leaf in leaves}
-    dtype = "float64" if found.get("params.fc1.bias", ("",))[0] == "float64" else "float32"
-    zeros = {name: np.zeros(shape, dtype) for name, (shape, _) in PARAMETERS.items()}
-    target = _to_tree(State(params=zeros, adam_m=zeros, adam_v=zeros, step=0))
-    name_of = functools.partial(jax.tree_util.keystr, simple=True, separator=".")
-    expected = {
-        name_of(path): (str(leaf.dtype), leaf.shape, leaf.shape)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(target)
-    }
+    is_double = found.get("params.fc1.bias", ("",))[0] == "float64"
+    target = _to_tree(initial_state(0, "float64" if is_double else "float32"))
+    expected = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(target):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        expected[name] = (str(leaf.dtype), leaf.shape, leaf.shape)
     if found != expected:
         wrong = {name: value for name, value in found.items() if expected.get(name) != value}
         missing = sorted(set(expected) - set(found))

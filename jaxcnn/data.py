@@ -53,7 +53,8 @@ def _decode(read: Dataset, _files: dict[str, Path]) -> Dataset:
     The copy is named after the digest of its content, so that it serves wherever the files lie,
     read-only folders included.
     """
-    prepared = _cache() / f"{read.name}-{read.sha256[:16]}"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnn-parity"
+    prepared = cache / f"{read.name}-{read.sha256[:16]}"
     if not prepared.exists():
         _prepare(read, prepared)
     try:
@@ -77,11 +78,6 @@ def _prepare(read: Dataset, prepared: Path) -> None:
             f"cannot prepare {read.name} for TFDS in {prepared}: {error.strerror or error};"
             " name a folder for it with XDG_CACHE_HOME"
         ) from None
-
-
-def _cache() -> Path:
-    """Return the folder of TFDS's copies: $XDG_CACHE_HOME/cnn-parity or ~/.cache/cnn-parity."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnn-parity"
 
 
 def _builder(read: Dataset, folder: Path) -> Any:

@@ -16,37 +16,26 @@ from parity.contract.recipe import Recipe
 
 
 def resolve(recipe: Recipe) -> Recipe:
-    """Return the recipe with `auto` replaced: JAX's default device, jit mode, its faster kernel.
-
-    Raises:
-        DeviceError: the device is not on this machine.
-    """
-    device, mode, kernel = recipe.device, recipe.mode, recipe.kernel
-    if device == "auto":
-        platform = jax_device(None).platform
-        device = "cuda" if platform == "gpu" else platform
-    if mode == "auto":
-        mode = "jit"
-    if kernel == "auto":
-        kernel = "fused" if device == "cpu" and mode == "jit" else "layers"
-    jax_device(device)
+    """Replace `auto` by JAX's default device, jit mode, its faster kernel; or raise DeviceError."""
+    platform = jax_device(recipe.device).platform
+    default = "cuda" if platform == "gpu" else platform
+    device = default if recipe.device == "auto" else recipe.device
+    mode = "jit" if recipe.mode == "auto" else recipe.mode
+    faster = "fused" if device == "cpu" and mode == "jit" else "layers"
+    kernel = faster if recipe.kernel == "auto" else recipe.kernel
     return dataclasses.replace(recipe, device=device, mode=mode, kernel=kernel)
 
 
-def jax_device(device: str | None) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm] - untyped
-    """Return JAX's first device of that platform, cpu, cuda or tpu; its default one for None.
-
-    Raises:
-        DeviceError: it is not on this machine.
-    """
+def jax_device(device: str) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm] - untyped
+    """Return JAX's first cpu, cuda or tpu, its default device for auto; or raise DeviceError."""
     try:
-        return jax.devices(device)[0]
+        return jax.devices(None if device == "auto" else device)[0]
     except (RuntimeError, AssertionError) as error:
         reason = (str(error) or "it finds no device").splitlines()[0]
         if platforms := os.environ.get("JAX_PLATFORMS"):
             reason += f"; JAX_PLATFORMS={platforms}"
         raise DeviceError(
-            f"device {device or 'auto'}: JAX {jax.__version__} does not have it ({reason}); install"
+            f"device {device}: JAX {jax.__version__} does not have it ({reason}); install"
             " cnn-parity[cuda] or cnn-parity[tpu] on a machine that has one, or use --device cpu"
         ) from None
 
@@ -68,20 +57,6 @@ def computing(recipe: Recipe) -> Iterator[None]:
         yield
 
 
-_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "NPROC",
-    "PJRT_NPROC",
-    "JAX_PLATFORMS",
-    "XLA_FLAGS",
-    "LIBTPU_INIT_ARGS",
-    "XLA_PYTHON_CLIENT_PREALLOCATE",
-    "CUDA_VISIBLE_DEVICES",
-    "NVIDIA_TF32_OVERRIDE",
-)
-"""Environment variables that change what is computed, or by how many threads."""
-
-
 def versions() -> dict[str, str]:
     """Return the version of each package that computes or loads data."""
     packages = ("jax", "jaxlib", "flax", "optax", "tensorflow-datasets")
@@ -89,39 +64,28 @@ def versions() -> dict[str, str]:
 
 
 def environment(recipe: Recipe) -> dict[str, str | int | bool]:
-    """Return versions, device, threads, flags inside `computing` and what variables are set.
-
-    Raises:
-        DeviceError: the device is not on this machine.
-    """
+    """Return versions, device, and flags inside `computing`; or raise DeviceError."""
     recipe = resolve(recipe)
+    device = jax_device(recipe.device)
+    facts = {"device": "cpu", "devices": jax.device_count(device.platform)}
+    if device.platform != "cpu":
+        capability = getattr(device, "compute_capability", None)  # a GPU's only
+        facts = {
+            "device": f"{device.platform}: {device.device_kind}",
+            **({"compute capability": str(capability)} if capability else {}),
+            "devices": facts["devices"],
+            "driven by": " ".join(device.client.platform_version.split()),
+        }
     with computing(recipe):
         flags = jax.config.values
-        cache = flags["jax_compilation_cache_dir"] or "none"
+        cached = flags["jax_enable_compilation_cache"] and flags["jax_compilation_cache_dir"]
         return {
             **versions(),
-            **_describe(jax_device(recipe.device)),
+            **facts,
             "float32 matmul precision": flags["jax_default_matmul_precision"] or "default",
             "64-bit types": flags["jax_enable_x64"],
-            "persistent compilation cache": cache
-            if flags["jax_enable_compilation_cache"]
-            else "none",
-            **{name: os.environ[name] for name in _VARIABLES if name in os.environ},
+            "persistent compilation cache": cached or "none",
         }
-
-
-def _describe(device: jax.Device) -> dict[str, str | int | bool]:  # pyright: ignore[reportInvalidTypeForm] - untyped
-    """Return the device's kind and, of a GPU or TPU, what it is and which library drives it."""
-    devices = jax.device_count(device.platform)
-    if device.platform == "cpu":
-        return {"device": "cpu", "devices": devices}
-    capability = getattr(device, "compute_capability", None)  # a GPU's only
-    return {
-        "device": f"{device.platform}: {device.device_kind}",
-        **({"compute capability": str(capability)} if capability else {}),
-        "devices": devices,
-        "driven by": " ".join(device.client.platform_version.split()),
-    }
 
 
 def to_device(

@@ -97,6 +97,4 @@ def _canonical(activations: Activations) -> Trace:
     flatten = activations.flatten.reshape(-1, 13, 13, 16)
     images = [np.asarray(x).transpose(0, 3, 1, 2) for x in (*activations[:3], flatten)]
     values = (*images[:3], images[3].reshape(-1, 2704), activations.logits)
-    return {
-        name: export_array(value) for name, value in zip(Activations._fields, values, strict=True)
-    }
+    return dict(zip(Activations._fields, map(export_array, values), strict=True))

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Int
 
 from jaxcnn.device import computing, to_host
 from jaxcnn.state import TrainState
@@ -72,14 +71,9 @@ def _one_by_one(
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _loop(
-    step: Step,
-    state: TrainState,
-    images: Array,
-    labels: Array,
-    order: Int[Array, "longest B"],
-    count: int | Int[Array, ""],
-) -> tuple[TrainState, Float[Array, "longest"]]:
-    """Make a step on each of the first `count` batches of an order."""
+    step: Step, state: TrainState, images: Array, labels: Array, order: Array, count: Array | int
+) -> tuple[TrainState, Array]:
+    """Make a step on each of the first `count` batches of an order (longest, B)."""
 
     def body(index: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
         state, losses = carry

@@ -3,7 +3,8 @@
 Shapes: B batch, C channels, H height, W width; Flax's images are (B, H, W, C).
 """
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,26 +30,9 @@ class CNN(nnx.Module):
     """27,210 parameters: 144 + 16 in conv1, 27,040 + 10 in fc1, drawn from U(±1/√fan_in)."""
 
     def __init__(self, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
-        self.conv1 = nnx.Conv(
-            1,
-            16,
-            kernel_size=(3, 3),
-            padding="VALID",
-            dtype=dtype,
-            param_dtype=dtype,
-            kernel_init=_uniform(fan_in=9),
-            bias_init=_uniform(fan_in=9),
-            rngs=rngs,
-        )
-        self.fc1 = nnx.Linear(
-            13 * 13 * 16,
-            10,
-            dtype=dtype,
-            param_dtype=dtype,
-            kernel_init=_uniform(fan_in=2704),
-            bias_init=_uniform(fan_in=2704),
-            rngs=rngs,
-        )
+        common = {"dtype": dtype, "param_dtype": dtype, "rngs": rngs}
+        self.conv1 = nnx.Conv(1, 16, (3, 3), padding="VALID", **_uniform(fan_in=9), **common)
+        self.fc1 = nnx.Linear(13 * 13 * 16, 10, **_uniform(fan_in=2704), **common)
 
     def stages(self, images: Float[Array, "B 28 28 1"]) -> Activations:
         """Return the output of every layer, in order."""
@@ -64,10 +48,11 @@ class CNN(nnx.Module):
         return self.stages(images).logits
 
 
-def _uniform(*, fan_in: int) -> nnx.Initializer:
+def _uniform(*, fan_in: int) -> dict[str, Any]:
     """Return U(±1/√fan_in), from which PyTorch's layers draw weights and biases by default."""
     bound = fan_in**-0.5
-    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
+    draw = functools.partial(jax.random.uniform, minval=-bound, maxval=bound)
+    return {"kernel_init": draw, "bias_init": draw}
 
 
 def summary() -> list[Layer]:

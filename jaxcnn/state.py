@@ -24,12 +24,8 @@ class Row(NamedTuple):
     """Where Flax keeps a parameter, and how its layout and the canonical one become each other."""
 
     path: tuple[str, str]
-    to_native: Callable[[np.ndarray], np.ndarray]
-    to_canonical: Callable[[np.ndarray], np.ndarray]
-
-
-def _same(array: np.ndarray) -> np.ndarray:
-    return array
+    to_native: Callable[[np.ndarray], np.ndarray] = lambda array: array
+    to_canonical: Callable[[np.ndarray], np.ndarray] = lambda array: array
 
 
 LAYOUT = {
@@ -38,13 +34,13 @@ LAYOUT = {
         lambda w: w.transpose(2, 3, 1, 0),  # O, I, H, W → H, W, I, O
         lambda w: w.transpose(3, 2, 0, 1),
     ),
-    "conv1.bias": Row(("conv1", "bias"), _same, _same),
+    "conv1.bias": Row(("conv1", "bias")),
     "fc1.weight": Row(
         ("fc1", "kernel"),  # flattened in the order H, W, C
         lambda w: w.reshape(10, 16, 13, 13).transpose(2, 3, 1, 0).reshape(2704, 10),
         lambda w: w.reshape(13, 13, 16, 10).transpose(3, 2, 0, 1).reshape(10, 2704),
     ),
-    "fc1.bias": Row(("fc1", "bias"), _same, _same),
+    "fc1.bias": Row(("fc1", "bias")),
 }
 """One row a parameter, for weights, gradients and both moments."""
 
@@ -59,11 +55,7 @@ class TrainState(struct.PyTreeNode):
 
 
 def import_state(state: State, recipe: Recipe) -> TrainState:
-    """Build model and optimiser on the recipe's device from a canonical state, by copy.
-
-    Raises:
-        StateError: the state's dtype is not the recipe's.
-    """
+    """Build model and optimiser by copying a state; raise StateError if it has another dtype."""
     if state.dtype != recipe.dtype:
         raise StateError(f"the state is {state.dtype}, but the recipe asks for {recipe.dtype}")
     recipe = resolve(recipe)

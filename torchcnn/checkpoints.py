@@ -34,22 +34,13 @@ _MOST_VALUES = 2**21
 
 
 def write_native(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a `.pt` file with keys model, optimizer and checkpoint.
-
-    Raises:
-        OutputError: it cannot be written; what was there is untouched.
-    """
+    """Write a `.pt` file with keys model, optimizer and checkpoint; or raise OutputError."""
     native = import_state(checkpoint.state, dataclasses.replace(checkpoint.recipe, device="cpu"))
     optimizer = native.optimizer.state_dict()
-    # whoever loads it has PyTorch's own choice, on any device
-    optimizer["param_groups"][0].update(foreach=None, fused=None)
-    content = {
-        "model": native.model.state_dict(),
-        "optimizer": optimizer,
-        "checkpoint": checkpoint.to_json(),
-    }
+    optimizer["param_groups"][0].update(foreach=None, fused=None)  # PyTorch's choice, on any device
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    model, rest = native.model.state_dict(), checkpoint.to_json()
+    torch.save({"model": model, "optimizer": optimizer, "checkpoint": rest}, buffer)
     write_whole(path, buffer.getvalue())
 
 
@@ -98,8 +89,8 @@ def _from_loaded(loaded: Any) -> Checkpoint:
     match loaded:
         case Mapping() if set(loaded) == set(PARAMETERS):
             params = _arrays(loaded)
-            m, v = ({name: np.zeros_like(params[name]) for name in PARAMETERS} for _ in range(2))
-            state = State(params=params, adam_m=m, adam_v=v, step=0)
+            zeros = {name: np.zeros_like(array) for name, array in params.items()}
+            state = State(params=params, adam_m=zeros, adam_v=zeros, step=0)
             return _at_the_beginning(state, lr=Recipe.lr)
         case {
             "model": Mapping() as model,
@@ -107,9 +98,9 @@ def _from_loaded(loaded: Any) -> Checkpoint:
             **rest,
         } if set(rest) <= {"checkpoint"}:
             state = _state(model, moments)
+            if _count(rest, {}) > _MOST_VALUES:
+                raise CheckpointError("it holds too many values")
             if rest:
-                if _count(rest, {}) > _MOST_VALUES:
-                    raise CheckpointError("it holds too many values")
                 checkpoint = Checkpoint.from_json(rest["checkpoint"], state)
             else:
                 checkpoint = _at_the_beginning(state, lr=group.get("lr"))

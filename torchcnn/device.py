@@ -19,18 +19,12 @@ from parity.contract.recipe import Recipe
 
 
 def resolve(recipe: Recipe) -> Recipe:
-    """Return the recipe with `auto` replaced: CUDA if there is one, eager mode, its faster kernel.
-
-    Raises:
-        DeviceError: the device, or the compiler that jit needs, is not on this machine.
-    """
-    device, mode, kernel = recipe.device, recipe.mode, recipe.kernel
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if mode == "auto":
-        mode = "eager"
-    if kernel == "auto":
-        kernel = "fused" if device == "cpu" else "layers"
+    """Replace `auto` by CUDA where it is, eager mode, its faster kernel; or raise DeviceError."""
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default if recipe.device == "auto" else recipe.device
+    mode = "eager" if recipe.mode == "auto" else recipe.mode
+    faster = "fused" if device == "cpu" else "layers"
+    kernel = faster if recipe.kernel == "auto" else recipe.kernel
     torch_device(device)
     if mode == "jit" and device == "cpu" and _compiler() is None:
         raise DeviceError(
@@ -51,29 +45,21 @@ def _compiler() -> str | None:
 
 
 def torch_device(device: str) -> torch.device:
-    """Return PyTorch's device of that name: cpu, cuda or tpu.
-
-    Raises:
-        DeviceError: it is not on this machine.
-    """
+    """Return PyTorch's device of that name, cpu, cuda or tpu; or raise DeviceError."""
     if device == "cuda" and not torch.cuda.is_available():
         reason = "sees no GPU" if torch.version.cuda else "is a build without CUDA"
         raise DeviceError(f"device cuda: PyTorch {torch.__version__} {reason}; use --device cpu")
     if device == "tpu":
-        _load_tpu()
+        try:
+            import torch_tpu  # noqa: F401 - it registers the device  # pyright: ignore[reportMissingImports] - optional
+        except ImportError as error:
+            raise DeviceError(
+                f"device tpu: PyTorch needs TorchTPU ({error});"
+                " install cnn-parity[tpu] on Python 3.12 or later, or use --device cpu"
+            ) from None
+        if not torch.get_device_module("tpu").is_available():
+            raise DeviceError("device tpu: TorchTPU sees no TPU; use --device cpu")
     return torch.device(device)
-
-
-def _load_tpu() -> None:
-    try:
-        import torch_tpu  # noqa: F401 - it registers the device  # pyright: ignore[reportMissingImports] - optional
-    except ImportError as error:
-        raise DeviceError(
-            f"device tpu: PyTorch needs TorchTPU ({error});"
-            " install cnn-parity[tpu] on Python 3.12 or later, or use --device cpu"
-        ) from None
-    if not torch.get_device_module("tpu").is_available():
-        raise DeviceError("device tpu: TorchTPU sees no TPU; use --device cpu")
 
 
 @contextlib.contextmanager
@@ -84,52 +70,23 @@ def computing(recipe: Recipe) -> Iterator[None]:
     whose sums depend on timing. In jit mode the compiled code of the block is dropped after it, and
     a step that was recompiled too often is an error: PyTorch would continue in eager mode instead.
     """
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    cudnn = torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )
-    try:
-        with cudnn, _compiling() if recipe.mode == "jit" else contextlib.nullcontext():
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
+    with contextlib.ExitStack() as stack:
+        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
+        cudnn = torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        )
+        stack.enter_context(cudnn)
+        if recipe.mode == "jit":
+            import torch._dynamo.config as dynamo
 
-
-@contextlib.contextmanager
-def _compiling() -> Iterator[None]:
-    import torch._dynamo.config as dynamo
-
-    logger = logging.getLogger("torch._dynamo")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns that the optimiser's profiler mark is not compiled
-    try:
-        # loss and gradients in one graph
-        with dynamo.patch(fail_on_recompile_limit_hit=True, trace_autograd_ops=True):
-            yield
-    finally:
-        torch.compiler.reset()
-        logger.setLevel(level)
-
-
-_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OMP_PROC_BIND",
-    "OMP_PLACES",
-    "OMP_WAIT_POLICY",
-    "GOMP_SPINCOUNT",
-    "GOMP_CPU_AFFINITY",
-    "MKL_NUM_THREADS",
-    "MKL_CBWR",
-    "ATEN_CPU_CAPABILITY",
-    "ONEDNN_MAX_CPU_ISA",
-    "ONEDNN_DEFAULT_FPMATH_MODE",
-    "CUDA_VISIBLE_DEVICES",
-    "CUBLAS_WORKSPACE_CONFIG",
-    "NVIDIA_TF32_OVERRIDE",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-)
-"""Environment variables that change what is computed, or by how many threads."""
+            logger = logging.getLogger("torch._dynamo")
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)  # it warns that a profiler's mark is not compiled
+            stack.callback(torch.compiler.reset)
+            one_graph = dynamo.patch(fail_on_recompile_limit_hit=True, trace_autograd_ops=True)
+            stack.enter_context(one_graph)  # of loss and gradients
+        yield
 
 
 def versions() -> dict[str, str]:
@@ -138,16 +95,21 @@ def versions() -> dict[str, str]:
 
 
 def environment(recipe: Recipe) -> dict[str, str | int | bool]:
-    """Return versions, device, threads, flags inside `computing` and what variables are set.
-
-    Raises:
-        DeviceError: the device is not on this machine.
-    """
+    """Return versions, device, threads, and flags inside `computing`; or raise DeviceError."""
     recipe = resolve(recipe)
+    device = {"device": recipe.device}
+    if recipe.device == "cuda":
+        device = {
+            "device": f"cuda: {torch.cuda.get_device_name()}",
+            "compute capability": ".".join(map(str, torch.cuda.get_device_capability())),
+            "devices": torch.cuda.device_count(),
+            "CUDA": torch.version.cuda or "none",
+            "cuDNN": torch.backends.cudnn.version() or "none",
+        }
     with computing(recipe):
         return {
             **versions(),
-            **_describe(torch_device(recipe.device)),
+            **device,
             "CPU instructions": torch.backends.cpu.get_cpu_capability(),
             "threads within an operation": torch.get_num_threads(),
             "threads between operations": torch.get_num_interop_threads(),
@@ -159,21 +121,7 @@ def environment(recipe: Recipe) -> dict[str, str | int | bool]:
             "cuDNN benchmark": torch.backends.cudnn.benchmark,
             "oneDNN": torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled),
             "C++ compiler": _compiler() or "none",
-            **{name: os.environ[name] for name in _VARIABLES if name in os.environ},
         }
-
-
-def _describe(device: torch.device) -> dict[str, str | int | bool]:
-    """Return the device's name and, of a GPU, what it is and which libraries drive it."""
-    if device.type != "cuda":
-        return {"device": device.type}
-    return {
-        "device": f"cuda: {torch.cuda.get_device_name(device)}",
-        "compute capability": ".".join(map(str, torch.cuda.get_device_capability(device))),
-        "devices": torch.cuda.device_count(),
-        "CUDA": torch.version.cuda or "none",
-        "cuDNN": torch.backends.cudnn.version() or "none",
-    }
 
 
 def to_device(

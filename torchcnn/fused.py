@@ -82,10 +82,8 @@ class _ReLUPool(torch.autograd.Function):
         gradient = gradients[0] * pool.sign()
         to_upper = gradient * _at_least(upper, lower)
         to_lower = gradient - to_upper
-        to_first, to_third = (
-            to_upper * _at_least(first, second),
-            to_lower * _at_least(third, fourth),
-        )
+        to_first = to_upper * _at_least(first, second)
+        to_third = to_lower * _at_least(third, fourth)
         to_products = [to_first, to_upper - to_first, to_third, to_lower - to_third]
         return torch.stack(to_products, dim=1), gradient.sum(dim=1)
 

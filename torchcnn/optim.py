@@ -7,9 +7,6 @@ from torch import Tensor
 
 from parity.contract.recipe import ADAM_B1, ADAM_B2, ADAM_EPS
 
-_FUSED = ("cpu", "cuda")
-"""Devices for which PyTorch has all of Adam in one kernel."""
-
 
 def adam(params: Sequence[Tensor], *, lr: float) -> torch.optim.Adam:
     """Return Adam over `params`: p ← p − lr · m̂ / (√v̂ + eps), m̂ and v̂ bias-corrected moments.
@@ -25,7 +22,7 @@ def adam(params: Sequence[Tensor], *, lr: float) -> torch.optim.Adam:
         amsgrad=False,
         maximize=False,
         foreach=False,
-        fused=all(parameter.device.type in _FUSED for parameter in params),
+        fused=all(parameter.device.type in ("cpu", "cuda") for parameter in params),
         capturable=False,
         differentiable=False,
     )

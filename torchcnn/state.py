@@ -28,11 +28,7 @@ class TrainState:
 
 
 def import_state(state: State, recipe: Recipe) -> TrainState:
-    """Build model and optimiser on the recipe's device from a canonical state, by copy.
-
-    Raises:
-        StateError: the state's dtype is not the recipe's.
-    """
+    """Build model and optimiser by copying a state; raise StateError if it has another dtype."""
     if state.dtype != recipe.dtype:
         raise StateError(f"the state is {state.dtype}, but the recipe asks for {recipe.dtype}")
     recipe = resolve(recipe)
@@ -58,15 +54,8 @@ def import_state(state: State, recipe: Recipe) -> TrainState:
 
 
 def export_state(state: TrainState) -> State:
-    """Return a canonical copy of model and optimiser.
-
-    Raises:
-        StateError: the optimiser has counted different steps for different parameters, or more
-            than its count can hold.
-    """
-    moments = {
-        name: state.optimizer.state[parameter] for name, parameter in state.model.named_parameters()
-    }
+    """Return a canonical copy of model and optimiser; raise StateError where its step is unsure."""
+    moments = {name: state.optimizer.state[p] for name, p in state.model.named_parameters()}
     steps = {int(moment["step"].item()) for moment in moments.values()}
     if len(steps) != 1:
         raise StateError(f"Adam has made different numbers of steps: {sorted(steps)}")

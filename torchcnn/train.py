@@ -39,8 +39,7 @@ def fit(
         DivergenceError: a loss or a weight is not finite; names the step.
     """
     recipe = resolve(recipe)
-    dataset = dataset or load_dataset(recipe.dataset, recipe.data_dir)
-    dataset = dataset.first(recipe.limit)
+    dataset = (dataset or load_dataset(recipe.dataset, recipe.data_dir)).first(recipe.limit)
     progress = Progress(recipe, dataset, start)
     with computing(recipe):
         state = import_state(progress.start, recipe)
@@ -114,16 +113,13 @@ def predict(
 def evaluate_split(state: TrainState, images: Tensor, labels: Tensor, recipe: Recipe) -> Evaluation:
     """Return mean loss and confusion matrix over a split on the device; within `computing`."""
     step = compiled(eval_step, recipe.mode)
-    sums, confusions = [], []
+    metrics = []
     for start in range(0, len(labels), EVAL_BATCH):
         batch = (rows[start : start + EVAL_BATCH] for rows in (images, labels))
-        metrics = step(state, *batch)
-        sums.append(metrics.loss_sum)
-        confusions.append(metrics.confusion)
-    return Evaluation(
-        loss=float(to_host(sums).sum()) / len(labels),
-        confusion=to_host(confusions).sum(axis=0).astype(np.int64),
-    )
+        metrics.append(step(state, *batch))
+    sums, confusions = (to_host(list(parts)) for parts in zip(*metrics, strict=True))
+    confusion = confusions.sum(axis=0).astype(np.int64)
+    return Evaluation(loss=float(sums.sum()) / len(labels), confusion=confusion)
 
 
 def on_device(split: Split, recipe: Recipe) -> tuple[Tensor, Tensor]:

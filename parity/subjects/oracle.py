@@ -5,9 +5,9 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, UInt8
 
-from parity.contract.backend import Trace
+from parity.contract.backend import Images, Labels, Losses, Order, Session, Trace
 from parity.contract.data.datasets import Split, pixels, read_dataset
 from parity.contract.recipe import Recipe
 from parity.contract.run.history import Evaluation
@@ -30,42 +30,28 @@ def environment(_: Recipe) -> dict[str, str | int | bool]:
     return {}
 
 
-class OracleSession:
+class OracleSession(Session):
     """A training by `parity.truth.stages`, in float64 whatever the recipe says."""
 
     def __init__(self, recipe: Recipe, state: State) -> None:
         self._lr = recipe.lr
-        self._state = state.astype("float64")
+        self.load(state)
 
-    def step(
-        self, images: Float[np.ndarray, "batch 1 28 28"], labels: Int64[np.ndarray, "batch"]
-    ) -> float:
-        """Make one update; return the loss before it."""
+    def step(self, images: Images, labels: Labels) -> float:
         return float(self.trace(images, labels)["loss"])
 
-    def steps(
-        self,
-        images: Float[np.ndarray, "images 1 28 28"],
-        labels: Int64[np.ndarray, "images"],
-        order: Int64[np.ndarray, "steps batch"],
-    ) -> Float[np.ndarray, "steps"]:
-        """Make an update on each batch of an order; return the losses."""
+    def steps(self, images: Images, labels: Labels, order: Order) -> Losses:
         return np.array([self.step(images[batch], labels[batch]) for batch in order])
 
-    def trace(
-        self, images: Float[np.ndarray, "batch 1 28 28"], labels: Int64[np.ndarray, "batch"]
-    ) -> Trace:
-        """Make one update and return every stage of it."""
+    def trace(self, images: Images, labels: Labels) -> Trace:
         trace = stages.trace(self._state, images, labels, lr=self._lr)
         self._state = stages.after(trace, self._state.step + 1)
         return trace
 
     def export(self) -> State:
-        """Return a copy of the present state."""
         return self._state.astype("float64")
 
     def load(self, state: State) -> None:
-        """Continue from another state."""
         self._state = state.astype("float64")
 
 
@@ -79,19 +65,15 @@ def evaluate(
     recipe: Recipe, *, state: State | None = None, split: Split | None = None
 ) -> Evaluation:
     """Evaluate a state, by default the recipe's initial one, on the test images or `split`."""
-    state = state or initial_state(recipe.seed)
     split = split or load_dataset(recipe.dataset, recipe.data_dir).test
-    logits = _logits(state, split.images)
+    logits = _logits(state or initial_state(recipe.seed), split.images)
     confusion = np.zeros((10, 10), dtype=np.int64)
     np.add.at(confusion, (split.labels, logits.argmax(axis=1)), 1)
     return Evaluation(loss=reference.loss(logits, split.labels), confusion=confusion)
 
 
 def predict(
-    recipe: Recipe,  # noqa: ARG001 - the protocol's
-    *,
-    state: State,
-    images: UInt8[np.ndarray, "images 28 28"],
+    _: Recipe, *, state: State, images: UInt8[np.ndarray, "images 28 28"]
 ) -> Float[np.ndarray, "images 10"]:
     """Return the probability of each digit for each image."""
     return np.exp(reference.log_softmax(_logits(state, images)))

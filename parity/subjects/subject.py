@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -26,6 +27,14 @@ ORACLE = "numpy"
 MODES: tuple[Mode, ...] = ("eager", "jit")
 KERNELS: tuple[Kernel, ...] = ("layers", "fused")
 
+_OPTIONAL = {
+    "fit": "training loop",
+    "workload": "workload that can be timed",
+    "evaluate": "evaluation",
+    "predict": "prediction",
+}
+"""Functions that not every backend needs, and what it lacks without them."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -40,11 +49,7 @@ class Subject:
 
     @classmethod
     def parse(cls, text: str) -> "Subject":
-        """Read a subject such as `torch:eager`, `jax:jit:fused` or `numpy`.
-
-        Raises:
-            RecipeError: there is no such backend, mode or kernel; says which there are.
-        """
+        """Read a subject such as `torch:eager`; raise RecipeError, which names all, for others."""
         known = {str(subject): subject for subject in (cls(ORACLE), *cls.all())}
         subject = known.get(text.removesuffix(":layers") if text.count(":") == 2 else text)
         if subject is None:
@@ -54,13 +59,8 @@ class Subject:
     @classmethod
     def all(cls) -> "list[Subject]":
         """Return each backend but the oracle, in each mode with each kernel."""
-        return [
-            cls(backend, mode, kernel)
-            for backend in BACKENDS
-            for mode in MODES
-            for kernel in KERNELS
-            if backend != ORACLE
-        ]
+        backends = [name for name in BACKENDS if name != ORACLE]
+        return [cls(*parts) for parts in itertools.product(backends, MODES, KERNELS)]
 
     @property
     def backend(self) -> Stepper:
@@ -68,23 +68,15 @@ class Subject:
         return cast(Stepper, importlib.import_module(BACKENDS[self.backend_name]))
 
     def can(self, *names: str) -> bool:
-        """Return whether the backend has functions such as `fit`, which not each one needs."""
+        """Return whether the backend has functions such as `fit`, which not every one needs."""
         return all(hasattr(self.backend, name) for name in names)
 
     def resolve(self, recipe: Recipe) -> Recipe:
-        """Return the recipe with device, mode, kernel and precision as this subject uses them.
-
-        Raises:
-            DeviceError: the device, or the compiler that the mode needs, is not on this machine.
-        """
+        """Return the recipe as this subject computes it, or raise DeviceError."""
         return self.backend.resolve(self._own(recipe))
 
     def load_dataset(self, recipe: Recipe) -> Dataset:
-        """Load the recipe's data set through the backend's library.
-
-        Raises:
-            DataError: it is missing, damaged or not the published one.
-        """
+        """Load the recipe's data set through the backend's library, or raise DataError."""
         return self.backend.load_dataset(recipe.dataset, recipe.data_dir)
 
     def session(self, recipe: Recipe, state: State) -> AbstractContextManager[Session]:
@@ -99,51 +91,30 @@ class Subject:
         start: Checkpoint | None = None,
         observer: Observer = SILENT,
     ) -> History:
-        """Train by the backend's own loop, from the recipe's initial state or a checkpoint.
-
-        Raises:
-            RecipeError: it has none.
-        """
-        fit = self._function("fit", "training loop")
-        return fit(self._own(recipe), dataset=dataset, start=start, observer=observer)
+        """Train by the backend's own loop, or raise RecipeError if it has none."""
+        return self._call("fit", recipe, dataset=dataset, start=start, observer=observer)
 
     def workload(
         self, recipe: Recipe, state: State, dataset: Dataset
     ) -> AbstractContextManager[Workload]:
-        """Open trainings from `state` on a data set and on its first batch, to be timed.
-
-        Raises:
-            RecipeError: the backend is not made to be timed.
-        """
-        workload = self._function("workload", "workload that can be timed")
-        return workload(self._own(recipe), state, dataset)
+        """Open trainings from `state` to be timed, or raise RecipeError."""
+        return self._call("workload", recipe, state, dataset)
 
     def evaluate(self, recipe: Recipe, state: State, split: Split) -> Evaluation:
-        """Evaluate a state on the images of a split.
-
-        Raises:
-            RecipeError: the backend cannot.
-        """
-        return self._function("evaluate", "evaluation")(self._own(recipe), state=state, split=split)
+        """Evaluate a state on the images of a split, or raise RecipeError."""
+        return self._call("evaluate", recipe, state=state, split=split)
 
     def predict(self, recipe: Recipe, state: State, images: np.ndarray) -> np.ndarray:
-        """Return the probability of each digit for each image.
+        """Return the probability of each digit for each image, or raise RecipeError."""
+        return self._call("predict", recipe, state=state, images=images)
 
-        Raises:
-            RecipeError: the backend cannot.
-        """
-        return self._function("predict", "prediction")(
-            self._own(recipe), state=state, images=images
-        )
-
-    def _function(self, name: str, what: str) -> Any:
-        function = getattr(self.backend, name, None)
-        if function is None:
+    def _call(self, name: str, recipe: Recipe, *args: object, **kwargs: object) -> Any:
+        if not self.can(name):
             raise RecipeError(
-                f"{self} has no {what}: {self.backend.__name__} lacks `{name}`; name another"
-                " subject"
+                f"{self} has no {_OPTIONAL[name]}: {self.backend.__name__} lacks `{name}`; name"
+                " another subject"
             )
-        return function
+        return getattr(self.backend, name)(self._own(recipe), *args, **kwargs)
 
     def _own(self, recipe: Recipe) -> Recipe:
         return dataclasses.replace(recipe, mode=self.mode, kernel=self.kernel)

@@ -8,16 +8,14 @@ order.
 import itertools
 
 import numpy as np
-from jaxtyping import Float, Int64
 
-from parity.contract.state import PARAMETERS, State
+from parity.contract.backend import Images, Labels
+from parity.contract.state import State
 from parity.truth import reference
 from parity.truth.rounding import Expectation, Rounding
 from parity.truth.stages import STAGES, expectations
 
 Array = np.ndarray
-Images = Float[np.ndarray, "B 1 28 28"]
-Labels = Int64[np.ndarray, "B"]
 Expectations = dict[str, Expectation]
 
 STEP_STAGES = tuple(f"step.{s}" for s in STAGES if s == "loss" or s.startswith(("adam", "params")))
@@ -25,55 +23,36 @@ STEP_STAGES = tuple(f"step.{s}" for s in STAGES if s == "loss" or s.startswith((
 
 
 def end_to_end(
-    after: State,
-    state: State,
-    images: Images,
-    labels: Labels,
-    *,
-    lr: float,
+    after: State, state: State, images: Images, labels: Labels, *, lr: float
 ) -> Expectations:
     """Return what a step without stages should make of `state`: loss, moments and parameters.
 
-    Each stage adds its own rounding to what it makes of the errors before it. The parameters are
-    judged on the step's own moments: a first gradient near zero moves its parameter by the
-    learning rate, whatever its sign, so that no bound on it says anything of the update.
-
-    Args:
-        after: the state that the step returned, in the precision that it promises to compute in.
-        state: the state that it started from, likewise.
-        images: its input.
-        labels: likewise.
-        lr: Adam's learning rate.
+    The parameters are judged on the moments of `after`, which the step returned: a first gradient
+    near zero moves its parameter by the learning rate, whatever its sign, so that no bound on it
+    says anything of the update. Both states are in the precision that the step promises.
     """
     local = dict(expectations({}, state, images, labels, lr=lr))
-    t = {stage: expected.value for stage, expected in local.items()}
     rounding = Rounding(state.dtype)
-    moved = Expectation(t["logits"], _logits_error(local, state))
+    moved = Expectation(local["logits"].value, _logits_error(local, state))
     expected = {"step.loss": loss(moved, labels, rounding)}
-    errors = _gradient_errors(local, state, images.astype(np.float64))
-    for name in PARAMETERS:
-        error = errors[name] + local[f"grad.{name}"].bound
-        squared = (2 * np.abs(t[f"grad.{name}"]) + error) * error
+    for name, inherited in _gradient_errors(local, state, images.astype(np.float64)).items():
+        gradient, own = local[f"grad.{name}"]
+        error = inherited + own
+        squared = (2 * np.abs(gradient) + error) * error
         for stage, grown in (
             (f"adam.m.{name}", (1 - reference.B1) * error),
             (f"adam.v.{name}", (1 - reference.B2) * squared),
         ):
-            expected[f"step.{stage}"] = Expectation(t[stage], local[stage].bound + grown)
-        p, m, v = (
-            array.astype(np.float64)
-            for array in (state.params[name], after.adam_m[name], after.adam_v[name])
-        )
+            value, bound = local[stage]
+            expected[f"step.{stage}"] = Expectation(value, bound + grown)
+        arrays = (state.params[name], after.adam_m[name], after.adam_v[name])
+        p, m, v = (array.astype(np.float64) for array in arrays)
         expected[f"step.params.{name}"] = rounding.of_update(p, m, v, state.step + 1, lr)
     return {stage: expected[stage] for stage in STEP_STAGES}
 
 
 def logits(state: State, images: Images) -> Expectation:
-    """Return what a network without stages should make of images.
-
-    Args:
-        state: its weights, in the precision that it promises to compute in.
-        images: its input.
-    """
+    """Return what a network without stages should make of images, in its state's precision."""
     unused = np.zeros(len(images), np.int64)
     known = expectations({}, state, images, unused, lr=1.0)
     local = dict(itertools.islice(known, STAGES.index("logits") + 1))
@@ -108,15 +87,11 @@ def _gradient_errors(local: Expectations, state: State, images: Array) -> dict[s
     p = np.exp(reference.log_softmax(local["logits"].value))
     moved = p * np.expm1(2 * largest)[:, None] / len(images)
     g, error = local["grad.logits"].value, local["grad.logits"].bound + moved
-    conv1 = local["conv1"]
-    flatten = reference.flatten(reference.pool(conv1.bound))
-    conv1_weight, conv1_bias = _conv1_gradient_errors(
-        reference.pooled_gradient(g, weight),
-        reference.pooled_gradient(error, np.abs(weight)),
-        conv1.value,
-        conv1.bound,
-        images,
+    flatten = reference.flatten(reference.pool(local["conv1"].bound))
+    pooled = Expectation(
+        reference.pooled_gradient(g, weight), reference.pooled_gradient(error, np.abs(weight))
     )
+    conv1_weight, conv1_bias = _conv1_gradient_errors(pooled, local["conv1"], images)
     return {
         "fc1.weight": error.T @ (local["flatten"].value + flatten) + np.abs(g).T @ flatten,
         "fc1.bias": error.sum(axis=0),
@@ -126,23 +101,16 @@ def _gradient_errors(local: Expectations, state: State, images: Array) -> dict[s
 
 
 def _conv1_gradient_errors(
-    pooled: Array, pooled_error: Array, conv1: Array, conv1_error: Array, images: Array
+    pooled: Expectation, conv1: Expectation, images: Array
 ) -> tuple[Array, Array]:
-    """Return the errors of conv1's gradients that come from those of the stages before them.
+    """Return the errors of conv1's gradients from those of ∂L/∂pool and of conv1's output.
 
     An error of conv1 may also change which position of a pooling window is passed, or whether one
     is. Then the window's gradient is multiplied by the pixels under another one of the positions
     that the errors leave possible: off by the spread of these pixels. In even parts of an image,
     where near-ties abound, there is no spread.
-
-    Args:
-        pooled: the gradient by pooling window, (B, 16, 13, 13).
-        pooled_error: its error.
-        conv1: the convolution's output, (B, 16, 26, 26).
-        conv1_error: its error.
-        images: (B, 1, 28, 28).
     """
-    low, high = reference.windows(conv1 - conv1_error), reference.windows(conv1 + conv1_error)
+    low, high = (reference.windows(conv1.value + e) for e in (-conv1.bound, conv1.bound))
     surest = low.max(axis=-1)
     possible = (high > 0) & (high >= surest[..., None])
     perhaps_none = surest <= 0
@@ -153,11 +121,9 @@ def _conv1_gradient_errors(
         candidates, none = possible[:, o, ..., None], perhaps_none[:, o, ..., None]
         top = np.where(candidates, patches, -np.inf).max(axis=3)
         bottom = np.where(candidates, patches, np.inf).min(axis=3)
-        top, bottom = (
-            np.where(none, np.maximum(top, 0), top),
-            np.where(none, np.minimum(bottom, 0), bottom),
-        )
-        size, error = np.abs(pooled[:, o, ..., None]), pooled_error[:, o, ..., None]
+        top = np.where(none, np.maximum(top, 0), top)
+        bottom = np.where(none, np.minimum(bottom, 0), bottom)
+        size, error = np.abs(pooled.value[:, o, ..., None]), pooled.bound[:, o, ..., None]
         largest = np.maximum(np.abs(top), np.abs(bottom))
         weight[o] = (size * (top - bottom) + error * largest).sum(axis=(0, 1, 2))
         passed = possible[:, o].any(axis=-1)

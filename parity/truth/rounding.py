@@ -13,11 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.truth import reference
+from parity.truth.reference import B1, B2
 
 CONFIDENCE = 6.0
 """λ. For one rounding the theorem's chance of a false alarm is 2·exp(−18) = 3e-8, and rounding
 errors are far from the worst case that it assumes."""
 
+_ELEMENTARY = 2 + np.sqrt(10) + 2
+"""Roundings, in units, of exp (2 ulp at most), of a sum of ten, and of log."""
 
 Array = np.ndarray
 
@@ -30,8 +33,13 @@ class Expectation(NamedTuple):
     """Largest absolute error of each element; 0 where the stage must be exact to the bit."""
 
 
+def exact(value: Array) -> Expectation:
+    """Expect `value` to the bit."""
+    return Expectation(value, np.zeros_like(value))
+
+
 class Rounding:
-    """Bounds at one precision.
+    """Bounds at one precision: what a stage should be, and how near.
 
     An operation errs by the relative unit roundoff; a result below the smallest normal number may
     be flushed to zero, as XLA does on a CPU, which adds that number for each term.
@@ -43,10 +51,7 @@ class Rounding:
         self._smallest = float(info.tiny)
 
     def of_sums(self, stage: Callable[..., tuple[Array, ...]], *inputs: Array) -> list[Expectation]:
-        """Return what a stage of sums of products should be.
-
-        The error is at most λ·√n·u·Σ|aᵢbᵢ|, and never above n·u·Σ|aᵢbᵢ|.
-        """
+        """Sums of products err by at most λ·√n·u·Σ|aᵢbᵢ|, and never by more than n·u·Σ|aᵢbᵢ|."""
         values = stage(*inputs)
         sizes = stage(*(np.abs(array) for array in inputs))
         counts = stage(*((array != 0).astype(np.float64) for array in inputs))
@@ -58,7 +63,7 @@ class Rounding:
         return expected
 
     def of_loss(self, logits: Array, labels: Array) -> Expectation:
-        """Return what the loss should be.
+        """Bound the loss.
 
         A sample's −log p sums exponentials of z − max z: an error of u·|zₖ − max z| in the exponent
         is one of pₖ·u·|zₖ − max z| in the logarithm of the sum; exp, the sum of ten and log add a
@@ -72,41 +77,35 @@ class Rounding:
         return Expectation(np.asarray(value), np.asarray(self._unit * error.mean()))
 
     def of_probabilities(self, logits: Array) -> Expectation:
-        """Return what softmax(z) should be: p has the relative error of log p's absolute one."""
+        """softmax(z) has the relative error that log p has as an absolute one."""
         p, error = self._softmax(logits)
         return Expectation(p, self._unit * error + self._smallest)
 
     def of_logits_gradient(self, logits: Array, labels: Array) -> Expectation:
-        """Return what (p − one-hot)/B should be: subtraction and division round the result."""
+        """(p − one-hot)/B: subtraction and division round the result."""
         value = reference.logits_gradient(logits, labels)
         error = self._softmax(logits)[1] / len(labels) + 2 * np.abs(value)
         return Expectation(value, self._unit * error + 2 * self._smallest)
 
     def of_m(self, m: Array, g: Array) -> Expectation:
-        """Return what Adam's first moment should be.
-
-        It is two products and a sum, whose constants are rounded too; frameworks also write it as
-        m + (1 − b1)·(g − m).
-        """
-        size = np.abs(m) + 2 * (1 - reference.B1) * (np.abs(g) + np.abs(m))
+        """Adam's first moment, also written m + (1 − b1)·(g − m); its constants are rounded too."""
+        size = np.abs(m) + 2 * (1 - B1) * (np.abs(g) + np.abs(m))
         return Expectation(reference.adam_m(m, g), 2 * self._unit * size + 3 * self._smallest)
 
     def of_v(self, v: Array, g: Array) -> Expectation:
-        """Return what Adam's second moment should be: three products and a sum of squares."""
+        """Adam's second moment: three products and a sum of squares."""
         after = reference.adam_v(v, g)
         return Expectation(after, 4 * self._unit * after + 3 * self._smallest)
 
     def of_update(self, p: Array, m: Array, v: Array, step: int, lr: float) -> Expectation:
-        """Return what the parameters should be after an update with the moments m and v.
+        """Bound the parameters after an update with the moments m and v.
 
         1 − b^t, computed from a rounded b, errs by (t + 2) roundings of b^t and one of its own: at
         t = 1 that is a relative error of 3/(1 − b). v̂ counts half, under the root. The quotient,
         the root and the products add eight roundings, the sum with p one.
         """
         update = reference.adam_update(m, v, step=step, lr=lr)
-        correction = [
-            1 + (step + 2) * b**step / (1 - b**step) for b in (reference.B1, reference.B2)
-        ]
+        correction = [1 + (step + 2) * b**step / (1 - b**step) for b in (B1, B2)]
         relative = correction[0] + correction[1] / 2 + 8
         error = np.abs(update) * relative + np.abs(p) + np.abs(update)
         return Expectation(p + update, self._unit * error + self._smallest)
@@ -124,12 +123,3 @@ class Rounding:
         p = np.exp(reference.log_softmax(logits))
         log_sum = np.log(np.exp(shifted).sum(axis=1))
         return (p * np.abs(shifted)).sum(axis=1) + log_sum + _ELEMENTARY
-
-
-_ELEMENTARY = 2 + np.sqrt(10) + 2
-"""Roundings, in units, of exp (2 ulp at most), of a sum of ten, and of log."""
-
-
-def exact(value: Array) -> Expectation:
-    """Expect `value` to the bit."""
-    return Expectation(value, np.zeros_like(value))

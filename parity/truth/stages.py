@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int64
 
-from parity.contract.backend import Trace
+from parity.contract.backend import Images, Labels, Trace
 from parity.contract.state import PARAMETERS, State
 from parity.truth import reference
 from parity.truth.rounding import Expectation, Rounding, exact
 
 Array = np.ndarray
-Formula = Callable[..., tuple[Array, ...]]
 Judge = Callable[..., Sequence[Expectation]]
 """From a precision's rounding, a formula and its inputs: what its results should be."""
 
@@ -25,12 +23,12 @@ Judge = Callable[..., Sequence[Expectation]]
 class Stage(NamedTuple):
     """A formula of the network, and what rounding may do to it."""
 
-    names: tuple[str, ...]
-    """Its results, in order; one, or a weight's and a bias's gradient together."""
+    results: str
+    """Names, in order; one, or a weight's and a bias's gradient together."""
     formula: Callable[..., Array | tuple[Array, ...] | float]
-    inputs: tuple[str, ...]
-    """Earlier stages; images and labels; a parameter by its name and its moments by m.NAME and
-    v.NAME, all before the update; step, counted from 1; lr."""
+    inputs: str
+    """Names of results, of `State.named()`, images, labels, step (counted from 1) and lr; moments
+    and parameters are those before the update, until a stage of the same name has updated them."""
     judge: Judge
 
     def compute(self, *inputs: Any) -> tuple[Array, ...]:
@@ -40,7 +38,7 @@ class Stage(NamedTuple):
         return tuple(np.asarray(result) for result in results)
 
 
-def _exact(_: Rounding, formula: Formula, *inputs: Array) -> list[Expectation]:
+def _exact(_: Rounding, formula: Callable, *inputs: Array) -> list[Expectation]:
     """Allow no error: what is selected or moved is not rounded."""
     return [exact(value) for value in formula(*inputs)]
 
@@ -56,7 +54,7 @@ def _conv1_gradients(gradient: Array, weight: Array, conv1: Array, images: Array
 
 
 def _two_sums(
-    rounding: Rounding, _: Formula, gradient: Array, weight: Array, conv1: Array, images: Array
+    rounding: Rounding, _: Callable, gradient: Array, weight: Array, conv1: Array, images: Array
 ) -> list[Expectation]:
     """Judge two sums, one after the other: ten classes to a window, then the batch's windows."""
     passed = reference.passed(conv1)
@@ -74,69 +72,44 @@ def _updated(p: Array, m: Array, v: Array, step: int, lr: float) -> Array:
     return p + reference.adam_update(m, v, step=step, lr=lr)
 
 
-_SUMS = Rounding.of_sums
-_CONV1, _FC1 = ("conv1.weight", "conv1.bias"), ("fc1.weight", "fc1.bias")
+_SUMS, _LOSS = Rounding.of_sums, _own(Rounding.of_loss)
+_GRADIENT, _M, _V = map(_own, (Rounding.of_logits_gradient, Rounding.of_m, Rounding.of_v))
+_UPDATE = _own(Rounding.of_update)
 
 TABLE = (
-    Stage(("conv1",), reference.conv1, ("images", *_CONV1), _SUMS),
-    Stage(("relu",), reference.relu, ("conv1",), _exact),
-    Stage(("pool",), reference.pool, ("relu",), _exact),
-    Stage(("flatten",), reference.flatten, ("pool",), _exact),
-    Stage(("logits",), reference.fc1, ("flatten", *_FC1), _SUMS),
-    Stage(("loss",), reference.loss, ("logits", "labels"), _own(Rounding.of_loss)),
+    Stage("conv1", reference.conv1, "images params.conv1.weight params.conv1.bias", _SUMS),
+    Stage("relu", reference.relu, "conv1", _exact),
+    Stage("pool", reference.pool, "relu", _exact),
+    Stage("flatten", reference.flatten, "pool", _exact),
+    Stage("logits", reference.fc1, "flatten params.fc1.weight params.fc1.bias", _SUMS),
+    Stage("loss", reference.loss, "logits labels", _LOSS),
+    Stage("grad.logits", reference.logits_gradient, "logits labels", _GRADIENT),
+    Stage("grad.fc1.weight grad.fc1.bias", reference.fc1_gradients, "grad.logits flatten", _SUMS),
     Stage(
-        ("grad.logits",),
-        reference.logits_gradient,
-        ("logits", "labels"),
-        _own(Rounding.of_logits_gradient),
-    ),
-    Stage(
-        ("grad.fc1.weight", "grad.fc1.bias"),
-        reference.fc1_gradients,
-        ("grad.logits", "flatten"),
-        _SUMS,
-    ),
-    Stage(
-        ("grad.conv1.weight", "grad.conv1.bias"),
+        "grad.conv1.weight grad.conv1.bias",
         _conv1_gradients,
-        ("grad.logits", "fc1.weight", "conv1", "images"),
+        "grad.logits params.fc1.weight conv1 images",
         _two_sums,
     ),
+    *(Stage(f"adam.m.{p}", reference.adam_m, f"adam.m.{p} grad.{p}", _M) for p in PARAMETERS),
+    *(Stage(f"adam.v.{p}", reference.adam_v, f"adam.v.{p} grad.{p}", _V) for p in PARAMETERS),
     *(
-        Stage((f"adam.{moment}.{name}",), formula, (f"{moment}.{name}", f"grad.{name}"), judge)
-        for moment, formula, judge in (
-            ("m", reference.adam_m, _own(Rounding.of_m)),
-            ("v", reference.adam_v, _own(Rounding.of_v)),
-        )
-        for name in PARAMETERS
-    ),
-    *(
-        Stage(
-            (f"params.{name}",),
-            _updated,
-            (name, f"adam.m.{name}", f"adam.v.{name}", "step", "lr"),
-            _own(Rounding.of_update),
-        )
-        for name in PARAMETERS
+        Stage(f"params.{p}", _updated, f"params.{p} adam.m.{p} adam.v.{p} step lr", _UPDATE)
+        for p in PARAMETERS
     ),
 )
 """The training step, in the order of the computation."""
 
-STAGES = tuple(name for stage in TABLE for name in stage.names)
+STAGES = tuple(name for stage in TABLE for name in stage.results.split())
 """What every backend traces; those of `adam` and `params` are the values after the update."""
 
 
-def trace(
-    state: State,
-    images: Float[np.ndarray, "B 1 28 28"],
-    labels: Int64[np.ndarray, "B"],
-    *,
-    lr: float,
-) -> Trace:
+def trace(state: State, images: Images, labels: Labels, *, lr: float) -> Trace:
     """Compute every stage of one training step in float64."""
     known = _inputs(state, images, labels, lr)
     for stage in TABLE:
-        known |= zip(stage.names, stage.compute(*_of(known, stage)), strict=True)
+        inputs = (known[name] for name in stage.inputs.split())
+        known |= zip(stage.results.split(), stage.compute(*inputs), strict=True)
     return {name: known[name] for name in STAGES}
 
 
@@ -147,43 +120,23 @@ def after(trace: Trace, step: int) -> State:
 
 
 def expectations(
-    own: Trace,
-    state: State,
-    images: Float[np.ndarray, "B 1 28 28"],
-    labels: Int64[np.ndarray, "B"],
-    *,
-    lr: float,
+    own: Trace, state: State, images: Images, labels: Labels, *, lr: float
 ) -> Iterator[tuple[str, Expectation]]:
     """Yield what each stage of a subject's trace should be, given its own earlier stages.
 
-    Nothing is computed before it is asked for, so that who finds a stage missing can stop there.
-
-    Args:
-        own: what the subject computed; the oracle's value takes the place of a missing stage.
-        state: the state that it started from, in the precision that it promises to compute in.
-        images: its input.
-        labels: likewise.
-        lr: Adam's learning rate.
+    The state is in the precision that the subject promises to compute in. The oracle's value takes
+    the place of a stage that `own` lacks. Nothing is computed before it is asked for.
     """
     known, rounding = _inputs(state, images, labels, lr), Rounding(state.dtype)
     for stage in TABLE:
-        expected = stage.judge(rounding, stage.compute, *_of(known, stage))
-        for name, expectation in zip(stage.names, expected, strict=True):
+        inputs = (known[name] for name in stage.inputs.split())
+        expected = stage.judge(rounding, stage.compute, *inputs)
+        for name, expectation in zip(stage.results.split(), expected, strict=True):
             yield name, expectation
             known[name] = np.asarray(own.get(name, expectation.value), dtype=np.float64)
 
 
 def _inputs(state: State, images: Array, labels: Array, lr: float) -> dict[str, Any]:
-    arrays = {"images": images, **state.params}
-    for group, moments in (("m", state.adam_m), ("v", state.adam_v)):
-        arrays |= {f"{group}.{name}": moment for name, moment in moments.items()}
-    return {
-        **{name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()},
-        "labels": labels,
-        "step": state.step + 1,
-        "lr": lr,
-    }
-
-
-def _of(known: dict[str, Any], stage: Stage) -> list[Any]:
-    return [known[name] for name in stage.inputs]
+    arrays = {"images": images, **state.named()}
+    known = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
+    return {**known, "labels": labels, "step": state.step + 1, "lr": lr}

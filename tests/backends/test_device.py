@@ -108,15 +108,6 @@ def test_a_flag_that_is_on_during_a_step_is_reported(monkeypatch: pytest.MonkeyP
     assert jaxcnn.environment(Recipe(device="cpu"))["64-bit types"] is True
 
 
-def test_a_variable_that_changes_the_computation_is_listed_where_it_is_set(
-    backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert "OMP_NUM_THREADS" not in backend.environment(Recipe(device="cpu"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert backend.environment(Recipe(device="cpu"))["OMP_NUM_THREADS"] == "1"
-
-
 def test_the_compiler_of_jit_mode_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "sh -c")
     assert str(torchcnn.environment(Recipe(device="cpu"))["C++ compiler"]).endswith("/sh")

@@ -31,6 +31,17 @@ def test_only_the_backends_of_the_subjects_are_asked() -> None:
     assert not [name for name, value in facts.items() if isinstance(value, dict)]
 
 
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_a_variable_that_changes_the_computation_is_listed_where_it_is_set(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subjects, recipe = [Subject(backend)], Recipe(device="cpu")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert "OMP_NUM_THREADS" not in environment(subjects, recipe)[backend]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert environment(subjects, recipe)[backend]["OMP_NUM_THREADS"] == "1"
+
+
 def test_its_lines_are_aligned_and_a_backends_stand_below_its_name() -> None:
     facts = {"python": "3.14", "torch": {"TF32 in cuDNN": False, "threads": 2, "oneDNN": True}}
     assert environment_lines(facts) == [
