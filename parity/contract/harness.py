@@ -44,6 +44,19 @@ class Functions:
     canonical: Callable[[Any], backend.Trace]
     """From the activations of a traced step: canonical copies."""
 
+    def in_chunks(
+        self, state: Native, data: tuple[Native, Native], order: Order, recipe: Recipe
+    ) -> tuple[Native, Losses]:
+        """Make a step on each batch of an order of any length; return the state and the losses.
+
+        Op by op they are one call; only a compiled loop has a length.
+        """
+        size, losses = chunk_size(recipe) if recipe.mode == "jit" else max(1, len(order)), []
+        for start in range(0, len(order), size):
+            state, part = self.many_steps(state, *data, order[start : start + size])
+            losses.append(part)
+        return state, np.concatenate(losses)
+
 
 class Session(backend.Session):
     """A training driven from outside."""
@@ -56,9 +69,8 @@ class Session(backend.Session):
         return float(self.steps(images, labels, np.arange(len(labels))[None])[0])
 
     def steps(self, images: Images, labels: Labels, order: Order) -> Losses:
-        data = self._functions.to_device(images, labels, self._recipe)
-        many_steps = self._functions.many_steps
-        self._state, losses = _in_chunks(many_steps, self._state, data, order, self._recipe)
+        functions, data = self._functions, self._functions.to_device(images, labels, self._recipe)
+        self._state, losses = functions.in_chunks(self._state, data, order, self._recipe)
         return losses
 
     def trace(self, images: Images, labels: Labels) -> backend.Trace:
@@ -105,8 +117,8 @@ class Workload(backend.Workload, abc.ABC):
 
     def steps(self, repeats: int) -> Losses:
         order = np.tile(np.arange(len(self._batch[1])), (repeats, 1))
-        self._on_batch, losses = _in_chunks(
-            self._functions.many_steps, self._on_batch, self._batch, order, self._recipe
+        self._on_batch, losses = self._functions.in_chunks(
+            self._on_batch, self._batch, order, self._recipe
         )
         return losses
 
@@ -116,17 +128,3 @@ class Workload(backend.Workload, abc.ABC):
             self._on_data, self._data, self._functions.many_steps, self._progress
         )
         return self._progress.end_epoch(NOT_TESTED, seconds=time.perf_counter() - started)
-
-
-def _in_chunks(
-    many_steps: ManySteps, state: Native, data: tuple[Native, Native], order: Order, recipe: Recipe
-) -> tuple[Native, Losses]:
-    """Make a step on each batch of an order of any length; return the state and the losses.
-
-    Op by op they are one call; only a compiled loop has a length.
-    """
-    size, losses = chunk_size(recipe) if recipe.mode == "jit" else max(1, len(order)), []
-    for start in range(0, len(order), size):
-        state, part = many_steps(state, *data, order[start : start + size])
-        losses.append(part)
-    return state, np.concatenate(losses)

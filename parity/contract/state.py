@@ -54,7 +54,7 @@ class State:
 
     def __post_init__(self) -> None:
         for group in ("params", "adam_m", "adam_v"):
-            _check_arrays(getattr(self, group), dtype=self.dtype, what=group)
+            self._check(group, getattr(self, group))
         if self.step < 0:
             raise StateError(f"step must be at least 0, got {self.step}")
 
@@ -86,6 +86,23 @@ class State:
         arrays = {name: array.astype(dtype) for name, array in self.named().items()}
         return State.from_named(arrays, step=self.step)
 
+    def _check(self, what: str, arrays: Arrays) -> None:
+        """Check names, then shapes and dtypes against PARAMETERS."""
+        missing = [name for name in PARAMETERS if name not in arrays]
+        extra = [name for name in arrays if name not in PARAMETERS]
+        if missing or extra:
+            raise StateError(
+                f"{what}: missing {missing or 'nothing'}, unknown {extra or 'nothing'}"
+            )
+        if self.dtype not in (np.float32, np.float64):
+            raise StateError(f"{what}: dtype must be float32 or float64, got {self.dtype}")
+        for name, (shape, _) in PARAMETERS.items():
+            got = arrays[name]
+            if got.shape != shape or got.dtype != self.dtype:
+                raise StateError(
+                    f"{what}.{name}: expected {self.dtype} {shape}, got {got.dtype} {got.shape}"
+                )
+
     @property
     def dtype(self) -> np.dtype:
         """The floating-point type that all arrays share."""
@@ -106,19 +123,3 @@ def initial_state(seed: int, dtype: DType = "float32") -> State:
         params[name] = stream.uniform(-bound, bound, shape).astype(np.float32).astype(dtype)
     adam_m, adam_v = ({name: np.zeros_like(p) for name, p in params.items()} for _ in range(2))
     return State(params=params, adam_m=adam_m, adam_v=adam_v, step=0)
-
-
-def _check_arrays(arrays: Mapping[str, np.ndarray], *, dtype: np.dtype, what: str) -> None:
-    """Check names, then shapes and dtypes against PARAMETERS."""
-    missing = [name for name in PARAMETERS if name not in arrays]
-    extra = [name for name in arrays if name not in PARAMETERS]
-    if missing or extra:
-        raise StateError(f"{what}: missing {missing or 'nothing'}, unknown {extra or 'nothing'}")
-    if dtype not in (np.float32, np.float64):
-        raise StateError(f"{what}: dtype must be float32 or float64, got {dtype}")
-    for name, (shape, _) in PARAMETERS.items():
-        got = arrays[name]
-        if got.shape != shape or got.dtype != dtype:
-            raise StateError(
-                f"{what}.{name}: expected {dtype} {shape}, got {got.dtype} {got.shape}"
-            )

@@ -17,15 +17,10 @@ def download_files(
 ) -> dict[str, Path]:
     """Download a data set's files to `directory`/FOLDER/raw, where torchvision keeps them too.
 
-    Args:
-        source: the data set.
-        directory: the data folder; created if need be, and removed again if the download fails.
-        fetch: downloads all files to the folder it is given and returns where each lies; raises
-            OSError where it cannot.
+    `fetch` downloads them to the folder it is given and returns where each lies, or raises OSError.
 
     Raises:
-        DataError: there is no network, the server does not have the files, or they are not the
-            published ones; says what to do instead.
+        DataError: the download failed, or brought other files; says what to do instead.
     """
     try:
         with staging(directory) as folder, quiet_in_a_pipe():

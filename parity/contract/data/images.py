@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from parity.contract.data.idx import is_gzipped, read_idx
-from parity.contract.errors import DataError
+from parity.contract.errors import DataError, os_errors_as
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LARGEST_PNG = 2**20
@@ -26,14 +26,12 @@ def read_images(path: Path) -> UInt8[np.ndarray, "images 28 28"]:
     Raises:
         DataError: the file cannot be read, is damaged, or holds something else; names it.
     """
-    try:
+    with os_errors_as(DataError, f"cannot read {path}"):
         with path.open("rb") as file:
             start = file.read(len(_PNG))
             content = start + file.read(_LARGEST_PNG) if start == _PNG else b""
         if not content and start[:2] != b"\0\0" and not is_gzipped(path):
             raise DataError(f"{path} is neither a PNG nor an IDX file; give images of {_WANTED}")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
     images = _decode(path, content)[None] if content else read_idx(path, shape=(None, 28, 28))
     if len(images) == 0:
         raise DataError(f"{path} holds no image; give images of {_WANTED}")

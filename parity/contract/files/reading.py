@@ -15,12 +15,9 @@ _LONGEST_REASON = 300
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn every error while a checkpoint is read into one short line that names the file.
+    """Raise CheckpointError, which names the file, for every error while a checkpoint is read.
 
     A damaged or hostile file can make a library raise anything.
-
-    Raises:
-        CheckpointError: the file is not there, or the block has raised an error.
     """
     try:
         if path.exists():
@@ -39,12 +36,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def content_of(path: Path) -> bytes:
-    """Return the bytes of a checkpoint's file.
-
-    Raises:
-        CheckpointError: it is not a file, or larger than any checkpoint.
-        OSError: it cannot be read.
-    """
+    """Return the bytes of a checkpoint's file; raise CheckpointError for what cannot be one."""
     if not path.is_file():
         raise CheckpointError("it is not a file")
     if path.stat().st_size > LARGEST:

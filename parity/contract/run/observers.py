@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from parity.contract.data.datasets import Dataset
-from parity.contract.errors import OutputError, StoppedError
+from parity.contract.errors import OutputError, StoppedError, os_errors_as
 from parity.contract.files.whole import write_whole
 from parity.contract.interrupts import StopRequest
 from parity.contract.recipe import Recipe
@@ -13,6 +13,8 @@ from parity.contract.run.checkpoint import CHECKPOINT_FILE, Checkpoint, write_ch
 from parity.contract.run.history import Epoch
 from parity.contract.run.progress import Progress
 from parity.contract.state import State
+
+_OTHER_FOLDER = "; give --out another folder"
 
 
 class Observer:
@@ -87,14 +89,10 @@ class RunFolder(Observer):
             raise OutputError(f"{taken} exists already; give --out another folder{resume}")
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
-        self._backend, self._sha256 = backend, dataset.sha256
+        self._backend = backend
         text = json.dumps({"schema": 1, "backend": backend, **recipe.to_json()}, indent=2)
-        try:
+        with os_errors_as(OutputError, f"cannot write {self._folder}", _OTHER_FOLDER):
             self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {self._folder}: {error.strerror or error}; give --out another folder"
-            ) from None
         write_whole(self._folder / "recipe.json", f"{text}\n".encode())
         # what a killed run has written after its last checkpoint will be written again
         self._write_history()
@@ -103,12 +101,7 @@ class RunFolder(Observer):
         on_time = self.every is not None and progress.step % self.every == 0
         number = self._request.number  # read once: a signal after this is for the next time
         if not self._saved or on_time or number is not None or progress.batch == 0:
-            checkpoint = progress.checkpoint(
-                state,
-                dataset_sha256=self._sha256,
-                backend=self._backend,
-                versions=self._versions,
-            )
+            checkpoint = progress.checkpoint(state, self._backend, self._versions)
             write_checkpoint(self._folder / CHECKPOINT_FILE, checkpoint)
         self._request.worth_waiting = self._saved
         self._saved = True
@@ -127,14 +120,8 @@ class RunFolder(Observer):
 
     def _taken(self) -> Path | None:
         """Return what another run has left in the folder."""
-        history = self._folder / "history.jsonl"
-        checkpoint = self._folder / CHECKPOINT_FILE
-        try:
+        checkpoint, history = self._folder / CHECKPOINT_FILE, self._folder / "history.jsonl"
+        with os_errors_as(OutputError, f"cannot look into {self._folder}", _OTHER_FOLDER):
             if checkpoint.exists():
                 return checkpoint
             return history if history.exists() and history.stat().st_size else None
-        except OSError as error:
-            raise OutputError(
-                f"cannot look into {self._folder}: {error.strerror or error};"
-                " give --out another folder"
-            ) from None

@@ -32,9 +32,8 @@ class Progress:
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset, start: Checkpoint | None) -> None:
-        self._recipe = recipe
-        self._examples = len(dataset.train)
-        self.steps = batch_count(self._examples, recipe.batch_size)
+        self._recipe, self._dataset = recipe, dataset
+        self.steps = batch_count(len(dataset.train), recipe.batch_size)
         """Batches of an epoch."""
         self.epoch, self.batch, self.loss_sum = 1, 0, 0.0
         self.records: list[Epoch] = []
@@ -67,7 +66,7 @@ class Progress:
         the next.
         """
         longest = chunk_size(self._recipe)
-        rest = list(self._recipe.batches(self.epoch, self._examples))[self.batch :]
+        rest = list(self._recipe.batches(self.epoch, len(self._dataset.train)))[self.batch :]
         while rest:
             size = longest - self.batch % longest
             if every is not None:
@@ -114,13 +113,11 @@ class Progress:
         self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
         return record
 
-    def checkpoint(
-        self, state: State, *, dataset_sha256: str, backend: str, versions: dict[str, str]
-    ) -> Checkpoint:
+    def checkpoint(self, state: State, backend: str, versions: dict[str, str]) -> Checkpoint:
         """Return the checkpoint of this place, with a state that `add` has checked."""
         return Checkpoint(
             recipe=self._recipe,
-            dataset_sha256=dataset_sha256,
+            dataset_sha256=self._dataset.sha256,
             state=state,
             epoch=self.epoch,
             batch=self.batch,
@@ -147,20 +144,24 @@ def chunk_size(recipe: Recipe) -> int:
     return max(1, min(steps, images // recipe.batch_size))
 
 
-def require_same_training(start: Checkpoint, recipe: Recipe) -> None:
+def require_same_training(start: Checkpoint, recipe: Recipe, *, kept: Sequence[str] = KEPT) -> None:
     """Require that a checkpoint belongs to a training by this recipe, for as many epochs at most.
 
     Raises:
         CheckpointError: it belongs to another; says which fields differ.
     """
-    old, new = vars(start.recipe), vars(recipe)
-    if changed := _changed(start, recipe, KEPT):
+    if changed := _changed(start, recipe, kept):
+        old, new = vars(start.recipe), vars(recipe)
         fields = ", ".join(f"{name} {old[name]!r}, not {new[name]!r}" for name in changed)
         raise CheckpointError(
             f"the checkpoint's training has {fields}; leave that out, or continue it as another"
             " training with --override"
         )
-    _require_epochs(start, recipe)
+    if len(start.epochs) > recipe.epochs:
+        raise CheckpointError(
+            f"the checkpoint has {len(start.epochs)} epochs already, epochs is {recipe.epochs};"
+            f" give --epochs {len(start.epochs)} or more"
+        )
 
 
 def as_another_training(start: Checkpoint, recipe: Recipe) -> Checkpoint:
@@ -172,18 +173,10 @@ def as_another_training(start: Checkpoint, recipe: Recipe) -> Checkpoint:
     Raises:
         CheckpointError: it has more epochs than the recipe.
     """
-    _require_epochs(start, recipe)
+    require_same_training(start, recipe, kept=())
     place = {"batch": 0, "loss_sum": 0.0} if _changed(start, recipe, ORDER) else {}
     state = start.state.astype(recipe.dtype)
     return dataclasses.replace(start, recipe=recipe, dataset_sha256=None, state=state, **place)
-
-
-def _require_epochs(start: Checkpoint, recipe: Recipe) -> None:
-    if len(start.epochs) > recipe.epochs:
-        raise CheckpointError(
-            f"the checkpoint has {len(start.epochs)} epochs already, epochs is {recipe.epochs};"
-            f" give --epochs {len(start.epochs)} or more"
-        )
 
 
 def _changed(start: Checkpoint, recipe: Recipe, names: Sequence[str]) -> list[str]:
