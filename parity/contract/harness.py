@@ -47,10 +47,8 @@ class Functions:
     def in_chunks(
         self, state: Native, data: tuple[Native, Native], order: Order, recipe: Recipe
     ) -> tuple[Native, Losses]:
-        """Make a step on each batch of an order of any length; return the state and the losses.
-
-        Op by op they are one call; only a compiled loop has a length.
-        """
+        """Make a step on each batch of an order, however long; return the state and the losses."""
+        # op by op they are one call; only a compiled loop has a length
         size, losses = chunk_size(recipe) if recipe.mode == "jit" else max(1, len(order)), []
         for start in range(0, len(order), size):
             state, part = self.many_steps(state, *data, order[start : start + size])

@@ -1,8 +1,7 @@
 """Ctrl-C or SIGTERM ends a command line: one line, exit status 130 or 143, whatever it is doing.
 
-Frameworks swallow a KeyboardInterrupt that arrives while they import or compile, or crash on the
-way out after it. So the process leaves from the signal's handler, except where something would be
-left behind: temporary files, or steps of a training.
+Frameworks swallow a KeyboardInterrupt, or crash after it. So the process leaves from the signal's
+handler, except where temporary files would be left behind, or steps of a training be lost.
 """
 
 import contextlib
@@ -26,11 +25,11 @@ def exit_on_interrupt() -> None:
 
 def cleaning_up() -> AbstractContextManager[None]:
     """Let the signals raise an exception in this block, so that its temporary files are removed."""
-    return _handling(_interrupt)
+    return handling(_interrupt)
 
 
 class StopRequest:
-    """What `stopping_between_steps` has heard of."""
+    """The signal that a training has received, for it to stop between two steps."""
 
     number: int | None = None
     """The signal that came; None for none."""
@@ -45,15 +44,7 @@ class StopRequest:
 
 
 @contextlib.contextmanager
-def stopping_between_steps() -> Iterator[StopRequest]:
-    """Let the signals be noted in this block, for a training that pauses between steps."""
-    request = StopRequest()
-    with _handling(request.note):
-        yield request
-
-
-@contextlib.contextmanager
-def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Give the signals another handler in this block, if `exit_on_interrupt` handles them now."""
     ours = signal.getsignal(signal.SIGINT) is leave
     if not ours or threading.current_thread() is not threading.main_thread():

@@ -5,7 +5,6 @@ Every backend translates between its own layout and this one, which is PyTorch's
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,20 +12,13 @@ from parity.contract.batches import parameter_stream
 from parity.contract.errors import StateError
 from parity.contract.recipe import DType
 
-
-class Parameter(NamedTuple):
-    """Shape of one parameter, and the number of inputs that one output of its layer sums."""
-
-    shape: tuple[int, ...]
-    fan_in: int
-
-
 PARAMETERS = {
-    "conv1.weight": Parameter((16, 1, 3, 3), fan_in=9),
-    "conv1.bias": Parameter((16,), fan_in=9),
-    "fc1.weight": Parameter((10, 2704), fan_in=2704),
-    "fc1.bias": Parameter((10,), fan_in=2704),
+    "conv1.weight": ((16, 1, 3, 3), 9),
+    "conv1.bias": ((16,), 9),
+    "fc1.weight": ((10, 2704), 2704),
+    "fc1.bias": ((10,), 2704),
 }
+"""Shape of each parameter, and its fan_in: how many inputs one output of its layer sums."""
 
 Arrays = dict[str, np.ndarray]
 """One array for each name of PARAMETERS, in canonical layout."""
@@ -53,8 +45,20 @@ class State:
     """Updates made so far."""
 
     def __post_init__(self) -> None:
-        for group in ("params", "adam_m", "adam_v"):
-            self._check(group, getattr(self, group))
+        dtype = self.dtype
+        for what in ("params", "adam_m", "adam_v"):
+            arrays: Arrays = getattr(self, what)
+            missing = [name for name in PARAMETERS if name not in arrays]
+            extra = [name for name in arrays if name not in PARAMETERS]
+            if missing or extra:
+                differ = f"missing {missing or 'nothing'}, unknown {extra or 'nothing'}"
+                raise StateError(f"{what}: {differ}")
+            if dtype not in (np.float32, np.float64):
+                raise StateError(f"{what}: dtype must be float32 or float64, got {dtype}")
+            for name, (shape, _) in PARAMETERS.items():
+                got, expected = arrays[name], f"expected {dtype} {shape}"
+                if got.shape != shape or got.dtype != dtype:
+                    raise StateError(f"{what}.{name}: {expected}, got {got.dtype} {got.shape}")
         if self.step < 0:
             raise StateError(f"step must be at least 0, got {self.step}")
 
@@ -68,11 +72,7 @@ class State:
 
     @classmethod
     def from_named(cls, arrays: Mapping[str, np.ndarray], *, step: int) -> "State":
-        """Return the state whose `named()` gives these arrays.
-
-        Raises:
-            StateError: names, shapes or dtypes are not those of PARAMETERS.
-        """
+        """Return the state whose `named()` gives these arrays; raise StateError for others."""
         groups: dict[str, Arrays] = {group: {} for group in _GROUPS.values()}
         for full_name, array in arrays.items():
             prefix = next((p for p in _GROUPS if full_name.startswith(f"{p}.")), None)
@@ -86,23 +86,6 @@ class State:
         arrays = {name: array.astype(dtype) for name, array in self.named().items()}
         return State.from_named(arrays, step=self.step)
 
-    def _check(self, what: str, arrays: Arrays) -> None:
-        """Check names, then shapes and dtypes against PARAMETERS."""
-        missing = [name for name in PARAMETERS if name not in arrays]
-        extra = [name for name in arrays if name not in PARAMETERS]
-        if missing or extra:
-            raise StateError(
-                f"{what}: missing {missing or 'nothing'}, unknown {extra or 'nothing'}"
-            )
-        if self.dtype not in (np.float32, np.float64):
-            raise StateError(f"{what}: dtype must be float32 or float64, got {self.dtype}")
-        for name, (shape, _) in PARAMETERS.items():
-            got = arrays[name]
-            if got.shape != shape or got.dtype != self.dtype:
-                raise StateError(
-                    f"{what}.{name}: expected {self.dtype} {shape}, got {got.dtype} {got.shape}"
-                )
-
     @property
     def dtype(self) -> np.dtype:
         """The floating-point type that all arrays share."""
@@ -113,8 +96,7 @@ def initial_state(seed: int, dtype: DType = "float32") -> State:
     """Return the state that every backend starts from.
 
     Parameters are U(-1/sqrt(fan_in), 1/sqrt(fan_in)), weights and biases, as PyTorch's `Conv2d`
-    and `Linear` draw them by default; the moments are zero. The values are float32 numbers in
-    either dtype, so that a float64 training starts from the same point.
+    and `Linear` draw them; the moments are zero. The values are float32 numbers in either dtype.
     """
     stream = parameter_stream(seed)
     params = {}

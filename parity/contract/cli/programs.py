@@ -106,28 +106,32 @@ def main(backend: "Backend", description: str, argv: Sequence[str] | None = None
 
 def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
     from parity.contract.cli.console import ConsoleObserver, ProgressBar
-    from parity.contract.interrupts import stopping_between_steps
+    from parity.contract.interrupts import StopRequest, handling
+    from parity.contract.run.checkpoint import CHECKPOINT_FILE
     from parity.contract.run.observers import Observer, Observers, RunFolder
 
     start, recipe = _begin(backend, options, args)
-    own = _run_folder(options.resume)
+    own = options.resume  # the folder of the run; None for a checkpoint of no run
+    if own is not None and not own.is_dir():
+        own = own.parent if own.name == CHECKPOINT_FILE else None
     out = options.out or own
     if options.save_every is not None:
         require_integer("save_every", options.save_every, at_least=1)
         if out is None:
             raise RecipeError("save_every needs --out, a folder for the checkpoint")
+    request = StopRequest()
+    observers: list[Observer] = []
     with contextlib.ExitStack() as stack:
-        observers: list[Observer] = []
         if out is not None:
             folder = RunFolder(
                 out,
                 versions=backend.versions(),
                 every=options.save_every,
-                start=start,
                 resuming=own is not None and own.resolve() == out.resolve(),
-                request=stack.enter_context(stopping_between_steps()),
+                request=request,
             )
             observers.append(folder)
+            stack.enter_context(handling(request.note))
         if not options.quiet:
             observers.append(ConsoleObserver(stack.enter_context(ProgressBar()), recipe))
         backend.fit(recipe, start=start, observer=Observers(*observers))
@@ -147,21 +151,12 @@ def _begin(
     start = read_checkpoint(options.resume)
     # what the command line leaves out is the checkpoint's; another backend chooses by itself
     auto = {} if start.backend == backend.__name__ else dict.fromkeys(_CHOSEN, "auto")
-    default = dataclasses.replace(start.recipe, data_dir=None, **auto)
-    recipe = command.parse_again(args, default=Train(recipe=default)).recipe
+    default = Train(recipe=dataclasses.replace(start.recipe, data_dir=None, **auto))
+    recipe = tyro.cli(Train, args=args[1:], default=default, config=command.CONFIG).recipe
     if options.override:
         return as_another_training(start, recipe), recipe
     require_same_training(start, recipe)  # before data are searched for, or downloaded
     return start, recipe
-
-
-def _run_folder(resume: Path | None) -> Path | None:
-    """Return the folder of the run that `resume` names; None for a checkpoint of no run."""
-    from parity.contract.run.checkpoint import CHECKPOINT_FILE
-
-    if resume is None or resume.is_dir():
-        return resume
-    return resume.parent if resume.name == CHECKPOINT_FILE else None
 
 
 def _summarise(backend: "Backend", _: Summary) -> None:

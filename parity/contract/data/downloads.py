@@ -22,29 +22,26 @@ def download_files(
     Raises:
         DataError: the download failed, or brought other files; says what to do instead.
     """
+    raw = directory / source.folder / "raw"
     try:
         with staging(directory) as folder, quiet_in_a_pipe():
             files = fetch(folder)
             read_files(source, files)
-            return _keep(files, folder / "raw", directory / source.folder / "raw")
+            staged = folder / "raw"
+            staged.mkdir()
+            for file in FILES:
+                files[file].replace(staged / f"{file}.gz")
+            raw.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                staged.rename(raw)  # in one step: a process killed in it leaves all or none
+            except OSError:  # it is there: something else, or the same from another process
+                for path in staged.iterdir():
+                    path.replace(raw / path.name)
     except (OSError, DataError) as error:  # DataError: the server sent something else
         raise DataError(
             f"{source.name} is not in {directory}: put its four IDX files there, or use --dataset"
             f" digits, which needs no network (the download failed: {error})"
         ) from None
-
-
-def _keep(files: dict[str, Path], staged: Path, raw: Path) -> dict[str, Path]:
-    """Move all files to `raw` in one step, so that a process killed in it leaves all or none."""
-    staged.mkdir()
-    for file in FILES:
-        files[file].replace(staged / f"{file}.gz")
-    raw.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        staged.rename(raw)
-    except OSError:  # it is there and holds something else, or the same from another process
-        for path in staged.iterdir():
-            path.replace(raw / path.name)
     return {file: raw / f"{file}.gz" for file in FILES}
 
 

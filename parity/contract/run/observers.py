@@ -9,7 +9,7 @@ from parity.contract.errors import OutputError, StoppedError, os_errors_as
 from parity.contract.files.whole import write_whole
 from parity.contract.interrupts import StopRequest
 from parity.contract.recipe import Recipe
-from parity.contract.run.checkpoint import CHECKPOINT_FILE, Checkpoint, write_checkpoint
+from parity.contract.run.checkpoint import CHECKPOINT_FILE, write_checkpoint
 from parity.contract.run.history import Epoch
 from parity.contract.run.progress import Progress
 from parity.contract.state import State
@@ -63,10 +63,8 @@ class RunFolder(Observer):
     The checkpoint is written before the first step, after each epoch, after each multiple of
     `every` steps, and where `request` asks to stop. Nothing is written before it starts.
 
-    The training continues from `start`; `resuming` continues the run that the folder holds.
-
     Raises:
-        OutputError: the folder holds another run, or cannot be written.
+        OutputError: the folder holds another run than the one to resume, or cannot be written.
         StoppedError: it was asked to stop, and the checkpoint is written.
     """
 
@@ -76,17 +74,20 @@ class RunFolder(Observer):
         *,
         versions: dict[str, str],
         every: int | None = None,
-        start: Checkpoint | None = None,
         resuming: bool = False,
         request: StopRequest | None = None,
     ) -> None:
         self._folder, self._versions, self.every = folder, versions, every
-        self._records = start.epochs if start else ()
+        self._checkpoint, self._history = folder / CHECKPOINT_FILE, folder / "history.jsonl"
         self._request = request or StopRequest()
         self._saved = False
-        if not resuming and (taken := self._taken()):
-            resume = f", or continue with --resume {folder}" * (taken.name == CHECKPOINT_FILE)
-            raise OutputError(f"{taken} exists already; give --out another folder{resume}")
+        with os_errors_as(OutputError, f"cannot look into {folder}", _OTHER_FOLDER):
+            saved = self._checkpoint.exists()
+            begun = self._history.exists() and self._history.stat().st_size
+        if not resuming and (saved or begun):
+            taken = self._checkpoint if saved else self._history
+            resume = f", or continue with --resume {folder}" if saved else ""
+            raise OutputError(f"{taken} exists already{_OTHER_FOLDER}{resume}")
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
         self._backend = backend
@@ -94,34 +95,21 @@ class RunFolder(Observer):
         with os_errors_as(OutputError, f"cannot write {self._folder}", _OTHER_FOLDER):
             self._folder.mkdir(parents=True, exist_ok=True)
         write_whole(self._folder / "recipe.json", f"{text}\n".encode())
-        # what a killed run has written after its last checkpoint will be written again
-        self._write_history()
 
     def paused(self, progress: Progress, state: State) -> None:
         on_time = self.every is not None and progress.step % self.every == 0
         number = self._request.number  # read once: a signal after this is for the next time
+        if not self._saved or progress.batch == 0:
+            # at first, since a killed run may have written more than its last checkpoint has
+            records = [dataclasses.asdict(record) for record in progress.records]
+            lines = [json.dumps(record, allow_nan=False) + "\n" for record in records]
+            write_whole(self._history, "".join(lines).encode())
         if not self._saved or on_time or number is not None or progress.batch == 0:
             checkpoint = progress.checkpoint(state, self._backend, self._versions)
-            write_checkpoint(self._folder / CHECKPOINT_FILE, checkpoint)
+            write_checkpoint(self._checkpoint, checkpoint)
         self._request.worth_waiting = self._saved
         self._saved = True
         if number is not None:
             raise StoppedError(
                 f"stopped after {progress}; continue with --resume {self._folder}", number
             )
-
-    def epoch(self, record: Epoch) -> None:
-        self._records = (*self._records, record)
-        self._write_history()
-
-    def _write_history(self) -> None:
-        lines = [json.dumps(dataclasses.asdict(r), allow_nan=False) + "\n" for r in self._records]
-        write_whole(self._folder / "history.jsonl", "".join(lines).encode())
-
-    def _taken(self) -> Path | None:
-        """Return what another run has left in the folder."""
-        checkpoint, history = self._folder / CHECKPOINT_FILE, self._folder / "history.jsonl"
-        with os_errors_as(OutputError, f"cannot look into {self._folder}", _OTHER_FOLDER):
-            if checkpoint.exists():
-                return checkpoint
-            return history if history.exists() and history.stat().st_size else None

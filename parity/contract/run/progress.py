@@ -59,11 +59,10 @@ class Progress:
         self.records = list(start.epochs)
 
     def chunks(self, every: int | None) -> Iterator[Int64[np.ndarray, "steps batch"]]:
-        """Yield what is left of the present epoch's batches, some of one size at a time.
+        """Yield what is left of the present epoch's batches, some at a time; `add` each one.
 
         A chunk ends at each multiple of `chunk_size` batches, where the number of all steps is a
-        multiple of `every`, and before a smaller last batch. Call `add` after each, before
-        the next.
+        multiple of `every`, and before a smaller last batch.
         """
         longest = chunk_size(self._recipe)
         rest = list(self._recipe.batches(self.epoch, len(self._dataset.train)))[self.batch :]
@@ -76,11 +75,7 @@ class Progress:
             yield np.stack(chunk)
 
     def add(self, losses: Float[np.ndarray, "steps"], state: State) -> None:
-        """Count the steps that gave these losses, in order, and check the state after them.
-
-        Raises:
-            DivergenceError: a loss or a number of the state is not finite; names the step.
-        """
+        """Count the steps that gave these losses; raise DivergenceError, which names the step."""
         for loss in losses.tolist():
             self.step += 1
             self.batch += 1
@@ -95,11 +90,7 @@ class Progress:
                 )
 
     def end_epoch(self, test: Evaluation, *, seconds: float) -> Epoch:
-        """Record the present epoch, and begin the next.
-
-        Raises:
-            DivergenceError: the test loss is not finite.
-        """
+        """Record the present epoch, and begin the next; raise DivergenceError."""
         if not math.isfinite(test.loss):
             raise DivergenceError(f"the test loss after {self} is {test.loss}; lower --lr")
         record = Epoch(
@@ -145,13 +136,9 @@ def chunk_size(recipe: Recipe) -> int:
 
 
 def require_same_training(start: Checkpoint, recipe: Recipe, *, kept: Sequence[str] = KEPT) -> None:
-    """Require that a checkpoint belongs to a training by this recipe, for as many epochs at most.
-
-    Raises:
-        CheckpointError: it belongs to another; says which fields differ.
-    """
-    if changed := _changed(start, recipe, kept):
-        old, new = vars(start.recipe), vars(recipe)
+    """Raise CheckpointError unless a training by this recipe may continue from a checkpoint."""
+    old, new = vars(start.recipe), vars(recipe)
+    if changed := [name for name in kept if old[name] != new[name]]:
         fields = ", ".join(f"{name} {old[name]!r}, not {new[name]!r}" for name in changed)
         raise CheckpointError(
             f"the checkpoint's training has {fields}; leave that out, or continue it as another"
@@ -169,15 +156,9 @@ def as_another_training(start: Checkpoint, recipe: Recipe) -> Checkpoint:
 
     Weights, moments and records are taken over. Where other batches come, the epoch under way
     starts again with its first one; whatever the images are, they are taken.
-
-    Raises:
-        CheckpointError: it has more epochs than the recipe.
     """
     require_same_training(start, recipe, kept=())
-    place = {"batch": 0, "loss_sum": 0.0} if _changed(start, recipe, ORDER) else {}
+    same_order = all(getattr(start.recipe, name) == getattr(recipe, name) for name in ORDER)
+    place = {} if same_order else {"batch": 0, "loss_sum": 0.0}
     state = start.state.astype(recipe.dtype)
     return dataclasses.replace(start, recipe=recipe, dataset_sha256=None, state=state, **place)
-
-
-def _changed(start: Checkpoint, recipe: Recipe, names: Sequence[str]) -> list[str]:
-    return [name for name in names if getattr(start.recipe, name) != getattr(recipe, name)]

@@ -155,10 +155,7 @@ def test_an_earlier_run_is_not_overwritten(tmp_path: Path, tiny: Dataset) -> Non
     run.paused(Progress(RECIPE, tiny, None), state(0))
     with pytest.raises(OutputError, match="exists already"):
         RunFolder(tmp_path, versions=VERSIONS)
-    start = read_checkpoint(tmp_path)
-    with pytest.raises(OutputError, match="exists already"):
-        RunFolder(tmp_path, versions=VERSIONS, start=start)
-    RunFolder(tmp_path, versions=VERSIONS, start=start, resuming=True)
+    RunFolder(tmp_path, versions=VERSIONS, resuming=True)
 
 
 def test_what_was_written_after_the_last_checkpoint_is_written_again(
@@ -169,7 +166,9 @@ def test_what_was_written_after_the_last_checkpoint_is_written_again(
     whole = history.read_text()
     history.write_text(whole + whole)
     start = read_checkpoint(tmp_path)
-    RunFolder(tmp_path, versions=VERSIONS, start=start, resuming=True).start("jaxcnn", RECIPE, tiny)
+    run = RunFolder(tmp_path, versions=VERSIONS, resuming=True)
+    run.start("jaxcnn", RECIPE, tiny)
+    run.paused(Progress(RECIPE, tiny, start), start.state)
     assert history.read_text() == whole
 
 
