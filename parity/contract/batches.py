@@ -1,7 +1,6 @@
-"""Framework-neutral randomness: the same seed gives every backend the same weights and batches.
+"""The same seed gives every backend, and every version of it, the same weights and batches.
 
-The streams are those of `numpy.random.RandomState`, which NumPy has frozen (NEP 19), so that a
-seed means the same training on every version of NumPy, PyTorch and JAX.
+The streams are those of `numpy.random.RandomState`, which NumPy has frozen (NEP 19).
 """
 
 from collections.abc import Iterator

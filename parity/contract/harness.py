@@ -1,7 +1,4 @@
-"""What the harness drives and times, as far as it is the same for every backend.
-
-A backend's `harness.py` supplies the functions. All of it is used within the backend's `computing`.
-"""
+"""What the harness drives and times, made of a backend's functions; used within its `computing`."""
 
 import abc
 import time

@@ -28,21 +28,6 @@ def cleaning_up() -> AbstractContextManager[None]:
     return handling(_interrupt)
 
 
-class StopRequest:
-    """The signal that a training has received, for it to stop between two steps."""
-
-    number: int | None = None
-    """The signal that came; None for none."""
-    worth_waiting: bool = False
-    """Whether steps have been made that would be lost if the process left at once."""
-
-    def note(self, number: int, _frame: FrameType | None) -> None:
-        """Remember a signal; leave at once for the second, or where there is nothing to lose."""
-        if self.number is not None or not self.worth_waiting:
-            leave(number)
-        self.number = number
-
-
 @contextlib.contextmanager
 def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Give the signals another handler in this block, if `exit_on_interrupt` handles them now."""

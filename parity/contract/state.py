@@ -1,7 +1,4 @@
-"""The canonical layout of parameters and Adam state, and the values that a training starts from.
-
-Every backend translates between its own layout and this one, which is PyTorch's.
-"""
+"""The canonical layout of parameters and Adam state, PyTorch's, and the initial values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

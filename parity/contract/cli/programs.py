@@ -106,7 +106,7 @@ def main(backend: "Backend", description: str, argv: Sequence[str] | None = None
 
 def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
     from parity.contract.cli.console import ConsoleObserver, ProgressBar
-    from parity.contract.interrupts import StopRequest, handling
+    from parity.contract.interrupts import handling
     from parity.contract.run.checkpoint import CHECKPOINT_FILE
     from parity.contract.run.observers import Observer, Observers, RunFolder
 
@@ -119,19 +119,14 @@ def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
         require_integer("save_every", options.save_every, at_least=1)
         if out is None:
             raise RecipeError("save_every needs --out, a folder for the checkpoint")
-    request = StopRequest()
     observers: list[Observer] = []
     with contextlib.ExitStack() as stack:
         if out is not None:
-            folder = RunFolder(
-                out,
-                versions=backend.versions(),
-                every=options.save_every,
-                resuming=own is not None and own.resolve() == out.resolve(),
-                request=request,
-            )
+            resuming = own is not None and own.resolve() == out.resolve()
+            versions, every = backend.versions(), options.save_every
+            folder = RunFolder(out, versions=versions, every=every, resuming=resuming)
+            stack.enter_context(handling(folder.stop))
             observers.append(folder)
-            stack.enter_context(handling(request.note))
         if not options.quiet:
             observers.append(ConsoleObserver(stack.enter_context(ProgressBar()), recipe))
         backend.fit(recipe, start=start, observer=Observers(*observers))

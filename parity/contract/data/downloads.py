@@ -18,9 +18,6 @@ def download_files(
     """Download a data set's files to `directory`/FOLDER/raw, where torchvision keeps them too.
 
     `fetch` downloads them to the folder it is given and returns where each lies, or raises OSError.
-
-    Raises:
-        DataError: the download failed, or brought other files; says what to do instead.
     """
     raw = directory / source.folder / "raw"
     try:
@@ -64,8 +61,6 @@ def staging(directory: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def quiet_in_a_pipe() -> Iterator[None]:
     """Keep a library's progress off standard output, and off standard error unless it is seen."""
-    with contextlib.ExitStack() as stack:
-        if not sys.stderr.isatty():
-            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+    screen = sys.stderr if sys.stderr.isatty() else io.StringIO()
+    with contextlib.redirect_stderr(screen), contextlib.redirect_stdout(screen):
         yield

@@ -1,7 +1,4 @@
-"""Reader of IDX files, MNIST's format: a big-endian header, then the values in C order.
-
-The header is two zero bytes, a type code, the number of dimensions, and each as a 32-bit integer.
-"""
+"""Reader of IDX files: two zero bytes, type code, dimensions, their sizes, then the values."""
 
 import gzip
 import io

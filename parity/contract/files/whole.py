@@ -19,8 +19,8 @@ def write_whole(path: Path, content: bytes) -> None:
     their name. A killed writer leaves its temporary file, and the next writer removes it.
 
     Raises:
-        OutputError: it cannot be written; names it. What was there before is untouched, unless
-            only the folder could not be brought to the disk: then the new one is there.
+        OutputError: it cannot be written; names it. What was there is untouched, unless only the
+            folder could not be brought to the disk.
     """
     with _writing(path) as target:
         while not _replace(target, content):
@@ -36,11 +36,8 @@ def write_whole(path: Path, content: bytes) -> None:
 def writing_folder(path: Path) -> Iterator[Path]:
     """Give the name of a folder to make, which then takes the place of `path`.
 
-    A folder cannot be replaced in one step, as a file can: if the process is killed between the two
-    steps, the earlier one is left under a hidden name beside `path`.
-
-    Raises:
-        OutputError: it cannot be written; names it. What was there before is untouched.
+    That takes two steps: if the process is killed between them, the earlier folder is left under a
+    hidden name beside `path`. An OutputError leaves what was there before.
     """
     with (
         _writing(path) as target,
@@ -70,9 +67,8 @@ def _writing(path: Path) -> Iterator[Path]:
 def _replace(target: Path, content: bytes) -> bool:
     """Return False if another writer has removed this one's temporary file: try again.
 
-    Two writers must not share a temporary file, so its name is random. One that has finished
-    cannot know whether another is alive or was killed, and removes the files of all: no harm, since
-    whoever finds its own removed writes it again, and each time one writer has finished.
+    One that has finished cannot know whether another is alive or was killed, and removes the files
+    of all: no harm, since whoever finds its own removed writes it again.
     """
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:

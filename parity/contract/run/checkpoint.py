@@ -1,7 +1,6 @@
 """Checkpoints of both backends: one safetensors file in canonical layout.
 
-Tensors: `params.*`, `adam.m.*`, `adam.v.*`, and `step` as a 64-bit integer. Everything else is one
-JSON text, the file's metadata `checkpoint`, with a digest of itself and of the tensors in it.
+All but the state is one JSON text, the metadata `checkpoint`, with a digest of it and the tensors.
 """
 
 import dataclasses

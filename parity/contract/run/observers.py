@@ -3,11 +3,12 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import FrameType
 
 from parity.contract.data.datasets import Dataset
 from parity.contract.errors import OutputError, StoppedError, os_errors_as
 from parity.contract.files.whole import write_whole
-from parity.contract.interrupts import StopRequest
+from parity.contract.interrupts import leave
 from parity.contract.recipe import Recipe
 from parity.contract.run.checkpoint import CHECKPOINT_FILE, write_checkpoint
 from parity.contract.run.history import Epoch
@@ -61,7 +62,7 @@ class RunFolder(Observer):
     """Keeps recipe.json, history.jsonl and checkpoint.safetensors of a training in a folder.
 
     The checkpoint is written before the first step, after each epoch, after each multiple of
-    `every` steps, and where `request` asks to stop. Nothing is written before it starts.
+    `every` steps, and after a signal that `stop` has handled. Nothing is written before the start.
 
     Raises:
         OutputError: the folder holds another run than the one to resume, or cannot be written.
@@ -75,12 +76,11 @@ class RunFolder(Observer):
         versions: dict[str, str],
         every: int | None = None,
         resuming: bool = False,
-        request: StopRequest | None = None,
     ) -> None:
         self._folder, self._versions, self.every = folder, versions, every
         self._checkpoint, self._history = folder / CHECKPOINT_FILE, folder / "history.jsonl"
-        self._request = request or StopRequest()
-        self._saved = False
+        self._signal: int | None = None
+        self._saved = self._worth_waiting = False
         with os_errors_as(OutputError, f"cannot look into {folder}", _OTHER_FOLDER):
             saved = self._checkpoint.exists()
             begun = self._history.exists() and self._history.stat().st_size
@@ -96,19 +96,24 @@ class RunFolder(Observer):
             self._folder.mkdir(parents=True, exist_ok=True)
         write_whole(self._folder / "recipe.json", f"{text}\n".encode())
 
+    def stop(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal: stop between two steps; at once if nothing is lost, or at the second."""
+        if self._signal is not None or not self._worth_waiting:
+            leave(number)
+        self._signal = number
+
     def paused(self, progress: Progress, state: State) -> None:
         on_time = self.every is not None and progress.step % self.every == 0
-        number = self._request.number  # read once: a signal after this is for the next time
-        if not self._saved or progress.batch == 0:
-            # at first, since a killed run may have written more than its last checkpoint has
+        number = self._signal  # read once: a signal after this is for the next time
+        epoch_begins = not self._saved or progress.batch == 0
+        if epoch_begins:  # at first, since a killed run may have written more than its checkpoint
             records = [dataclasses.asdict(record) for record in progress.records]
             lines = [json.dumps(record, allow_nan=False) + "\n" for record in records]
             write_whole(self._history, "".join(lines).encode())
-        if not self._saved or on_time or number is not None or progress.batch == 0:
+        if epoch_begins or on_time or number is not None:
             checkpoint = progress.checkpoint(state, self._backend, self._versions)
             write_checkpoint(self._checkpoint, checkpoint)
-        self._request.worth_waiting = self._saved
-        self._saved = True
+        self._saved, self._worth_waiting = True, self._saved
         if number is not None:
             raise StoppedError(
                 f"stopped after {progress}; continue with --resume {self._folder}", number
