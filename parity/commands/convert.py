@@ -12,7 +12,7 @@ from parity.contract.cli.command import Debug
 from parity.contract.errors import CheckpointError, OutputError
 
 if TYPE_CHECKING:
-    from parity.contract.backend import Saved
+    from parity.contract.backend import Backend
     from parity.contract.run.checkpoint import Checkpoint
 
     Format = tuple[Callable[[Path], Checkpoint], Callable[[Path, Checkpoint], None]]
@@ -75,5 +75,5 @@ def _format_of(path: Path, error: type[CheckpointError | OutputError]) -> "Forma
     if suffix not in _BACKENDS:
         formats = "a file .safetensors or .pt, or a folder of Orbax, whose name has no suffix"
         raise error(f"{path} is of no known format: a checkpoint is {formats}")
-    backend = cast("Saved", importlib.import_module(_BACKENDS[suffix]))
+    backend = cast("Backend", importlib.import_module(_BACKENDS[suffix]))
     return backend.read_native, backend.write_native

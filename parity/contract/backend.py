@@ -104,18 +104,7 @@ class Stepper(Protocol):
 
 
 @runtime_checkable
-class Saved(Protocol):
-    """A backend with a checkpoint format of its own, for `parity convert`."""
-
-    def write_native(self, path: Path, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint in the framework's own format, all of it; raise OutputError."""
-
-    def read_native(self, path: Path) -> Checkpoint:
-        """Read a checkpoint in the framework's own format; raise CheckpointError."""
-
-
-@runtime_checkable
-class Backend(Stepper, Saved, Protocol):
+class Backend(Stepper, Protocol):
     """One framework's implementation of the network and its training, whole."""
 
     def fit(
@@ -142,6 +131,12 @@ class Backend(Stepper, Saved, Protocol):
         self, recipe: Recipe, state: State, dataset: Dataset
     ) -> AbstractContextManager[Workload]:
         """Open trainings from `state` on a data set and on its first batch, to be timed."""
+
+    def write_native(self, path: Path, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint in the framework's own format, all of it; raise OutputError."""
+
+    def read_native(self, path: Path) -> Checkpoint:
+        """Read a checkpoint in the framework's own format; raise CheckpointError."""
 
     def versions(self) -> dict[str, str]:
         """Return the version of each package that it computes with."""

@@ -64,8 +64,8 @@ class Session(backend.Session):
         return float(self.steps(images, labels, np.arange(len(labels))[None])[0])
 
     def steps(self, images: Images, labels: Labels, order: Order) -> Losses:
-        functions, data = self._functions, self._functions.to_device(images, labels, self._recipe)
-        self._state, losses = functions.in_chunks(self._state, data, order, self._recipe)
+        data = self._functions.to_device(images, labels, self._recipe)
+        self._state, losses = self._functions.in_chunks(self._state, data, order, self._recipe)
         return losses
 
     def trace(self, images: Images, labels: Labels) -> backend.Trace:
@@ -95,8 +95,7 @@ class Workload(backend.Workload, abc.ABC):
         self, recipe: Recipe, state: State, dataset: Dataset, functions: Functions
     ) -> None:
         self._recipe, self._functions = recipe, functions
-        train = dataset.train
-        first = next(recipe.batches(1, len(train)))
+        train, first = dataset.train, next(recipe.batches(1, len(dataset.train)))
         self._data = functions.on_device(train, recipe)
         self._batch = functions.on_device(Split(train.images[first], train.labels[first]), recipe)
         self._on_batch, self._on_data = (functions.import_state(state, recipe) for _ in range(2))

@@ -23,9 +23,17 @@ def exit_on_interrupt() -> None:
         signal.signal(number, leave)
 
 
+class _Interrupt(BaseException):
+    """A signal came; its number."""
+
+
 def cleaning_up() -> AbstractContextManager[None]:
     """Let the signals raise an exception in this block, so that its temporary files are removed."""
-    return handling(_interrupt)
+
+    def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+        raise _Interrupt(number)
+
+    return handling(interrupt)
 
 
 @contextlib.contextmanager
@@ -53,11 +61,3 @@ def leave(number: int, _frame: FrameType | None = None) -> NoReturn:
         sys.stdout.flush()
     os.write(2, b"interrupted\n")
     os._exit(128 + number)
-
-
-class _Interrupt(BaseException):
-    """A signal came; its number."""
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    raise _Interrupt(number)

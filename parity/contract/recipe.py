@@ -26,9 +26,6 @@ ADAM_B1, ADAM_B2, ADAM_EPS = 0.9, 0.999, 1e-8
 _ADAM = {"b1": ADAM_B1, "b2": ADAM_B2, "eps": ADAM_EPS}
 """Fixed: written with every recipe, and not one of its fields."""
 
-_LARGEST_LR = 1e37
-"""Divided by 1 - ADAM_B1, it is still a float32."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -73,10 +70,8 @@ class Recipe:
         if self.data_dir is not None and not isinstance(self.data_dir, str | Path):
             raise RecipeError(f"data_dir must be a path, got {self.data_dir!r}")
         number = isinstance(self.lr, int | float) and not isinstance(self.lr, bool)
-        if not number or not 0 < self.lr <= _LARGEST_LR:
-            raise RecipeError(
-                f"lr must be a finite number above 0, at most {_LARGEST_LR:g}, got {self.lr!r}"
-            )
+        if not number or not 0 < self.lr <= 1e37:  # divided by 1 - ADAM_B1, still a float32
+            raise RecipeError(f"lr must be a finite number above 0, at most 1e+37, got {self.lr!r}")
 
     def batches(self, epoch: int, examples: int) -> "Iterator[Int64[np.ndarray, 'batch']]":
         """Yield the indices of each batch of an epoch, counted from 1, of so many examples."""

@@ -34,20 +34,22 @@ class Where(Debug):
     """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
 
 
-Commands = Mapping[type[Debug], Callable[[Any], int | None]]
-"""By the dataclass of a command's options, what executes it; None is exit status 0.
-
-The command is named as its class, in lower case; the docstring is its help.
-"""
+Command = Callable[[Any], int | None]
+"""Executes a command's options; None is exit status 0."""
 
 
-def run(prog: str, description: str, commands: Commands, args: Sequence[str]) -> int:
-    """Parse the arguments of a program, execute the chosen command and return the exit status.
+def run(
+    prog: str, description: str, commands: Mapping[type[Debug], Command], args: Sequence[str]
+) -> int:
+    """Parse a program's arguments, execute the chosen command and return the exit status.
 
-    An error that a user can mend becomes one line, and a status of its own; `--debug` shows where.
+    `commands` maps the dataclass of a command's options, whose name and docstring are the command's
+    name and help, to what executes it. An error that a user can mend becomes one line, and a status
+    of its own; `--debug` shows where.
     """
     try:
-        options = _parse(prog, description, commands, args)
+        named = {options.__name__.lower(): options for options in commands}
+        options = _parse(prog, description, named, args)
         return commands[type(options)](options) or 0
     except BrokenPipeError:  # the reader of a pipe has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,8 +66,7 @@ def run(prog: str, description: str, commands: Commands, args: Sequence[str]) ->
         return 70  # EX_SOFTWARE: a bug in this project
 
 
-def _parse(prog: str, description: str, commands: Commands, args: Sequence[str]) -> Any:
-    named = {options.__name__.lower(): options for options in commands}
+def _parse(prog: str, description: str, named: dict[str, type[Debug]], args: Sequence[str]) -> Any:
     screen = io.StringIO()
     try:
         with contextlib.redirect_stderr(screen):

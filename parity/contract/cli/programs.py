@@ -170,7 +170,7 @@ def _evaluate(backend: "Backend", options: Evaluate) -> None:
     recipe = checkpoint.recipe if checkpoint else Recipe()
     given = {name: value for name, value in vars(options).items() if value is not None}
     fields = {name: given[name] for name in given.keys() & vars(recipe).keys()}
-    recipe = backend.resolve(dataclasses.replace(recipe, **{"data_dir": None, **fields}))
+    recipe = backend.resolve(dataclasses.replace(recipe, **fields))
     state = checkpoint.state.astype(recipe.dtype) if checkpoint else None
     result = backend.evaluate(recipe, state=state)
     if not math.isfinite(result.loss):

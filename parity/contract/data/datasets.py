@@ -52,8 +52,7 @@ class Dataset:
     @functools.cached_property
     def sha256(self) -> str:
         """The digest of all images and labels, as 64 hexadecimal digits."""
-        splits = self.train, self.test
-        return sha256_of(array for split in splits for array in (split.images, split.labels))
+        return sha256_of(a for split in (self.train, self.test) for a in vars(split).values())
 
     def first(self, limit: int | None) -> "Dataset":
         """Return it with the first `limit` training images only, or all for None; or DataError."""
@@ -189,16 +188,11 @@ def read_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
     return read_files(source, files)
 
 
-_DIGITS_SHA256 = "7e577dc90722c814587cdcc0e3f16ec67efce3b146ee3faf3f780dc51a2a089e"
-"""Of the whole data set, as `Dataset.sha256`."""
-
-
 def digits() -> Dataset:
     """Return scikit-learn's bundled 1,797 handwritten digits (UCI optdigits) as 28×28 images.
 
-    Each of the 8×8 pixels (0 to 16) is scaled to 0 to 255, repeated 3×3 times and padded by 2.
-    The first 1,437 images are the training split, the other 360 the test split. The file is read
-    without an import of scikit-learn, which would take longer than everything else.
+    Each of the 8×8 pixels (0 to 16) is scaled to 0 to 255, repeated 3×3 times and padded by 2. The
+    first 1,437 are for training. An import of scikit-learn would take longer than all of this.
     """
     try:
         [folder] = cast(Any, importlib.util.find_spec("sklearn")).submodule_search_locations
@@ -208,10 +202,10 @@ def digits() -> Dataset:
         raise DataError(f"cannot read scikit-learn's digits ({error}); reinstall it") from None
     grey = (values * 255 + 8) // 16
     images = np.pad(grey.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))
-    parts = slice(1437), slice(1437, None)
-    splits = (Split(images[part].astype(np.uint8), labels[part]) for part in parts)
-    dataset = Dataset("digits", *splits)
-    if dataset.sha256 != _DIGITS_SHA256:
+    images, size = images.astype(np.uint8), 1437
+    train, test = Split(images[:size], labels[:size]), Split(images[size:], labels[size:])
+    dataset = Dataset("digits", train, test)
+    if dataset.sha256 != "7e577dc90722c814587cdcc0e3f16ec67efce3b146ee3faf3f780dc51a2a089e":
         raise DataError("scikit-learn's digits are not the known ones; reinstall it")
     return dataset
 

@@ -13,20 +13,12 @@ from parity.contract.errors import DataError, os_errors_as
 LARGEST = 2**30
 """Bytes of values: a million images."""
 
-_PART = 2**24
-"""Bytes to read at a time: what is asked for is allocated at once."""
-
-_UINT8 = 0x08
-_GZIP_MAGIC = b"\x1f\x8b"
-
 
 def read_idx(path: Path, *, shape: tuple[int | None, ...]) -> np.ndarray:
     """Read a uint8 array of a known shape, None for any size, from an IDX file, gzipped or not.
 
-    Nothing is allocated on the word of the file: memory is taken as the values come.
-
-    Raises:
-        DataError: the file cannot be read, is damaged, or holds something else; names the file.
+    Nothing is allocated on the word of the file: memory is taken as the values come. DataError
+    names a file that cannot be read, is damaged, or holds something else.
     """
     with os_errors_as(DataError, f"cannot read {path}"):
         try:
@@ -40,7 +32,7 @@ def read_idx(path: Path, *, shape: tuple[int | None, ...]) -> np.ndarray:
 
 
 def _read(file: io.BufferedIOBase, shape: tuple[int | None, ...]) -> np.ndarray:
-    magic = bytes([0, 0, _UINT8, len(shape)])
+    magic = bytes([0, 0, 0x08, len(shape)])  # 0x08: uint8
     got = file.read(4)
     if got != magic:
         raise ValueError(f"its magic number is 0x{got.hex()}, expected 0x{magic.hex()}")
@@ -54,7 +46,7 @@ def _read(file: io.BufferedIOBase, shape: tuple[int | None, ...]) -> np.ndarray:
     if size > LARGEST:
         raise ValueError(f"it announces {size} bytes of values, more than {LARGEST}")
     body = io.BytesIO()
-    while part := file.read(min(_PART, size + 1 - body.tell())):
+    while part := file.read(min(2**24, size + 1 - body.tell())):  # it allocates that much at once
         body.write(part)
     if body.tell() != size:
         how = "is too long" if body.tell() > size else f"has {body.tell()}"
@@ -69,7 +61,7 @@ def _times(shape: tuple[int | None, ...]) -> str:
 def is_gzipped(path: Path) -> bool:
     """Return whether a file begins as gzip files do, whatever its name says."""
     with path.open("rb") as file:
-        return file.read(2) == _GZIP_MAGIC
+        return file.read(2) == b"\x1f\x8b"
 
 
 def unpacked(path: Path) -> bytes:

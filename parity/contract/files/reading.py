@@ -9,16 +9,10 @@ from parity.contract.errors import CheckpointError, CnnParityError
 LARGEST = 2**26
 """Bytes of a checkpoint, in any format; its arrays take less than one million."""
 
-_LONGEST_REASON = 300
-"""Characters; a hostile file could make it as long as itself."""
-
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Raise CheckpointError, which names the file, for every error while a checkpoint is read.
-
-    A damaged or hostile file can make a library raise anything.
-    """
+    """Raise CheckpointError, which names the file, whatever a damaged one makes a library raise."""
     try:
         if path.exists():
             yield
@@ -27,7 +21,7 @@ def reading(path: Path) -> Iterator[None]:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:
         kind = "" if isinstance(error, CnnParityError) else f"{type(error).__name__}: "
-        reason = " ".join(f"{kind}{error}".split())[:_LONGEST_REASON]
+        reason = " ".join(f"{kind}{error}".split())[:300]  # a hostile one is as long as it likes
         reason = "".join(c if c.isprintable() else "?" for c in reason)
         raise CheckpointError(
             f"{path} is not a checkpoint of this network: {reason}; use another checkpoint"

@@ -139,7 +139,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises:
         OutputError: it cannot be written; what was there is untouched.
-        CheckpointError: it has more epochs than could be read again.
+        CheckpointError: it has too many epochs to be read again.
     """
     content = _to_bytes(_to_tensors(checkpoint.state), checkpoint.to_json())
     if len(content) > LARGEST // 4:  # earlier versions read no more
@@ -151,10 +151,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint from a file, or from the folder of a run.
 
-    The file is refused if a single byte of it is not as `write_checkpoint` wrote it.
-
     Raises:
-        CheckpointError: there is none, or it is damaged or says what cannot be; names the file.
+        CheckpointError: a single byte is not as it was written, or it is not there; names the file.
     """
     file = path / CHECKPOINT_FILE if path.is_dir() else path
     with reading(file):

@@ -115,6 +115,5 @@ class RunFolder(Observer):
             write_checkpoint(self._checkpoint, checkpoint)
         self._saved, self._worth_waiting = True, self._saved
         if number is not None:
-            raise StoppedError(
-                f"stopped after {progress}; continue with --resume {self._folder}", number
-            )
+            hint = f"continue with --resume {self._folder}"
+            raise StoppedError(f"stopped after {progress}; {hint}", number)

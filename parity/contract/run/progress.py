@@ -25,10 +25,8 @@ KEPT = (*ORDER, "lr", "dtype")
 class Progress:
     """How far a training has come: which epoch, how many of its batches, and what they lost.
 
-    It continues at `start`, or begins at the recipe's initial state.
-
-    Raises:
-        CheckpointError: `start` is of another training, or of other images.
+    It continues at `start`, or begins at the recipe's initial state; it raises CheckpointError for
+    a `start` of another training, or of other images.
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset, start: Checkpoint | None) -> None:
@@ -37,7 +35,6 @@ class Progress:
         """Batches of an epoch."""
         self.epoch, self.batch, self.loss_sum = 1, 0, 0.0
         self.records: list[Epoch] = []
-        """Of the epochs before this one."""
         self.start = start.state if start else initial_state(recipe.seed, recipe.dtype)
         """The state that the first of the remaining steps starts from."""
         self.step = self.start.step
@@ -124,14 +121,9 @@ class Progress:
 
 
 def chunk_size(recipe: Recipe) -> int:
-    """Return how many steps run between two pauses: a fraction of a second.
-
-    In a pause losses and state are checked, a stop may be asked for, and a checkpoint is written.
-    """
-    if recipe.mode == "eager":
-        images, steps = 2048, 32
-    else:
-        images, steps = (8192 if recipe.kernel == "fused" else 4096), 256
+    """Return how many steps run between two pauses: a fraction of a second."""
+    compiled = 8192 if recipe.kernel == "fused" else 4096
+    images, steps = (2048, 32) if recipe.mode == "eager" else (compiled, 256)
     return max(1, min(steps, images // recipe.batch_size))
 
 
@@ -154,8 +146,7 @@ def require_same_training(start: Checkpoint, recipe: Recipe, *, kept: Sequence[s
 def as_another_training(start: Checkpoint, recipe: Recipe) -> Checkpoint:
     """Return a checkpoint from which another training, by `recipe`, continues.
 
-    Weights, moments and records are taken over. Where other batches come, the epoch under way
-    starts again with its first one; whatever the images are, they are taken.
+    It may see other images. Where other batches come, the epoch under way starts again.
     """
     require_same_training(start, recipe, kept=())
     same_order = all(getattr(start.recipe, name) == getattr(recipe, name) for name in ORDER)
