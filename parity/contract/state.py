@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parity.contract.batches import parameter_stream
+from parity.contract.batches import random_stream
 from parity.contract.errors import StateError
 from parity.contract.recipe import DType
 
@@ -95,7 +95,7 @@ def initial_state(seed: int, dtype: DType = "float32") -> State:
     Parameters are U(-1/sqrt(fan_in), 1/sqrt(fan_in)), weights and biases, as PyTorch's `Conv2d`
     and `Linear` draw them; the moments are zero. The values are float32 numbers in either dtype.
     """
-    stream = parameter_stream(seed)
+    stream = random_stream(seed, 0)
     params = {}
     for name, (shape, fan_in) in PARAMETERS.items():
         bound = 1 / np.sqrt(fan_in)

@@ -19,7 +19,6 @@ from parity.contract.recipe import DatasetName, DType, Kernel, Mode, Recipe, req
 
 if TYPE_CHECKING:
     from parity.contract.backend import Backend
-    from parity.contract.run.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +106,24 @@ def main(backend: "Backend", description: str, argv: Sequence[str] | None = None
 def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
     from parity.contract.cli.console import ConsoleObserver, ProgressBar
     from parity.contract.interrupts import handling
-    from parity.contract.run.checkpoint import CHECKPOINT_FILE
+    from parity.contract.run.checkpoint import CHECKPOINT_FILE, read_checkpoint
     from parity.contract.run.observers import Observer, Observers, RunFolder
+    from parity.contract.run.progress import as_another_training, require_same_training
 
-    start, recipe = _begin(backend, options, args)
-    own = options.resume  # the folder of the run; None for a checkpoint of no run
-    if own is not None and not own.is_dir():
-        own = own.parent if own.name == CHECKPOINT_FILE else None
+    start, recipe, own = None, options.recipe, options.resume
+    if own is not None:
+        start = read_checkpoint(own)
+        # what the command line leaves out is the checkpoint's; another backend chooses by itself
+        auto = {} if start.backend == backend.__name__ else dict.fromkeys(_CHOSEN, "auto")
+        default = Train(recipe=dataclasses.replace(start.recipe, data_dir=None, **auto))
+        recipe = tyro.cli(Train, args=args[1:], default=default, config=command.CONFIG).recipe
+        if options.override:
+            start = as_another_training(start, recipe)
+        require_same_training(start, recipe)  # before data are searched for, or downloaded
+        if not own.is_dir():  # a checkpoint: of the run in its folder, or of none
+            own = own.parent if own.name == CHECKPOINT_FILE else None
+    elif options.override:
+        raise RecipeError("override needs --resume")
     out = options.out or own
     if options.save_every is not None:
         require_integer("save_every", options.save_every, at_least=1)
@@ -130,28 +140,6 @@ def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
         if not options.quiet:
             observers.append(ConsoleObserver(stack.enter_context(ProgressBar()), recipe))
         backend.fit(recipe, start=start, observer=Observers(*observers))
-
-
-def _begin(
-    backend: "Backend", options: Train, args: Sequence[str]
-) -> "tuple[Checkpoint | None, Recipe]":
-    """Return the checkpoint to continue from, if there is one, and what to train."""
-    from parity.contract.run.checkpoint import read_checkpoint
-    from parity.contract.run.progress import as_another_training, require_same_training
-
-    if options.resume is None:
-        if options.override:
-            raise RecipeError("override needs --resume")
-        return None, options.recipe
-    start = read_checkpoint(options.resume)
-    # what the command line leaves out is the checkpoint's; another backend chooses by itself
-    auto = {} if start.backend == backend.__name__ else dict.fromkeys(_CHOSEN, "auto")
-    default = Train(recipe=dataclasses.replace(start.recipe, data_dir=None, **auto))
-    recipe = tyro.cli(Train, args=args[1:], default=default, config=command.CONFIG).recipe
-    if options.override:
-        return as_another_training(start, recipe), recipe
-    require_same_training(start, recipe)  # before data are searched for, or downloaded
-    return start, recipe
 
 
 def _summarise(backend: "Backend", _: Summary) -> None:

@@ -126,8 +126,7 @@ class Checkpoint:
 
 def digest(values: dict[str, Any], state: State) -> str:
     """Return the SHA-256 of a state and of a checkpoint's other values, which must be JSON."""
-    tensors = _to_tensors(state)
-    of_tensors = sha256_of(tensors[name] for name in sorted(tensors))
+    of_tensors = sha256_of(array for _, array in sorted(_to_tensors(state).items()))
     try:
         return hashlib.sha256(f"{of_tensors} {_to_text(values)}".encode()).hexdigest()
     except (TypeError, ValueError) as error:
