@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,13 +10,20 @@ from parity.contract.batches import random_stream
 from parity.contract.errors import StateError
 from parity.contract.recipe import DType
 
+
+class Parameter(NamedTuple):
+    """Shape of one parameter, and the number of inputs that one output of its layer sums."""
+
+    shape: tuple[int, ...]
+    fan_in: int
+
+
 PARAMETERS = {
-    "conv1.weight": ((16, 1, 3, 3), 9),
-    "conv1.bias": ((16,), 9),
-    "fc1.weight": ((10, 2704), 2704),
-    "fc1.bias": ((10,), 2704),
+    "conv1.weight": Parameter((16, 1, 3, 3), fan_in=9),
+    "conv1.bias": Parameter((16,), fan_in=9),
+    "fc1.weight": Parameter((10, 2704), fan_in=2704),
+    "fc1.bias": Parameter((10,), fan_in=2704),
 }
-"""Shape of each parameter, and its fan_in: how many inputs one output of its layer sums."""
 
 Arrays = dict[str, np.ndarray]
 """One array for each name of PARAMETERS, in canonical layout."""
