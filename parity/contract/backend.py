@@ -1,7 +1,6 @@
-"""What the harness asks of a framework. `torchcnn` and `jaxcnn` are modules that provide it.
+"""What the harness asks of a framework's module, in NumPy and canonical layout.
 
-Everything that crosses this border is NumPy, in canonical layout. A third backend is one more
-module with the names of `Stepper`; of `Backend` it has what it can.
+A third backend is one more module with the names of `Stepper`; of `Backend` it has what it can.
 """
 
 # A protocol's methods have no body.

@@ -12,10 +12,7 @@ from jaxtyping import Int64
 def batches(
     *, seed: int, epoch: int, examples: int, batch_size: int
 ) -> Iterator[Int64[np.ndarray, "batch"]]:
-    """Yield the indices of each batch of one epoch, counted from 1, in an order of its own.
-
-    Each index in [0, examples) comes exactly once; the last batch has the remainder.
-    """
+    """Yield the indices of each batch of one epoch, counted from 1; the last has the remainder."""
     order = random_stream(seed, 1, epoch).permutation(examples).astype(np.int64)
     for start in range(0, examples, batch_size):
         yield order[start : start + batch_size]

@@ -23,10 +23,7 @@ def to_json(result: object) -> dict[str, Any]:
 
 
 def json_values(value: Any) -> Any:
-    """Return evidence as JSON values; a number that is not finite becomes null.
-
-    Left out are a dataclass's fields that its `repr` leaves out: states and other arrays.
-    """
+    """Return evidence as JSON values: null for nan and inf, no fields that a `repr` leaves out."""
     match value:
         case object(to_json=own) | object(_asdict=own):
             return json_values(own())

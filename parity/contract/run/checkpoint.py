@@ -1,7 +1,4 @@
-"""Checkpoints of both backends: one safetensors file in canonical layout.
-
-All but the state is one JSON text, the metadata `checkpoint`, with a digest of it and the tensors.
-"""
+"""Checkpoints of both backends: one safetensors file; all but the state is JSON in its metadata."""
 
 import dataclasses
 import hashlib

@@ -144,10 +144,7 @@ def require_same_training(start: Checkpoint, recipe: Recipe, *, kept: Sequence[s
 
 
 def as_another_training(start: Checkpoint, recipe: Recipe) -> Checkpoint:
-    """Return a checkpoint from which another training, by `recipe`, continues.
-
-    It may see other images. Where other batches come, the epoch under way starts again.
-    """
+    """Return a checkpoint for another training; the epoch begins again if it has other batches."""
     require_same_training(start, recipe, kept=())
     same_order = all(getattr(start.recipe, name) == getattr(recipe, name) for name in ORDER)
     place = {} if same_order else {"batch": 0, "loss_sum": 0.0}
