@@ -1,7 +1,4 @@
-"""What both backends and the harness agree on. NumPy only: neither framework is imported here.
-
-The public names stand in `__init__.pyi`.
-"""
+"""What both backends and the harness agree on, in NumPy; its public names are in `__init__.pyi`."""
 
 import lazy_loader
 

@@ -1,8 +1,10 @@
-"""What the harness asks of a framework. `torchcnn` and `jaxcnn` are modules that provide it.
+"""What the harness asks of a framework's module, in NumPy and canonical layout.
 
-Everything that crosses this border is NumPy, in canonical layout. A third backend is one more
-module with the names of `Stepper`; of the other protocols it has what it can.
+A third backend is one more module with the names of `Stepper`; of `Backend` it has what it can.
 """
+
+# A protocol's methods have no body.
+# pyright: reportReturnType=false
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -44,23 +46,18 @@ class Session(Protocol):
 
     def step(self, images: Images, labels: Labels) -> float:
         """Make one update by the step that training uses; return the loss before it."""
-        ...
 
     def steps(self, images: Images, labels: Labels, order: Order) -> Losses:
         """Make an update on each batch of an order, as training does; return the losses."""
-        ...
 
     def trace(self, images: Images, labels: Labels) -> Trace:
         """Make one update with every stage in the open, and return them."""
-        ...
 
     def export(self) -> State:
         """Return a copy of the present state."""
-        ...
 
     def load(self, state: State) -> None:
         """Continue from another state."""
-        ...
 
 
 @runtime_checkable
@@ -69,27 +66,21 @@ class Workload(Protocol):
 
     def forward(self, repeats: int) -> None:
         """Compute the batch's probabilities so often, one call each, and wait for them."""
-        ...
 
     def steps(self, repeats: int) -> Losses:
         """Make so many of the steps that `fit` makes, on the batch; return their losses."""
-        ...
 
     def epoch(self) -> Epoch:
         """Train for one epoch on the data set as `fit` does, without a test."""
-        ...
 
     def product(self, size: int, repeats: int) -> None:
         """Multiply two square matrices of that size so often, and wait for it."""
-        ...
 
     def programs(self) -> int:
         """Return how many programs have been compiled since this workload was opened."""
-        ...
 
     def device_memory(self) -> int | None:
         """Return the most bytes that were in use on the device; None where it does not count."""
-        ...
 
 
 @runtime_checkable
@@ -100,24 +91,20 @@ class Stepper(Protocol):
 
     def resolve(self, recipe: Recipe) -> Recipe:
         """Replace device, mode and kernel `auto`; raise DeviceError for what is not there."""
-        ...
 
     def environment(self, recipe: Recipe) -> dict[str, str | int | bool]:
         """Return versions, device, threads and flags of a step; raise DeviceError."""
-        ...
 
     def load_dataset(self, name: DatasetName, data_dir: Path | None = None) -> Dataset:
         """Load a data set through the framework's own library."""
-        ...
 
     def session(self, recipe: Recipe, state: State) -> AbstractContextManager[Session]:
         """Open a training at `state`; several of one dtype may be open, closed in reverse order."""
-        ...
 
 
 @runtime_checkable
-class Trainer(Protocol):
-    """A backend with a training loop of its own; what else is judged of it, if it is there."""
+class Backend(Stepper, Protocol):
+    """One framework's implementation of the network and its training, whole."""
 
     def fit(
         self,
@@ -128,53 +115,30 @@ class Trainer(Protocol):
         observer: Observer = ...,
     ) -> History:
         """Train from the recipe's initial state or a checkpoint, on its data set or another one."""
-        ...
 
     def evaluate(
         self, recipe: Recipe, *, state: State | None = None, split: Split | None = None
     ) -> Evaluation:
         """Evaluate a state, by default the recipe's initial one, on the test images or `split`."""
-        ...
 
     def predict(
         self, recipe: Recipe, *, state: State, images: UInt8[np.ndarray, "images 28 28"]
     ) -> Float[np.ndarray, "images 10"]:
         """Return the probability of each digit for each image."""
-        ...
-
-
-@runtime_checkable
-class Timed(Protocol):
-    """A backend that `parity bench` can time."""
 
     def workload(
         self, recipe: Recipe, state: State, dataset: Dataset
     ) -> AbstractContextManager[Workload]:
-        """Open trainings from `state` on a data set and on its first batch."""
-        ...
-
-
-@runtime_checkable
-class Saved(Protocol):
-    """A backend with a checkpoint format of its own, for `parity convert`."""
+        """Open trainings from `state` on a data set and on its first batch, to be timed."""
 
     def write_native(self, path: Path, checkpoint: Checkpoint) -> None:
         """Write a checkpoint in the framework's own format, all of it; raise OutputError."""
-        ...
 
     def read_native(self, path: Path) -> Checkpoint:
         """Read a checkpoint in the framework's own format; raise CheckpointError."""
-        ...
-
-
-@runtime_checkable
-class Backend(Stepper, Trainer, Timed, Saved, Protocol):
-    """One framework's implementation of the network and its training, whole."""
 
     def versions(self) -> dict[str, str]:
         """Return the version of each package that it computes with."""
-        ...
 
     def summary(self) -> list[Layer]:
         """Describe the layers of the network."""
-        ...

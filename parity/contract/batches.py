@@ -1,7 +1,6 @@
-"""Framework-neutral randomness: the same seed gives every backend the same weights and batches.
+"""The same seed gives every backend, and every version of it, the same weights and batches.
 
-The streams are those of `numpy.random.RandomState`, which NumPy has frozen (NEP 19), so that a
-seed means the same training on every version of NumPy, PyTorch and JAX.
+The streams are those of `numpy.random.RandomState`, which NumPy has frozen (NEP 19).
 """
 
 from collections.abc import Iterator
@@ -9,22 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Int64
 
-_PARAMETERS, _BATCHES = 0, 1
-
-
-def parameter_stream(seed: int) -> np.random.RandomState:
-    """Return the stream that the initial parameters of `seed` are drawn from."""
-    return _stream(seed, _PARAMETERS)
-
 
 def batches(
     *, seed: int, epoch: int, examples: int, batch_size: int
 ) -> Iterator[Int64[np.ndarray, "batch"]]:
-    """Yield the indices of each batch of one epoch, counted from 1, in an order of its own.
-
-    Each index in [0, examples) comes exactly once; the last batch has the remainder.
-    """
-    order = _stream(seed, _BATCHES, epoch).permutation(examples).astype(np.int64)
+    """Yield the indices of each batch of one epoch, counted from 1; the last has the remainder."""
+    order = random_stream(seed, 1, epoch).permutation(examples).astype(np.int64)
     for start in range(0, examples, batch_size):
         yield order[start : start + batch_size]
 
@@ -34,5 +23,6 @@ def batch_count(examples: int, batch_size: int) -> int:
     return -(-examples // batch_size)
 
 
-def _stream(seed: int, *key: int) -> np.random.RandomState:
+def random_stream(seed: int, *key: int) -> np.random.RandomState:
+    """Return a seed's numbers: key 0 for the initial parameters, 1 and the epoch for batches."""
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed, spawn_key=key)))

@@ -1,5 +1,8 @@
 """The errors that a user can mend; each says what, got, expected and what helps."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class CnnParityError(Exception):
     """Base of every error that the command lines print as one line instead of a traceback."""
@@ -49,3 +52,12 @@ class StoppedError(CnnParityError):
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + number
+
+
+@contextlib.contextmanager
+def os_errors_as(kind: type[CnnParityError], what: str, hint: str = "") -> Iterator[None]:
+    """Raise `kind`, which says what failed, why, and what helps, for an OSError of the block."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {error.strerror or error}{hint}") from None

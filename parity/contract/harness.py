@@ -1,7 +1,4 @@
-"""What the harness drives and times, as far as it is the same for every backend.
-
-A backend's `harness.py` supplies the functions. All of it is used within the backend's `computing`.
-"""
+"""What the harness drives and times, made of a backend's functions; used within its `computing`."""
 
 import abc
 import time
@@ -44,6 +41,17 @@ class Functions:
     canonical: Callable[[Any], backend.Trace]
     """From the activations of a traced step: canonical copies."""
 
+    def in_chunks(
+        self, state: Native, data: tuple[Native, Native], order: Order, recipe: Recipe
+    ) -> tuple[Native, Losses]:
+        """Make a step on each batch of an order, however long; return the state and the losses."""
+        # op by op they are one call; only a compiled loop has a length
+        size, losses = chunk_size(recipe) if recipe.mode == "jit" else max(1, len(order)), []
+        for start in range(0, len(order), size):
+            state, part = self.many_steps(state, *data, order[start : start + size])
+            losses.append(part)
+        return state, np.concatenate(losses)
+
 
 class Session(backend.Session):
     """A training driven from outside."""
@@ -57,8 +65,7 @@ class Session(backend.Session):
 
     def steps(self, images: Images, labels: Labels, order: Order) -> Losses:
         data = self._functions.to_device(images, labels, self._recipe)
-        many_steps = self._functions.many_steps
-        self._state, losses = _in_chunks(many_steps, self._state, data, order, self._recipe)
+        self._state, losses = self._functions.in_chunks(self._state, data, order, self._recipe)
         return losses
 
     def trace(self, images: Images, labels: Labels) -> backend.Trace:
@@ -88,8 +95,7 @@ class Workload(backend.Workload, abc.ABC):
         self, recipe: Recipe, state: State, dataset: Dataset, functions: Functions
     ) -> None:
         self._recipe, self._functions = recipe, functions
-        train = dataset.train
-        first = next(recipe.batches(1, len(train)))
+        train, first = dataset.train, next(recipe.batches(1, len(dataset.train)))
         self._data = functions.on_device(train, recipe)
         self._batch = functions.on_device(Split(train.images[first], train.labels[first]), recipe)
         self._on_batch, self._on_data = (functions.import_state(state, recipe) for _ in range(2))
@@ -105,8 +111,8 @@ class Workload(backend.Workload, abc.ABC):
 
     def steps(self, repeats: int) -> Losses:
         order = np.tile(np.arange(len(self._batch[1])), (repeats, 1))
-        self._on_batch, losses = _in_chunks(
-            self._functions.many_steps, self._on_batch, self._batch, order, self._recipe
+        self._on_batch, losses = self._functions.in_chunks(
+            self._on_batch, self._batch, order, self._recipe
         )
         return losses
 
@@ -116,17 +122,3 @@ class Workload(backend.Workload, abc.ABC):
             self._on_data, self._data, self._functions.many_steps, self._progress
         )
         return self._progress.end_epoch(NOT_TESTED, seconds=time.perf_counter() - started)
-
-
-def _in_chunks(
-    many_steps: ManySteps, state: Native, data: tuple[Native, Native], order: Order, recipe: Recipe
-) -> tuple[Native, Losses]:
-    """Make a step on each batch of an order of any length; return the state and the losses.
-
-    Op by op they are one call; only a compiled loop has a length.
-    """
-    size, losses = chunk_size(recipe) if recipe.mode == "jit" else max(1, len(order)), []
-    for start in range(0, len(order), size):
-        state, part = many_steps(state, *data, order[start : start + size])
-        losses.append(part)
-    return state, np.concatenate(losses)

@@ -1,8 +1,7 @@
 """Ctrl-C or SIGTERM ends a command line: one line, exit status 130 or 143, whatever it is doing.
 
-Frameworks swallow a KeyboardInterrupt that arrives while they import or compile, or crash on the
-way out after it. So the process leaves from the signal's handler, except where something would be
-left behind: temporary files, or steps of a training.
+Frameworks swallow a KeyboardInterrupt, or crash after it. So the process leaves from the signal's
+handler, except where temporary files would be left behind, or steps of a training be lost.
 """
 
 import contextlib
@@ -24,36 +23,21 @@ def exit_on_interrupt() -> None:
         signal.signal(number, leave)
 
 
+class _Interrupt(BaseException):
+    """A signal came; its number."""
+
+
 def cleaning_up() -> AbstractContextManager[None]:
     """Let the signals raise an exception in this block, so that its temporary files are removed."""
-    return _handling(_interrupt)
 
+    def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+        raise _Interrupt(number)
 
-class StopRequest:
-    """What `stopping_between_steps` has heard of."""
-
-    number: int | None = None
-    """The signal that came; None for none."""
-    worth_waiting: bool = False
-    """Whether steps have been made that would be lost if the process left at once."""
-
-    def note(self, number: int, _frame: FrameType | None) -> None:
-        """Remember a signal; leave at once for the second, or where there is nothing to lose."""
-        if self.number is not None or not self.worth_waiting:
-            leave(number)
-        self.number = number
+    return handling(interrupt)
 
 
 @contextlib.contextmanager
-def stopping_between_steps() -> Iterator[StopRequest]:
-    """Let the signals be noted in this block, for a training that pauses between steps."""
-    request = StopRequest()
-    with _handling(request.note):
-        yield request
-
-
-@contextlib.contextmanager
-def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Give the signals another handler in this block, if `exit_on_interrupt` handles them now."""
     ours = signal.getsignal(signal.SIGINT) is leave
     if not ours or threading.current_thread() is not threading.main_thread():
@@ -77,11 +61,3 @@ def leave(number: int, _frame: FrameType | None = None) -> NoReturn:
         sys.stdout.flush()
     os.write(2, b"interrupted\n")
     os._exit(128 + number)
-
-
-class _Interrupt(BaseException):
-    """A signal came; its number."""
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    raise _Interrupt(number)

@@ -19,18 +19,12 @@ Mode = Literal["auto", "jit", "eager"]
 Kernel = Literal["auto", "layers", "fused"]
 DType = Literal["float32", "float64"]
 
-ADAM_B1 = 0.9
-"""Decay of Adam's first moment (Kingma & Ba 2015)."""
-ADAM_B2 = 0.999
-"""Decay of Adam's second moment."""
-ADAM_EPS = 1e-8
-"""Added to the root of the second moment, outside the root."""
+ADAM_B1, ADAM_B2, ADAM_EPS = 0.9, 0.999, 1e-8
+"""Adam's decay of the first and of the second moment, and what is added to the second one's root
+(Kingma & Ba 2015)."""
 
 _ADAM = {"b1": ADAM_B1, "b2": ADAM_B2, "eps": ADAM_EPS}
 """Fixed: written with every recipe, and not one of its fields."""
-
-_LARGEST_LR = 1e37
-"""Divided by 1 - ADAM_B1, it is still a float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +70,8 @@ class Recipe:
         if self.data_dir is not None and not isinstance(self.data_dir, str | Path):
             raise RecipeError(f"data_dir must be a path, got {self.data_dir!r}")
         number = isinstance(self.lr, int | float) and not isinstance(self.lr, bool)
-        if not number or not 0 < self.lr <= _LARGEST_LR:
-            raise RecipeError(
-                f"lr must be a finite number above 0, at most {_LARGEST_LR:g}, got {self.lr!r}"
-            )
+        if not number or not 0 < self.lr <= 1e37:  # divided by 1 - ADAM_B1, still a float32
+            raise RecipeError(f"lr must be a finite number above 0, at most 1e+37, got {self.lr!r}")
 
     def batches(self, epoch: int, examples: int) -> "Iterator[Int64[np.ndarray, 'batch']]":
         """Yield the indices of each batch of an epoch, counted from 1, of so many examples."""
@@ -94,26 +86,19 @@ class Recipe:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
-        """Return the recipe that `to_json` gave these values for.
-
-        Raises:
-            RecipeError: a field is missing, unknown or not allowed, or Adam's are other ones.
-        """
+        """Return the recipe of `to_json`; raise RecipeError, also where Adam's numbers differ."""
         values = {"kernel": "layers", **values}  # what there was before there was a choice
-        fields = {field.name for field in dataclasses.fields(cls)}
-        missing, unknown = (fields | set(_ADAM)) - set(values), set(values) - fields - set(_ADAM)
+        names = [field.name for field in dataclasses.fields(cls)]
+        missing, unknown = {*names, *_ADAM} - {*values}, {*values} - {*names, *_ADAM}
         if missing or unknown:
-            raise RecipeError(
-                f"recipe: missing {sorted(missing) or 'nothing'},"
-                f" unknown {sorted(unknown) or 'nothing'}"
-            )
+            missing, unknown = (sorted(found) or "nothing" for found in (missing, unknown))
+            raise RecipeError(f"recipe: missing {missing}, unknown {unknown}")
         for name, expected in _ADAM.items():
             if values[name] != expected:
                 raise RecipeError(f"{name} must be {expected}, got {values[name]!r}")
-        recipe = {name: values[name] for name in fields}
-        if isinstance(recipe["data_dir"], str):
-            recipe["data_dir"] = Path(recipe["data_dir"])
-        return cls(**recipe)
+        if isinstance(values["data_dir"], str):
+            values["data_dir"] = Path(values["data_dir"])
+        return cls(**{name: values[name] for name in names})
 
 
 def require_integer(name: str, value: object, *, at_least: int) -> None:

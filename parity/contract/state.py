@@ -1,7 +1,4 @@
-"""The canonical layout of parameters and Adam state, and the values that a training starts from.
-
-Every backend translates between its own layout and this one, which is PyTorch's.
-"""
+"""The canonical layout of parameters and Adam state, PyTorch's, and the initial values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from parity.contract.batches import parameter_stream
+from parity.contract.batches import random_stream
 from parity.contract.errors import StateError
 from parity.contract.recipe import DType
 
@@ -53,8 +50,20 @@ class State:
     """Updates made so far."""
 
     def __post_init__(self) -> None:
-        for group in ("params", "adam_m", "adam_v"):
-            _check_arrays(getattr(self, group), dtype=self.dtype, what=group)
+        dtype = self.dtype
+        for what in ("params", "adam_m", "adam_v"):
+            arrays: Arrays = getattr(self, what)
+            missing = [name for name in PARAMETERS if name not in arrays]
+            extra = [name for name in arrays if name not in PARAMETERS]
+            if missing or extra:
+                differ = f"missing {missing or 'nothing'}, unknown {extra or 'nothing'}"
+                raise StateError(f"{what}: {differ}")
+            if dtype not in (np.float32, np.float64):
+                raise StateError(f"{what}: dtype must be float32 or float64, got {dtype}")
+            for name, (shape, _) in PARAMETERS.items():
+                got, expected = arrays[name], f"expected {dtype} {shape}"
+                if got.shape != shape or got.dtype != dtype:
+                    raise StateError(f"{what}.{name}: {expected}, got {got.dtype} {got.shape}")
         if self.step < 0:
             raise StateError(f"step must be at least 0, got {self.step}")
 
@@ -68,11 +77,7 @@ class State:
 
     @classmethod
     def from_named(cls, arrays: Mapping[str, np.ndarray], *, step: int) -> "State":
-        """Return the state whose `named()` gives these arrays.
-
-        Raises:
-            StateError: names, shapes or dtypes are not those of PARAMETERS.
-        """
+        """Return the state whose `named()` gives these arrays; raise StateError for others."""
         groups: dict[str, Arrays] = {group: {} for group in _GROUPS.values()}
         for full_name, array in arrays.items():
             prefix = next((p for p in _GROUPS if full_name.startswith(f"{p}.")), None)
@@ -96,29 +101,12 @@ def initial_state(seed: int, dtype: DType = "float32") -> State:
     """Return the state that every backend starts from.
 
     Parameters are U(-1/sqrt(fan_in), 1/sqrt(fan_in)), weights and biases, as PyTorch's `Conv2d`
-    and `Linear` draw them by default; the moments are zero. The values are float32 numbers in
-    either dtype, so that a float64 training starts from the same point.
+    and `Linear` draw them; the moments are zero. The values are float32 numbers in either dtype.
     """
-    stream = parameter_stream(seed)
+    stream = random_stream(seed, 0)
     params = {}
     for name, (shape, fan_in) in PARAMETERS.items():
         bound = 1 / np.sqrt(fan_in)
         params[name] = stream.uniform(-bound, bound, shape).astype(np.float32).astype(dtype)
     adam_m, adam_v = ({name: np.zeros_like(p) for name, p in params.items()} for _ in range(2))
     return State(params=params, adam_m=adam_m, adam_v=adam_v, step=0)
-
-
-def _check_arrays(arrays: Mapping[str, np.ndarray], *, dtype: np.dtype, what: str) -> None:
-    """Check names, then shapes and dtypes against PARAMETERS."""
-    missing = [name for name in PARAMETERS if name not in arrays]
-    extra = [name for name in arrays if name not in PARAMETERS]
-    if missing or extra:
-        raise StateError(f"{what}: missing {missing or 'nothing'}, unknown {extra or 'nothing'}")
-    if dtype not in (np.float32, np.float64):
-        raise StateError(f"{what}: dtype must be float32 or float64, got {dtype}")
-    for name, (shape, _) in PARAMETERS.items():
-        got = arrays[name]
-        if got.shape != shape or got.dtype != dtype:
-            raise StateError(
-                f"{what}.{name}: expected {dtype} {shape}, got {got.dtype} {got.shape}"
-            )

@@ -22,7 +22,9 @@ from parity.contract.data.idx import read_idx
 
 folder, meeting = Path(sys.argv[1]), Path(sys.argv[2])
 sizes = replace(datasets.SOURCES["mnist"], train_size=40, test_size=20)
-arrays = {{f: read_idx(folder / f"{{f}}.gz", shape=sizes.shape(f)) for f in datasets.FILES}}
+shapes = {{"images": (None, 28, 28), "labels": (None,)}}
+paths = {{f: folder / f"{{f}}.gz" for f in datasets.FILES}}
+arrays = {{f: read_idx(path, shape=shapes[f.split("-")[1]]) for f, path in paths.items()}}
 digests = {{f: hashlib.sha256(array.data).hexdigest() for f, array in arrays.items()}}
 datasets.SOURCES["mnist"] = replace(sizes, array_sha256=digests)
 

@@ -46,14 +46,7 @@ class Recorder(Observer):
         self.kept: list[Checkpoint] = []
 
     def paused(self, progress: Progress, state: State) -> None:
-        self.kept.append(
-            progress.checkpoint(
-                state,
-                dataset_sha256=digits().first(RECIPE.limit).sha256,
-                backend=self.backend.__name__,
-                versions={},
-            )
-        )
+        self.kept.append(progress.checkpoint(state, self.backend.__name__, versions={}))
 
 
 def losses(checkpoints_epochs: tuple | list) -> list[tuple[float, float, float]]:

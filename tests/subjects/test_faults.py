@@ -86,9 +86,7 @@ def test_a_mistake_planted_into_the_contract_reaches_who_has_its_function_and_go
 
 
 def test_an_edit_of_the_contract_that_changes_no_function_is_refused() -> None:
-    edit = Edit(
-        module="batches", old="_PARAMETERS, _BATCHES = 0, 1", new="_PARAMETERS, _BATCHES = 0, 2"
-    )
+    edit = Edit(module="state", old="(10,), fan_in=2704", new="(10,), fan_in=1")
     with pytest.raises(ValueError, match="no function changes"), planted(CONTRACT, [edit]):
         pass
 

@@ -61,12 +61,12 @@ class ConsoleObserver(Observer):
         self._bar.console.print(f"{describe(backend, recipe)}, {images}")
 
     def paused(self, progress: TrainingProgress, state: State) -> None:
-        epoch, batch = progress.epoch, progress.batch
+        epoch, epochs, batch = progress.epoch, self._epochs, progress.batch
         place = f"continues with epoch {epoch}, batch {batch + 1}"
-        if epoch <= self._epochs:
-            self._bar.show(f"epoch {epoch}/{self._epochs}", batch, progress.steps)
+        if epoch <= epochs:
+            self._bar.show(f"epoch {epoch}/{epochs}", batch, progress.steps)
         else:
-            place = f"all {self._epochs} epochs are done; give --epochs for more"
+            place = f"all {epochs} epochs are done; give --epochs for more"
         if not self._begun and progress.step:
             self._bar.console.print(place)
         self._begun = True
@@ -77,13 +77,12 @@ class ConsoleObserver(Observer):
 
 def summary_lines(layers: Sequence[Layer]) -> list[str]:
     """Return a table of layers, output shapes and parameters, and their sum below it."""
+
+    def added(sizes: Sequence[int]) -> str:
+        return f"{' + '.join(f'{size:,}' for size in sizes)} = {sum(sizes):,}" if sizes else "0"
+
     rows = [("layer", "output shape", "parameters")]
     for name, shape, sizes in layers:
-        count = f"{_sum(sizes)} = {sum(sizes):,}" if sizes else "0"
-        rows.append((name, f"(B, {', '.join(map(str, shape))})", count))
+        rows.append((name, f"(B, {', '.join(map(str, shape))})", added(sizes)))
     totals = [sum(layer.parameters) for layer in layers if layer.parameters]
-    return [*aligned(rows, left=3), f"{_sum(totals)} = {sum(totals):,} parameters"]
-
-
-def _sum(sizes: Sequence[int]) -> str:
-    return " + ".join(f"{size:,}" for size in sizes)
+    return [*aligned(rows, left=3), f"{added(totals)} parameters"]

@@ -19,7 +19,6 @@ from parity.contract.recipe import DatasetName, DType, Kernel, Mode, Recipe, req
 
 if TYPE_CHECKING:
     from parity.contract.backend import Backend
-    from parity.contract.run.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,62 +105,41 @@ def main(backend: "Backend", description: str, argv: Sequence[str] | None = None
 
 def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
     from parity.contract.cli.console import ConsoleObserver, ProgressBar
-    from parity.contract.interrupts import stopping_between_steps
+    from parity.contract.interrupts import handling
+    from parity.contract.run.checkpoint import CHECKPOINT_FILE, read_checkpoint
     from parity.contract.run.observers import Observer, Observers, RunFolder
+    from parity.contract.run.progress import as_another_training, require_same_training
 
-    start, recipe = _begin(backend, options, args)
-    own = _run_folder(options.resume)
+    start, recipe, own = None, options.recipe, options.resume
+    if own is not None:
+        start = read_checkpoint(own)
+        # what the command line leaves out is the checkpoint's; another backend chooses by itself
+        auto = {} if start.backend == backend.__name__ else dict.fromkeys(_CHOSEN, "auto")
+        default = Train(recipe=dataclasses.replace(start.recipe, data_dir=None, **auto))
+        recipe = tyro.cli(Train, args=args[1:], default=default, config=command.CONFIG).recipe
+        if options.override:
+            start = as_another_training(start, recipe)
+        require_same_training(start, recipe)  # before data are searched for, or downloaded
+        if not own.is_dir():  # a checkpoint: of the run in its folder, or of none
+            own = own.parent if own.name == CHECKPOINT_FILE else None
+    elif options.override:
+        raise RecipeError("override needs --resume")
     out = options.out or own
     if options.save_every is not None:
         require_integer("save_every", options.save_every, at_least=1)
         if out is None:
             raise RecipeError("save_every needs --out, a folder for the checkpoint")
+    observers: list[Observer] = []
     with contextlib.ExitStack() as stack:
-        observers: list[Observer] = []
         if out is not None:
-            folder = RunFolder(
-                out,
-                versions=backend.versions(),
-                every=options.save_every,
-                start=start,
-                resuming=own is not None and own.resolve() == out.resolve(),
-                request=stack.enter_context(stopping_between_steps()),
-            )
+            resuming = own is not None and own.resolve() == out.resolve()
+            versions, every = backend.versions(), options.save_every
+            folder = RunFolder(out, versions=versions, every=every, resuming=resuming)
+            stack.enter_context(handling(folder.stop))
             observers.append(folder)
         if not options.quiet:
             observers.append(ConsoleObserver(stack.enter_context(ProgressBar()), recipe))
         backend.fit(recipe, start=start, observer=Observers(*observers))
-
-
-def _begin(
-    backend: "Backend", options: Train, args: Sequence[str]
-) -> "tuple[Checkpoint | None, Recipe]":
-    """Return the checkpoint to continue from, if there is one, and what to train."""
-    from parity.contract.run.checkpoint import read_checkpoint
-    from parity.contract.run.progress import as_another_training, require_same_training
-
-    if options.resume is None:
-        if options.override:
-            raise RecipeError("override needs --resume")
-        return None, options.recipe
-    start = read_checkpoint(options.resume)
-    # what the command line leaves out is the checkpoint's; another backend chooses by itself
-    auto = {} if start.backend == backend.__name__ else dict.fromkeys(_CHOSEN, "auto")
-    default = dataclasses.replace(start.recipe, data_dir=None, **auto)
-    recipe = command.parse_again(args, default=Train(recipe=default)).recipe
-    if options.override:
-        return as_another_training(start, recipe), recipe
-    require_same_training(start, recipe)  # before data are searched for, or downloaded
-    return start, recipe
-
-
-def _run_folder(resume: Path | None) -> Path | None:
-    """Return the folder of the run that `resume` names; None for a checkpoint of no run."""
-    from parity.contract.run.checkpoint import CHECKPOINT_FILE
-
-    if resume is None or resume.is_dir():
-        return resume
-    return resume.parent if resume.name == CHECKPOINT_FILE else None
 
 
 def _summarise(backend: "Backend", _: Summary) -> None:
@@ -180,7 +158,7 @@ def _evaluate(backend: "Backend", options: Evaluate) -> None:
     recipe = checkpoint.recipe if checkpoint else Recipe()
     given = {name: value for name, value in vars(options).items() if value is not None}
     fields = {name: given[name] for name in given.keys() & vars(recipe).keys()}
-    recipe = backend.resolve(dataclasses.replace(recipe, **{"data_dir": None, **fields}))
+    recipe = backend.resolve(dataclasses.replace(recipe, **fields))
     state = checkpoint.state.astype(recipe.dtype) if checkpoint else None
     result = backend.evaluate(recipe, state=state)
     if not math.isfinite(result.loss):

@@ -52,15 +52,10 @@ class Dataset:
     @functools.cached_property
     def sha256(self) -> str:
         """The digest of all images and labels, as 64 hexadecimal digits."""
-        splits = self.train, self.test
-        return sha256_of(array for split in splits for array in (split.images, split.labels))
+        return sha256_of(a for split in (self.train, self.test) for a in vars(split).values())
 
     def first(self, limit: int | None) -> "Dataset":
-        """Return the data set with only the first `limit` training images; all for None.
-
-        Raises:
-            DataError: there are fewer.
-        """
+        """Return it with the first `limit` training images only, or all for None; or DataError."""
         if limit is None:
             return self
         if limit > len(self.train):
@@ -86,18 +81,9 @@ class Source:
     array_sha256: dict[str, str] = field(default_factory=dict)
     """By file, the SHA-256 of the values as uint8. Where it is known, gzip_sha256 is not needed."""
 
-    def shape(self, file: str) -> tuple[int, ...]:
-        """Return the shape of the array in one of FILES."""
-        size = self.train_size if file.startswith("train") else self.test_size
-        return (size, 28, 28) if "images" in file else (size,)
 
-
-def _read_sources() -> dict[str, Source]:
-    table = tomllib.loads(Path(__file__).with_name("sources.toml").read_text(encoding="utf-8"))
-    return {name: Source(name=name, **fields) for name, fields in table.items()}
-
-
-SOURCES = _read_sources()
+_TABLE = Path(__file__).with_name("sources.toml").read_text(encoding="utf-8")
+SOURCES = {name: Source(name=name, **fields) for name, fields in tomllib.loads(_TABLE).items()}
 
 
 def data_directory(data_dir: Path | str | None) -> Path:
@@ -109,9 +95,6 @@ def find_files(source: Source, directory: Path) -> dict[str, Path] | None:
     """Return where the four files lie in `directory` or its FOLDER/raw; None if none is there.
 
     A gzipped file goes before an unpacked one. `.idx3-` in a name is read as `-idx3-` is.
-
-    Raises:
-        DataError: some of the files are there and others are not, or it is not a folder.
     """
     if directory.exists() and not directory.is_dir():
         raise DataError(f"{directory} is not a folder; name the folder of the IDX files")
@@ -134,17 +117,15 @@ def find_files(source: Source, directory: Path) -> dict[str, Path] | None:
 
 
 def read_files(source: Source, files: dict[str, Path]) -> Dataset:
-    """Read and verify the four files in plain NumPy.
+    """Read and verify the four files in plain NumPy; raise DataError, which names the file.
 
-    Checks format, size, that labels are 0 to 9, and the SHA-256: of the arrays where it is known,
-    else of the gzipped file: nobody publishes one for unpacked Fashion-MNIST or KMNIST.
-
-    Raises:
-        DataError: a file is damaged or not the published one; names it.
+    The SHA-256 is that of the arrays where it is known, else of the gzipped file: nobody publishes
+    one for unpacked Fashion-MNIST or KMNIST.
     """
     arrays = {}
     for file, path in files.items():
-        array = read_idx(path, shape=source.shape(file))
+        size = source.train_size if file.startswith("train") else source.test_size
+        array = read_idx(path, shape=(size, 28, 28) if "images" in file else (size,))
         if "labels" in file and array.max() > 9:
             where = int(np.argmax(array > 9))
             raise DataError(
@@ -166,8 +147,9 @@ def read_files(source: Source, files: dict[str, Path]) -> Dataset:
                 " or name the data set that it belongs to with --dataset"
             )
         arrays[file] = array.astype(np.int64) if "labels" in file else array
-    train_images, train_labels, test_images, test_labels = (arrays[file] for file in FILES)
-    return Dataset(source.name, Split(train_images, train_labels), Split(test_images, test_labels))
+    pairs = FILES[:2], FILES[2:]
+    splits = (Split(arrays[images], arrays[labels]) for images, labels in pairs)
+    return Dataset(source.name, *splits)
 
 
 def load_with(
@@ -180,15 +162,9 @@ def load_with(
 ) -> Dataset:
     """Load a data set through a library, which must decode it, to the byte, as `read_files` does.
 
-    Args:
-        name: the data set; `digits` needs no library.
-        data_dir: where its files are looked for.
-        download: brings the files there if none is there, and returns where each lies.
-        decode: returns what the library reads in the files, given what `read_files` has read.
-        hint: what helps if that is something else.
-
-    Raises:
-        DataError: a file is missing, damaged or not the published one, or the library failed.
+    `download` brings the files to the folder if none is there, and returns where each lies;
+    `decode` returns what the library reads in them, given what `read_files` has read; `hint` is
+    what helps if that is something else. `digits` needs no library.
     """
     if name == "digits":
         return digits()
@@ -202,11 +178,7 @@ def load_with(
 
 
 def read_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
-    """Read a data set that is on disk in plain NumPy.
-
-    Raises:
-        DataError: it is missing, damaged or not the published one.
-    """
+    """Read a data set that is on disk in plain NumPy; raise DataError if it is not the original."""
     if name == "digits":
         return digits()
     source, directory = SOURCES[name], data_directory(data_dir)
@@ -216,19 +188,11 @@ def read_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
     return read_files(source, files)
 
 
-_DIGITS_SHA256 = "7e577dc90722c814587cdcc0e3f16ec67efce3b146ee3faf3f780dc51a2a089e"
-"""Of the whole data set, as `Dataset.sha256`."""
-
-
 def digits() -> Dataset:
     """Return scikit-learn's bundled 1,797 handwritten digits (UCI optdigits) as 28×28 images.
 
-    Each of the 8×8 pixels (0 to 16) is scaled to 0 to 255, repeated 3×3 times and padded by 2.
-    The first 1,437 images are the training split, the other 360 the test split. The file is read
-    without an import of scikit-learn, which would take longer than everything else.
-
-    Raises:
-        DataError: the file is missing, damaged or not the known one.
+    Each of the 8×8 pixels (0 to 16) is scaled to 0 to 255, repeated 3×3 times and padded by 2. The
+    first 1,437 are for training. An import of scikit-learn would take longer than all of this.
     """
     try:
         [folder] = cast(Any, importlib.util.find_spec("sklearn")).submodule_search_locations
@@ -239,10 +203,9 @@ def digits() -> Dataset:
     grey = (values * 255 + 8) // 16
     images = np.pad(grey.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))
     images, size = images.astype(np.uint8), 1437
-    dataset = Dataset(
-        "digits", Split(images[:size], labels[:size]), Split(images[size:], labels[size:])
-    )
-    if dataset.sha256 != _DIGITS_SHA256:
+    train, test = Split(images[:size], labels[:size]), Split(images[size:], labels[size:])
+    dataset = Dataset("digits", train, test)
+    if dataset.sha256 != "7e577dc90722c814587cdcc0e3f16ec67efce3b146ee3faf3f780dc51a2a089e":
         raise DataError("scikit-learn's digits are not the known ones; reinstall it")
     return dataset
 
@@ -250,9 +213,8 @@ def digits() -> Dataset:
 def pixels(
     images: UInt8[np.ndarray, "batch 28 28"], dtype: DType = "float32"
 ) -> Float[np.ndarray, "batch 1 28 28"]:
-    """Return the network's input: grey values divided by 255, in canonical layout.
+    """Return the network's input: grey values divided by 255 in float32, in canonical layout.
 
-    The division is done once, in float32, so that every backend computes from the same bytes:
-    multiplying by 1/255 instead differs in the last bit for half of the values.
+    Multiplying by 1/255 instead differs in the last bit for half of the values.
     """
     return np.divide(images[:, None], np.float32(255), dtype=np.float32).astype(dtype, copy=False)

@@ -17,39 +17,28 @@ def download_files(
 ) -> dict[str, Path]:
     """Download a data set's files to `directory`/FOLDER/raw, where torchvision keeps them too.
 
-    Args:
-        source: the data set.
-        directory: the data folder; created if need be, and removed again if the download fails.
-        fetch: downloads all files to the folder it is given and returns where each lies; raises
-            OSError where it cannot.
-
-    Raises:
-        DataError: there is no network, the server does not have the files, or they are not the
-            published ones; says what to do instead.
+    `fetch` downloads them to the folder it is given and returns where each lies, or raises OSError.
     """
+    raw = directory / source.folder / "raw"
     try:
         with staging(directory) as folder, quiet_in_a_pipe():
             files = fetch(folder)
             read_files(source, files)
-            return _keep(files, folder / "raw", directory / source.folder / "raw")
+            staged = folder / "raw"
+            staged.mkdir()
+            for file in FILES:
+                files[file].replace(staged / f"{file}.gz")
+            raw.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                staged.rename(raw)  # in one step: a process killed in it leaves all or none
+            except OSError:  # it is there: something else, or the same from another process
+                for path in staged.iterdir():
+                    path.replace(raw / path.name)
     except (OSError, DataError) as error:  # DataError: the server sent something else
         raise DataError(
             f"{source.name} is not in {directory}: put its four IDX files there, or use --dataset"
             f" digits, which needs no network (the download failed: {error})"
         ) from None
-
-
-def _keep(files: dict[str, Path], staged: Path, raw: Path) -> dict[str, Path]:
-    """Move all files to `raw` in one step, so that a process killed in it leaves all or none."""
-    staged.mkdir()
-    for file in FILES:
-        files[file].replace(staged / f"{file}.gz")
-    raw.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        staged.rename(raw)
-    except OSError:  # it is there and holds something else, or the same from another process
-        for path in staged.iterdir():
-            path.replace(raw / path.name)
     return {file: raw / f"{file}.gz" for file in FILES}
 
 
@@ -72,8 +61,6 @@ def staging(directory: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def quiet_in_a_pipe() -> Iterator[None]:
     """Keep a library's progress off standard output, and off standard error unless it is seen."""
-    with contextlib.ExitStack() as stack:
-        if not sys.stderr.isatty():
-            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+    screen = sys.stderr if sys.stderr.isatty() else io.StringIO()
+    with contextlib.redirect_stderr(screen), contextlib.redirect_stdout(screen):
         yield

@@ -1,8 +1,4 @@
-"""Reader of IDX files, MNIST's format, that trusts nothing it reads.
-
-An IDX file is a big-endian header (two zero bytes, a type code, the number of dimensions, then each
-dimension as an unsigned 32-bit integer) followed by the values in C order.
-"""
+"""Reader of IDX files: two zero bytes, type code, dimensions, their sizes, then the values."""
 
 import gzip
 import io
@@ -12,39 +8,31 @@ from pathlib import Path
 
 import numpy as np
 
-from parity.contract.errors import DataError
+from parity.contract.errors import DataError, os_errors_as
 
 LARGEST = 2**30
 """Bytes of values: a million images."""
 
-_PART = 2**24
-_UINT8 = 0x08
-_GZIP_MAGIC = b"\x1f\x8b"
-
 
 def read_idx(path: Path, *, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Read a uint8 array of a known shape from an IDX file, gzipped or not.
+    """Read a uint8 array of a known shape, None for any size, from an IDX file, gzipped or not.
 
-    Nothing is allocated on the word of the file: the header must announce `shape`, in which None
-    stands for any size, and memory is taken as the values come.
-
-    Raises:
-        DataError: the file cannot be read, is damaged, or holds something else; names the file.
+    Nothing is allocated on the word of the file: memory is taken as the values come. DataError
+    names a file that cannot be read, is damaged, or holds something else.
     """
-    try:
-        with gzip.open(path) if is_gzipped(path) else path.open("rb") as file:
-            return _read(file, shape)
-    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(
-            f"{path} is truncated, damaged or another kind of file ({error}); replace it with the"
-            " original"
-        ) from None
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    with os_errors_as(DataError, f"cannot read {path}"):
+        try:
+            with gzip.open(path) if is_gzipped(path) else path.open("rb") as file:
+                return _read(file, shape)
+        except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(
+                f"{path} is truncated, damaged or another kind of file ({error}); replace it with"
+                " the original"
+            ) from None
 
 
 def _read(file: io.BufferedIOBase, shape: tuple[int | None, ...]) -> np.ndarray:
-    magic = bytes([0, 0, _UINT8, len(shape)])
+    magic = bytes([0, 0, 0x08, len(shape)])  # 0x08: uint8
     got = file.read(4)
     if got != magic:
         raise ValueError(f"its magic number is 0x{got.hex()}, expected 0x{magic.hex()}")
@@ -57,19 +45,13 @@ def _read(file: io.BufferedIOBase, shape: tuple[int | None, ...]) -> np.ndarray:
     size = math.prod(announced)
     if size > LARGEST:
         raise ValueError(f"it announces {size} bytes of values, more than {LARGEST}")
-    body = _up_to(size + 1, file)
-    if len(body) != size:
-        how = "is too long" if len(body) > size else f"has {len(body)}"
-        raise ValueError(f"it announces {size} bytes of values but {how}")
-    return np.frombuffer(body, dtype=np.uint8).reshape(announced)
-
-
-def _up_to(size: int, file: io.BufferedIOBase) -> bytes:
-    """Read `size` bytes, or what there is; to ask for all at once would allocate all at once."""
     body = io.BytesIO()
-    while part := file.read(min(_PART, size - body.tell())):
+    while part := file.read(min(2**24, size + 1 - body.tell())):  # it allocates that much at once
         body.write(part)
-    return body.getvalue()
+    if body.tell() != size:
+        how = "is too long" if body.tell() > size else f"has {body.tell()}"
+        raise ValueError(f"it announces {size} bytes of values but {how}")
+    return np.frombuffer(body.getvalue(), dtype=np.uint8).reshape(announced)
 
 
 def _times(shape: tuple[int | None, ...]) -> str:
@@ -79,7 +61,7 @@ def _times(shape: tuple[int | None, ...]) -> str:
 def is_gzipped(path: Path) -> bool:
     """Return whether a file begins as gzip files do, whatever its name says."""
     with path.open("rb") as file:
-        return file.read(2) == _GZIP_MAGIC
+        return file.read(2) == b"\x1f\x8b"
 
 
 def unpacked(path: Path) -> bytes:

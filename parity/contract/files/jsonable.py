@@ -18,20 +18,12 @@ def json_text(result: object) -> str:
 
 
 def to_json(result: object) -> dict[str, Any]:
-    """Return everything about a result as JSON values; its text is the verdict.
-
-    The keys are the names of its class's fields and properties, whose docstrings explain them.
-    """
+    """Return a result as JSON values by its fields and properties; its text is the verdict."""
     return {"schema": SCHEMA, "verdict": str(result), **json_values(result)}
 
 
 def json_values(value: Any) -> Any:
-    """Return evidence as JSON values.
-
-    A number that is not finite becomes null, a NamedTuple a dictionary, any other tuple a list.
-    Left out are a dataclass's fields that its `repr` leaves out: states and other arrays. What has
-    a `to_json` of its own is what that returns.
-    """
+    """Return evidence as JSON values: null for nan and inf, no fields that a `repr` leaves out."""
     match value:
         case object(to_json=own) | object(_asdict=own):
             return json_values(own())

@@ -9,19 +9,10 @@ from parity.contract.errors import CheckpointError, CnnParityError
 LARGEST = 2**26
 """Bytes of a checkpoint, in any format; its arrays take less than one million."""
 
-_LONGEST_REASON = 300
-"""Characters; a hostile file could make it as long as itself."""
-
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn every error while a checkpoint is read into one short line that names the file.
-
-    A damaged or hostile file can make a library raise anything.
-
-    Raises:
-        CheckpointError: the file is not there, or the block has raised an error.
-    """
+    """Raise CheckpointError, which names the file, whatever a damaged one makes a library raise."""
     try:
         if path.exists():
             yield
@@ -30,7 +21,7 @@ def reading(path: Path) -> Iterator[None]:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:
         kind = "" if isinstance(error, CnnParityError) else f"{type(error).__name__}: "
-        reason = " ".join(f"{kind}{error}".split())[:_LONGEST_REASON]
+        reason = " ".join(f"{kind}{error}".split())[:300]  # a hostile one is as long as it likes
         reason = "".join(c if c.isprintable() else "?" for c in reason)
         raise CheckpointError(
             f"{path} is not a checkpoint of this network: {reason}; use another checkpoint"
@@ -39,12 +30,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def content_of(path: Path) -> bytes:
-    """Return the bytes of a checkpoint's file.
-
-    Raises:
-        CheckpointError: it is not a file, or larger than any checkpoint.
-        OSError: it cannot be read.
-    """
+    """Return the bytes of a checkpoint's file; raise CheckpointError for what cannot be one."""
     if not path.is_file():
         raise CheckpointError("it is not a file")
     if path.stat().st_size > LARGEST:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from parity.contract.errors import OutputError
+from parity.contract.errors import OutputError, os_errors_as
 from parity.contract.interrupts import cleaning_up
 
 
@@ -19,52 +19,56 @@ def write_whole(path: Path, content: bytes) -> None:
     their name. A killed writer leaves its temporary file, and the next writer removes it.
 
     Raises:
-        OutputError: it cannot be written; names it. What was there before is untouched, unless
-            only the folder could not be brought to the disk: then the new one is there.
+        OutputError: it cannot be written; names it. What was there is untouched, unless only the
+            folder could not be brought to the disk.
     """
-    target = path.resolve()  # of a link, the file that it leads to
-    try:
-        with cleaning_up():
-            while not _replace(target, content):
-                pass
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise _cannot_write(path, error) from None
+    with _writing(path) as target:
+        while not _replace(target, content):
+            pass
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # brings the renaming to the disk
+        finally:
+            os.close(folder)
 
 
 @contextlib.contextmanager
 def writing_folder(path: Path) -> Iterator[Path]:
     """Give the name of a folder to make, which then takes the place of `path`.
 
-    A folder cannot be replaced in one step, as a file can: if the process is killed between the two
-    steps, the earlier one is left under a hidden name beside `path`.
-
-    Raises:
-        OutputError: it cannot be written; names it. What was there before is untouched.
+    That takes two steps: if the process is killed between them, the earlier folder is left under a
+    hidden name beside `path`. An OutputError leaves what was there before.
     """
+    with (
+        _writing(path) as target,
+        tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder,
+    ):
+        made, before = Path(folder) / "made", Path(folder) / "before"
+        yield made
+        try:
+            if target.exists():
+                target.rename(before)
+            made.rename(target)
+        except BaseException:
+            if before.exists() and not target.exists():
+                before.rename(target)
+            raise
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """Give the file or folder that a link leads to; raise OutputError for an OSError."""
     target = path.resolve()
-    try:
-        with cleaning_up(), tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
-            made, before = Path(folder) / "made", Path(folder) / "before"
-            yield made
-            try:
-                if target.exists():
-                    target.rename(before)
-                made.rename(target)
-            except BaseException:
-                if before.exists() and not target.exists():
-                    before.rename(target)
-                raise
-    except OSError as error:
-        raise _cannot_write(path, error) from None
+    hint = "; make room there, or name another place"
+    with os_errors_as(OutputError, f"cannot write {path}", hint), cleaning_up():
+        yield target
 
 
 def _replace(target: Path, content: bytes) -> bool:
     """Return False if another writer has removed this one's temporary file: try again.
 
-    Two writers must not share a temporary file, so its name is random. One that has finished
-    cannot know whether another is alive or was killed, and removes the files of all: no harm, since
-    whoever finds its own removed writes it again, and each time one writer has finished.
+    One that has finished cannot know whether another is alive or was killed, and removes the files
+    of all: no harm, since whoever finds its own removed writes it again.
     """
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
@@ -81,23 +85,9 @@ def _replace(target: Path, content: bytes) -> bool:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
-    left = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]+\.part")
+    left = rf"\.{re.escape(target.name)}\.[0-9a-f]+\.part"
     with contextlib.suppress(OSError):
         for path in target.parent.iterdir():
-            if left.fullmatch(path.name):
+            if re.fullmatch(left, path.name):
                 path.unlink(missing_ok=True)
     return True
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    reason = error.strerror or error
-    return OutputError(f"cannot write {path}: {reason}; make room there, or name another place")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring the renaming to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

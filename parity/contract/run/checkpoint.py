@@ -1,8 +1,4 @@
-"""Checkpoints of both backends: one safetensors file in canonical layout.
-
-Tensors: `params.*`, `adam.m.*`, `adam.v.*`, and `step` as a 64-bit integer. Everything else is one
-JSON text, the file's metadata `checkpoint`, with a digest of itself and of the tensors in it.
-"""
+"""Checkpoints of both backends: one safetensors file; all but the state is JSON in its metadata."""
 
 import dataclasses
 import hashlib
@@ -36,12 +32,8 @@ SCHEMA = 1
 LARGEST_STEP = 2**31 - 1
 """Optax counts steps in 32 bits."""
 
-_RANGES = {
-    "loss": (-math.inf, math.inf),
-    "test_loss": (-math.inf, math.inf),
-    "test_accuracy": (0, 1),
-    "seconds": (0, math.inf),
-}
+_ANY = (-math.inf, math.inf)
+_RANGES = {"loss": _ANY, "test_loss": _ANY, "test_accuracy": (0, 1), "seconds": (0, math.inf)}
 """Least and largest value of the fields of an epoch's record."""
 
 
@@ -74,11 +66,17 @@ class Checkpoint:
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", dataclasses.replace(self.recipe, data_dir=None))
         _require_state(self.state, self.recipe)
-        _require_position(self)
-        if not isinstance(self.epochs, tuple) or len(self.epochs) != self.epoch - 1:
-            raise CheckpointError(
-                f"epochs must be the records of the {self.epoch - 1} before epoch {self.epoch}"
-            )
+        recipe, epoch, most = self.recipe, self.epoch, LARGEST_STEP
+        if recipe.limit is not None:
+            most = batch_count(recipe.limit, recipe.batch_size)
+        _require_number("epoch", epoch, int, 1, recipe.epochs + 1)
+        _require_number("batch", self.batch, int, 0, most if epoch <= recipe.epochs else 0)
+        _require_number("loss_sum", self.loss_sum, float, *_ANY)
+        if self.batch == 0 and self.loss_sum != 0:
+            raise CheckpointError(f"loss_sum must be 0 before a batch, got {self.loss_sum}")
+        if not isinstance(self.epochs, tuple) or len(self.epochs) != epoch - 1:
+            wanted = f"the records of the {epoch - 1} before epoch {epoch}"
+            raise CheckpointError(f"epochs must be {wanted}")
         for number, record in enumerate(self.epochs, start=1):
             _require_number("epoch of a record", record.epoch, int, number, number)
             for name, (least, most) in _RANGES.items():
@@ -106,12 +104,7 @@ class Checkpoint:
 
     @classmethod
     def from_json(cls, values: Any, state: State) -> "Checkpoint":
-        """Return the checkpoint that `to_json` gave these values for.
-
-        Raises:
-            CheckpointError: values or state were changed, a field is missing or unknown, or has a
-                value that is not possible; names it.
-        """
+        """Return the checkpoint of `to_json`; raise CheckpointError if anything was changed."""
         got = reprlib.repr(values.get("schema") if isinstance(values, dict) else values)
         if got != repr(SCHEMA):
             raise CheckpointError(f"schema is {got}, this version reads {SCHEMA}")
@@ -124,19 +117,13 @@ class Checkpoint:
             given["recipe"] = Recipe.from_json(given["recipe"])
             return cls(**given, state=state)
         except (KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"a field is missing, unknown or of another kind: {error}"
-            ) from None
+            reason = "a field is missing, unknown or of another kind"
+            raise CheckpointError(f"{reason}: {error}") from None
 
 
 def digest(values: dict[str, Any], state: State) -> str:
-    """Return the SHA-256 of a state and of a checkpoint's other values.
-
-    Raises:
-        CheckpointError: the values are not JSON.
-    """
-    tensors = _to_tensors(state)
-    of_tensors = sha256_of(tensors[name] for name in sorted(tensors))
+    """Return the SHA-256 of a state and of a checkpoint's other values, which must be JSON."""
+    of_tensors = sha256_of(array for _, array in sorted(_to_tensors(state).items()))
     try:
         return hashlib.sha256(f"{of_tensors} {_to_text(values)}".encode()).hexdigest()
     except (TypeError, ValueError) as error:
@@ -148,45 +135,38 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises:
         OutputError: it cannot be written; what was there is untouched.
-        CheckpointError: it has more epochs than could be read again.
+        CheckpointError: it has too many epochs to be read again.
     """
     content = _to_bytes(_to_tensors(checkpoint.state), checkpoint.to_json())
     if len(content) > LARGEST // 4:  # earlier versions read no more
-        raise CheckpointError(
-            f"the records of {len(checkpoint.epochs)} epochs are too many to read"
-        )
+        count = len(checkpoint.epochs)
+        raise CheckpointError(f"the records of {count} epochs are too many to read")
     write_whole(path, content)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint from a file, or from the folder of a run.
 
-    The file is refused if a single byte of it is not as `write_checkpoint` wrote it.
-
     Raises:
-        CheckpointError: there is none, it is damaged, or it has values that are not possible;
-            names the file.
+        CheckpointError: a single byte is not as it was written, or it is not there; names the file.
     """
     file = path / CHECKPOINT_FILE if path.is_dir() else path
     with reading(file):
-        return _from_bytes(content_of(file))
+        content = content_of(file)
+        tensors = safetensors.numpy.load(content)  # refuses lengths, places, types that do not fit
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        text = header.get("__metadata__", {}).get("checkpoint")
+        if text is None or "step" not in tensors:
+            raise CheckpointError("it has no metadata named checkpoint, or no tensor named step")
+        values = json.loads(text)
+        if _to_bytes(tensors, values) != content:  # nor does JSON mind a name twice, a space more
+            raise CheckpointError("its bytes are not as they were written")
+        step = int(tensors.pop("step"))
+        return Checkpoint.from_json(values, State.from_named(tensors, step=step))
 
 
 def _to_bytes(tensors: dict[str, np.ndarray], values: dict[str, Any]) -> bytes:
     return safetensors.numpy.save(tensors, {"checkpoint": _to_text(values)})
-
-
-def _from_bytes(content: bytes) -> Checkpoint:
-    tensors = safetensors.numpy.load(content)  # refuses lengths, places and types that do not fit
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    text = header.get("__metadata__", {}).get("checkpoint")
-    if text is None or "step" not in tensors:
-        raise CheckpointError("it has no metadata named checkpoint, or no tensor named step")
-    values = json.loads(text)
-    if _to_bytes(tensors, values) != content:  # nor does JSON mind a name twice, or a space more
-        raise CheckpointError("its bytes are not as they were written")
-    step = int(tensors.pop("step"))
-    return Checkpoint.from_json(values, State.from_named(tensors, step=step))
 
 
 def _to_tensors(state: State) -> dict[str, np.ndarray]:
@@ -205,16 +185,6 @@ def _require_state(state: State, recipe: Recipe) -> None:
     for name, array in state.named().items():
         if not np.isfinite(array).all():
             raise CheckpointError(f"{name} has values that are not finite")
-
-
-def _require_position(checkpoint: Checkpoint) -> None:
-    recipe, epoch, batch = checkpoint.recipe, checkpoint.epoch, checkpoint.batch
-    _require_number("epoch", epoch, int, 1, recipe.epochs + 1)
-    most = LARGEST_STEP if recipe.limit is None else batch_count(recipe.limit, recipe.batch_size)
-    _require_number("batch", batch, int, 0, most if epoch <= recipe.epochs else 0)
-    _require_number("loss_sum", checkpoint.loss_sum, float, *_RANGES["loss"])
-    if batch == 0 and checkpoint.loss_sum != 0:
-        raise CheckpointError(f"loss_sum must be 0 before a batch, got {checkpoint.loss_sum}")
 
 
 def _require_number(name: str, value: Any, kind: type, least: float, most: float) -> None:

@@ -44,8 +44,8 @@ class Epoch:
     test_loss: float
     test_accuracy: float
     seconds: float
-    """Wall-clock time of the training steps, with compilation and saving, without evaluation; where
-    a checkpoint was in the middle of the epoch, only of the steps since."""
+    """Wall-clock time of the training steps, since its start or the checkpoint in it, with
+    compilation and saving, without evaluation."""
 
     def __str__(self) -> str:
         accuracy = f"{self.test_accuracy:.2%}"

@@ -3,16 +3,19 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import FrameType
 
 from parity.contract.data.datasets import Dataset
-from parity.contract.errors import OutputError, StoppedError
+from parity.contract.errors import OutputError, StoppedError, os_errors_as
 from parity.contract.files.whole import write_whole
-from parity.contract.interrupts import StopRequest
+from parity.contract.interrupts import leave
 from parity.contract.recipe import Recipe
-from parity.contract.run.checkpoint import CHECKPOINT_FILE, Checkpoint, write_checkpoint
+from parity.contract.run.checkpoint import CHECKPOINT_FILE, write_checkpoint
 from parity.contract.run.history import Epoch
 from parity.contract.run.progress import Progress
 from parity.contract.state import State
+
+_OTHER_FOLDER = "; give --out another folder"
 
 
 class Observer:
@@ -59,12 +62,10 @@ class RunFolder(Observer):
     """Keeps recipe.json, history.jsonl and checkpoint.safetensors of a training in a folder.
 
     The checkpoint is written before the first step, after each epoch, after each multiple of
-    `every` steps, and where `request` asks to stop. Nothing is written before it starts.
-
-    The training continues from `start`; `resuming` continues the run that the folder holds.
+    `every` steps, and after a signal that `stop` has handled. Nothing is written before the start.
 
     Raises:
-        OutputError: the folder holds another run, or cannot be written.
+        OutputError: the folder holds another run than the one to resume, or cannot be written.
         StoppedError: it was asked to stop, and the checkpoint is written.
     """
 
@@ -74,67 +75,45 @@ class RunFolder(Observer):
         *,
         versions: dict[str, str],
         every: int | None = None,
-        start: Checkpoint | None = None,
         resuming: bool = False,
-        request: StopRequest | None = None,
     ) -> None:
         self._folder, self._versions, self.every = folder, versions, every
-        self._records = start.epochs if start else ()
-        self._request = request or StopRequest()
-        self._saved = False
-        if not resuming and (taken := self._taken()):
-            resume = f", or continue with --resume {folder}" * (taken.name == CHECKPOINT_FILE)
-            raise OutputError(f"{taken} exists already; give --out another folder{resume}")
+        self._checkpoint, self._history = folder / CHECKPOINT_FILE, folder / "history.jsonl"
+        self._signal: int | None = None
+        self._saved = self._worth_waiting = False
+        with os_errors_as(OutputError, f"cannot look into {folder}", _OTHER_FOLDER):
+            saved = self._checkpoint.exists()
+            begun = self._history.exists() and self._history.stat().st_size
+        if not resuming and (saved or begun):
+            taken = self._checkpoint if saved else self._history
+            resume = f", or continue with --resume {folder}" if saved else ""
+            raise OutputError(f"{taken} exists already{_OTHER_FOLDER}{resume}")
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
-        self._backend, self._sha256 = backend, dataset.sha256
+        self._backend = backend
         text = json.dumps({"schema": 1, "backend": backend, **recipe.to_json()}, indent=2)
-        try:
+        with os_errors_as(OutputError, f"cannot write {self._folder}", _OTHER_FOLDER):
             self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {self._folder}: {error.strerror or error}; give --out another folder"
-            ) from None
         write_whole(self._folder / "recipe.json", f"{text}\n".encode())
-        # what a killed run has written after its last checkpoint will be written again
-        self._write_history()
+
+    def stop(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal: stop between two steps; at once if nothing is lost, or at the second."""
+        if self._signal is not None or not self._worth_waiting:
+            leave(number)
+        self._signal = number
 
     def paused(self, progress: Progress, state: State) -> None:
         on_time = self.every is not None and progress.step % self.every == 0
-        number = self._request.number  # read once: a signal after this is for the next time
-        if not self._saved or on_time or number is not None or progress.batch == 0:
-            checkpoint = progress.checkpoint(
-                state,
-                dataset_sha256=self._sha256,
-                backend=self._backend,
-                versions=self._versions,
-            )
-            write_checkpoint(self._folder / CHECKPOINT_FILE, checkpoint)
-        self._request.worth_waiting = self._saved
-        self._saved = True
+        number = self._signal  # read once: a signal after this is for the next time
+        epoch_begins = not self._saved or progress.batch == 0
+        if epoch_begins:  # at first, since a killed run may have written more than its checkpoint
+            records = [dataclasses.asdict(record) for record in progress.records]
+            lines = [json.dumps(record, allow_nan=False) + "\n" for record in records]
+            write_whole(self._history, "".join(lines).encode())
+        if epoch_begins or on_time or number is not None:
+            checkpoint = progress.checkpoint(state, self._backend, self._versions)
+            write_checkpoint(self._checkpoint, checkpoint)
+        self._saved, self._worth_waiting = True, self._saved
         if number is not None:
-            raise StoppedError(
-                f"stopped after {progress}; continue with --resume {self._folder}", number
-            )
-
-    def epoch(self, record: Epoch) -> None:
-        self._records = (*self._records, record)
-        self._write_history()
-
-    def _write_history(self) -> None:
-        lines = [json.dumps(dataclasses.asdict(r), allow_nan=False) + "\n" for r in self._records]
-        write_whole(self._folder / "history.jsonl", "".join(lines).encode())
-
-    def _taken(self) -> Path | None:
-        """Return what another run has left in the folder."""
-        history = self._folder / "history.jsonl"
-        checkpoint = self._folder / CHECKPOINT_FILE
-        try:
-            if checkpoint.exists():
-                return checkpoint
-            return history if history.exists() and history.stat().st_size else None
-        except OSError as error:
-            raise OutputError(
-                f"cannot look into {self._folder}: {error.strerror or error};"
-                " give --out another folder"
-            ) from None
+            hint = f"continue with --resume {self._folder}"
+            raise StoppedError(f"stopped after {progress}; {hint}", number)

@@ -25,20 +25,16 @@ KEPT = (*ORDER, "lr", "dtype")
 class Progress:
     """How far a training has come: which epoch, how many of its batches, and what they lost.
 
-    It continues at `start`, or begins at the recipe's initial state.
-
-    Raises:
-        CheckpointError: `start` is of another training, or of other images.
+    It continues at `start`, or begins at the recipe's initial state; it raises CheckpointError for
+    a `start` of another training, or of other images.
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset, start: Checkpoint | None) -> None:
-        self._recipe = recipe
-        self._examples = len(dataset.train)
-        self.steps = batch_count(self._examples, recipe.batch_size)
+        self._recipe, self._dataset = recipe, dataset
+        self.steps = batch_count(len(dataset.train), recipe.batch_size)
         """Batches of an epoch."""
         self.epoch, self.batch, self.loss_sum = 1, 0, 0.0
         self.records: list[Epoch] = []
-        """Of the epochs before this one."""
         self.start = start.state if start else initial_state(recipe.seed, recipe.dtype)
         """The state that the first of the remaining steps starts from."""
         self.step = self.start.step
@@ -60,14 +56,13 @@ class Progress:
         self.records = list(start.epochs)
 
     def chunks(self, every: int | None) -> Iterator[Int64[np.ndarray, "steps batch"]]:
-        """Yield what is left of the present epoch's batches, some of one size at a time.
+        """Yield what is left of the present epoch's batches, some at a time; `add` each one.
 
         A chunk ends at each multiple of `chunk_size` batches, where the number of all steps is a
-        multiple of `every`, and before a smaller last batch. Call `add` after each, before
-        the next.
+        multiple of `every`, and before a smaller last batch.
         """
         longest = chunk_size(self._recipe)
-        rest = list(self._recipe.batches(self.epoch, self._examples))[self.batch :]
+        rest = list(self._recipe.batches(self.epoch, len(self._dataset.train)))[self.batch :]
         while rest:
             size = longest - self.batch % longest
             if every is not None:
@@ -77,11 +72,7 @@ class Progress:
             yield np.stack(chunk)
 
     def add(self, losses: Float[np.ndarray, "steps"], state: State) -> None:
-        """Count the steps that gave these losses, in order, and check the state after them.
-
-        Raises:
-            DivergenceError: a loss or a number of the state is not finite; names the step.
-        """
+        """Count the steps that gave these losses; raise DivergenceError, which names the step."""
         for loss in losses.tolist():
             self.step += 1
             self.batch += 1
@@ -96,11 +87,7 @@ class Progress:
                 )
 
     def end_epoch(self, test: Evaluation, *, seconds: float) -> Epoch:
-        """Record the present epoch, and begin the next.
-
-        Raises:
-            DivergenceError: the test loss is not finite.
-        """
+        """Record the present epoch, and begin the next; raise DivergenceError."""
         if not math.isfinite(test.loss):
             raise DivergenceError(f"the test loss after {self} is {test.loss}; lower --lr")
         record = Epoch(
@@ -114,13 +101,11 @@ class Progress:
         self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
         return record
 
-    def checkpoint(
-        self, state: State, *, dataset_sha256: str, backend: str, versions: dict[str, str]
-    ) -> Checkpoint:
+    def checkpoint(self, state: State, backend: str, versions: dict[str, str]) -> Checkpoint:
         """Return the checkpoint of this place, with a state that `add` has checked."""
         return Checkpoint(
             recipe=self._recipe,
-            dataset_sha256=dataset_sha256,
+            dataset_sha256=self._dataset.sha256,
             state=state,
             epoch=self.epoch,
             batch=self.batch,
@@ -136,49 +121,21 @@ class Progress:
 
 
 def chunk_size(recipe: Recipe) -> int:
-    """Return how many steps run between two pauses: a fraction of a second.
-
-    In a pause losses and state are checked, a stop may be asked for, and a checkpoint is written.
-    """
-    if recipe.mode == "eager":
-        images, steps = 2048, 32
-    else:
-        images, steps = (8192 if recipe.kernel == "fused" else 4096), 256
+    """Return how many steps run between two pauses: a fraction of a second."""
+    compiled = 8192 if recipe.kernel == "fused" else 4096
+    images, steps = (2048, 32) if recipe.mode == "eager" else (compiled, 256)
     return max(1, min(steps, images // recipe.batch_size))
 
 
-def require_same_training(start: Checkpoint, recipe: Recipe) -> None:
-    """Require that a checkpoint belongs to a training by this recipe, for as many epochs at most.
-
-    Raises:
-        CheckpointError: it belongs to another; says which fields differ.
-    """
+def require_same_training(start: Checkpoint, recipe: Recipe, *, kept: Sequence[str] = KEPT) -> None:
+    """Raise CheckpointError unless a training by this recipe may continue from a checkpoint."""
     old, new = vars(start.recipe), vars(recipe)
-    if changed := _changed(start, recipe, KEPT):
+    if changed := [name for name in kept if old[name] != new[name]]:
         fields = ", ".join(f"{name} {old[name]!r}, not {new[name]!r}" for name in changed)
         raise CheckpointError(
             f"the checkpoint's training has {fields}; leave that out, or continue it as another"
             " training with --override"
         )
-    _require_epochs(start, recipe)
-
-
-def as_another_training(start: Checkpoint, recipe: Recipe) -> Checkpoint:
-    """Return a checkpoint from which another training, by `recipe`, continues.
-
-    Weights, moments and records are taken over. Where other batches come, the epoch under way
-    starts again with its first one; whatever the images are, they are taken.
-
-    Raises:
-        CheckpointError: it has more epochs than the recipe.
-    """
-    _require_epochs(start, recipe)
-    place = {"batch": 0, "loss_sum": 0.0} if _changed(start, recipe, ORDER) else {}
-    state = start.state.astype(recipe.dtype)
-    return dataclasses.replace(start, recipe=recipe, dataset_sha256=None, state=state, **place)
-
-
-def _require_epochs(start: Checkpoint, recipe: Recipe) -> None:
     if len(start.epochs) > recipe.epochs:
         raise CheckpointError(
             f"the checkpoint has {len(start.epochs)} epochs already, epochs is {recipe.epochs};"
@@ -186,5 +143,10 @@ def _require_epochs(start: Checkpoint, recipe: Recipe) -> None:
         )
 
 
-def _changed(start: Checkpoint, recipe: Recipe, names: Sequence[str]) -> list[str]:
-    return [name for name in names if getattr(start.recipe, name) != getattr(recipe, name)]
+def as_another_training(start: Checkpoint, recipe: Recipe) -> Checkpoint:
+    """Return a checkpoint for another training; the epoch begins again if it has other batches."""
+    require_same_training(start, recipe, kept=())
+    same_order = all(getattr(start.recipe, name) == getattr(recipe, name) for name in ORDER)
+    place = {} if same_order else {"batch": 0, "loss_sum": 0.0}
+    state = start.state.astype(recipe.dtype)
+    return dataclasses.replace(start, recipe=recipe, dataset_sha256=None, state=state, **place)

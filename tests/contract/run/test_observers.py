@@ -10,7 +10,6 @@ import pytest
 
 from parity.contract.data.datasets import Dataset
 from parity.contract.errors import DivergenceError, OutputError, StoppedError
-from parity.contract.interrupts import StopRequest
 from parity.contract.recipe import Recipe
 from parity.contract.run import observers
 from parity.contract.run.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
@@ -89,12 +88,11 @@ def test_the_checkpoint_is_written_first_after_each_epoch_and_every_so_many_step
 def test_a_run_that_is_asked_to_stop_saves_and_says_where_it_stands(
     tmp_path: Path, tiny: Dataset
 ) -> None:
-    request = StopRequest()
-    folder = RunFolder(tmp_path, versions=VERSIONS, request=request, every=1)
+    folder = RunFolder(tmp_path, versions=VERSIONS, every=1)
 
     def ask(step: int) -> None:
         if step == 5:
-            request.note(signal.SIGTERM, None)
+            folder.stop(signal.SIGTERM, None)
 
     with pytest.raises(
         StoppedError, match=r"stopped after step 5 \(epoch 2, batch 2 of 3\)"
@@ -108,14 +106,14 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_where_it_stands(
 def test_a_signal_in_the_middle_of_a_look_does_not_stop_before_the_state_is_saved(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request, progress = StopRequest(), Progress(RECIPE, tiny, None)
-    folder = RunFolder(tmp_path, versions=VERSIONS, request=request, every=2)
+    progress = Progress(RECIPE, tiny, None)
+    folder = RunFolder(tmp_path, versions=VERSIONS, every=2)
     folder.start("torchcnn", RECIPE, tiny)
     folder.paused(progress, state(0))
 
     def save(*args: object) -> None:
         write_checkpoint(*args)  # pyright: ignore[reportArgumentType]
-        request.note(signal.SIGTERM, None)
+        folder.stop(signal.SIGTERM, None)
 
     progress.add(np.ones(1), state(1))
     folder.paused(progress, state(1))
@@ -155,10 +153,7 @@ def test_an_earlier_run_is_not_overwritten(tmp_path: Path, tiny: Dataset) -> Non
     run.paused(Progress(RECIPE, tiny, None), state(0))
     with pytest.raises(OutputError, match="exists already"):
         RunFolder(tmp_path, versions=VERSIONS)
-    start = read_checkpoint(tmp_path)
-    with pytest.raises(OutputError, match="exists already"):
-        RunFolder(tmp_path, versions=VERSIONS, start=start)
-    RunFolder(tmp_path, versions=VERSIONS, start=start, resuming=True)
+    RunFolder(tmp_path, versions=VERSIONS, resuming=True)
 
 
 def test_what_was_written_after_the_last_checkpoint_is_written_again(
@@ -169,7 +164,9 @@ def test_what_was_written_after_the_last_checkpoint_is_written_again(
     whole = history.read_text()
     history.write_text(whole + whole)
     start = read_checkpoint(tmp_path)
-    RunFolder(tmp_path, versions=VERSIONS, start=start, resuming=True).start("jaxcnn", RECIPE, tiny)
+    run = RunFolder(tmp_path, versions=VERSIONS, resuming=True)
+    run.start("jaxcnn", RECIPE, tiny)
+    run.paused(Progress(RECIPE, tiny, start), start.state)
     assert history.read_text() == whole
 
 
