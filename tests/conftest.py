@@ -68,6 +68,13 @@ in_each_mode = pytest.mark.parametrize(
 """Run a test with each backend, op by op and compiled."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what JAX compiles for a worker's whole run, since `planting` makes it forget that."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what TFDS prepares out of the user's cache; one folder serves a worker's whole run."""

@@ -15,7 +15,7 @@ from parity.contract.state import initial_state
 from parity.judge import steps
 from parity.judge.compare import Comparison, EvidenceError, Judged, Progress, first_wrong
 from parity.subjects.environment import environment, environment_lines, remarks
-from parity.subjects.subject import BACKENDS, KERNELS, MODES, ORACLE, Subject
+from parity.subjects.subject import BACKENDS, KERNELS, MODES, Subject
 
 ON_CPU = "one thread: taskset -c 0 parity doctor"
 ON_ACCELERATOR = "--device cpu or, for JAX on a GPU, XLA_FLAGS=--xla_gpu_deterministic_ops=true"
@@ -78,10 +78,10 @@ class Diagnosis:
     @property
     def modes(self) -> dict[str, steps.Difference | None]:
         """By backend that ran in both modes, how jit and eager differ; None for the same bits."""
+        none = Examination()
         pairs = {
-            backend: [self.subjects[f"{backend}:{mode}"].outcome for mode in MODES]
+            backend: [self.subjects.get(f"{backend}:{mode}", none).outcome for mode in MODES]
             for backend in BACKENDS
-            if backend != ORACLE
         }
         return {backend: steps.difference(a, b) for backend, (a, b) in pairs.items() if a and b}
 

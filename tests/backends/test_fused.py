@@ -15,7 +15,7 @@ from parity.contract.backend import Backend
 from parity.contract.data.datasets import digits, pixels
 from parity.contract.recipe import Mode, Recipe
 from parity.contract.state import initial_state
-from tests.conftest import COMPILES, in_each_mode
+from tests.conftest import COMPILES
 
 FEW = st.integers(-2, 2).map(float)
 """So few values that most windows have ties, and many have nothing above zero."""
@@ -58,8 +58,18 @@ def test_the_first_of_equal_candidates_gets_the_gradient_and_zero_passes_none(
         np.testing.assert_array_equal(got[2], routed.sum(axis=(1, 2)))
 
 
-@in_each_mode
-@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize(
+    ("backend", "mode", "batch"),
+    [
+        ("torchcnn", "eager", 1),
+        ("torchcnn", "eager", 7),
+        pytest.param("torchcnn", "jit", 7, marks=COMPILES),
+        ("jaxcnn", "eager", 7),
+        ("jaxcnn", "jit", 1),
+        ("jaxcnn", "jit", 7),
+    ],
+    indirect=["backend"],
+)
 def test_each_stage_is_that_of_the_layers(backend: Backend, mode: Mode, batch: int) -> None:
     """In float64; exact where nothing is added up, else to rounding."""
     train = digits().train

@@ -15,7 +15,8 @@ from parity.contract.errors import NondeterminismError, RecipeError
 from parity.contract.files.jsonable import to_json
 from parity.contract.recipe import DType, Recipe
 from parity.contract.state import initial_state
-from parity.judge.steps import first_order
+from parity.judge.compare import first_wrong
+from parity.judge.steps import examine, first_order
 from parity.subjects.subject import Subject
 from parity.truth import stages
 from parity.truth.stages import STAGES
@@ -28,11 +29,9 @@ pytestmark = pytest.mark.usefixtures("planting")
     ("a", "b", "dtype", "batch_size"),
     [
         ("torch:eager", "jax:jit", "float32", 64),
-        ("torch:eager", "jax:jit", "float64", 64),
-        pytest.param("torch:jit", "jax:eager", "float32", 7, marks=COMPILES),
-        pytest.param("torch:jit", "jax:eager", "float64", 1, marks=COMPILES),
-        ("jax:jit", "jax:eager", "float32", 32),
-        ("numpy", "torch:eager", "float32", 3),
+        ("torch:eager", "jax:jit", "float64", 8),
+        ("numpy", "jax:eager", "float64", 8),
+        pytest.param("torch:jit", "numpy", "float32", 8, marks=COMPILES),
     ],
 )
 def test_the_backends_agree(a: str, b: str, dtype: DType, batch_size: int) -> None:
@@ -91,8 +90,11 @@ def test_a_gradient_that_is_a_thousandth_too_large_is_found(
         return {**values, stage: (values[stage] * np.float32(1.001)).astype(np.float32)}
 
     monkeypatch.setattr(torchcnn.harness._Session, "trace", wrong)
-    verdict = parity.check(a="torch:eager", b="numpy", dataset="digits", device="cpu")
-    assert f"torch:eager is different from stage {stage}[" in str(verdict)
+    recipe = Recipe(dataset="digits", device="cpu")
+    judged = examine(Subject.parse("torch:eager"), recipe, digits().train, initial_state(0))
+    first = first_wrong(judged)
+    assert first is not None
+    assert str(first).startswith(f"{stage}[")
 
 
 def test_it_starts_from_the_state_that_is_given() -> None:

@@ -31,11 +31,11 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchcnn.device, "_compiler", lambda: None)
 
 
-@pytest.fixture
-def layers_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the folded kernels where the layers show it all."""
-    layers = [subject for subject in Subject.all() if subject.kernel == "layers"]
-    monkeypatch.setattr(Subject, "all", lambda: layers)
+def diagnosed(monkeypatch: pytest.MonkeyPatch, *names: str, **options: Any) -> parity.Diagnosis:
+    """Diagnose these subjects only."""
+    subjects = list(map(Subject.parse, names))
+    monkeypatch.setattr(Subject, "all", lambda: subjects)
+    return parity.diagnose(device="cpu", **{"runs": 2, **options})
 
 
 def restless(patch: pytest.MonkeyPatch, *runs: int) -> None:
@@ -64,25 +64,19 @@ def scaled_in_jit(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_compiler")
-def test_a_healthy_machine_without_a_compiler() -> None:
+def test_a_healthy_machine_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     heard = []
-    diagnosis = parity.diagnose(
-        device="cpu",
-        runs=3,
-        progress=lambda *told: heard.append(told),
+    available = ["torch:eager", "torch:eager:fused", "jax:jit", "jax:jit:fused"]
+    diagnosis = diagnosed(
+        monkeypatch, "torch:jit", *available, runs=3, progress=lambda *told: heard.append(told)
     )
     assert (diagnosis.healthy, diagnosis.exit_code) == (True, 0)
     assert str(diagnosis).splitlines()[-1].startswith("healthy: every available subject")
-    available = [
-        f"{subject}{kernel}"
-        for subject in ("torch:eager", "jax:eager", "jax:jit")
-        for kernel in ("", ":fused")
-    ]
     assert heard == [(name, run, 3) for name in available for run in range(4)]
     lines = {line.split()[0]: line for line in diagnosis.table().splitlines() if line}
     assert "not available: mode jit: torch.compile needs a C++ compiler" in lines["torch:jit"]
     assert all(lines[name].endswith("the same bits") for name in available)
-    assert list(diagnosis.modes) == ["jax"]
+    assert not diagnosis.modes
     report = json.loads(json.dumps(to_json(diagnosis), allow_nan=False))
     assert report["subjects"]["torch:jit"]["missing"].startswith("mode jit")
     assert report["subjects"]["jax:jit"]["repetition"]["distinct"] == 1
@@ -90,22 +84,20 @@ def test_a_healthy_machine_without_a_compiler() -> None:
 
 
 @COMPILES
-@pytest.mark.parametrize("subject", ["torch:jit"])
-def test_a_compiled_step_of_pytorch_is_examined_too(subject: str) -> None:
+def test_a_compiled_step_of_pytorch_is_examined_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """More runs than PyTorch would recompile a step for: each state is loaded in place."""
-    diagnosis = parity.diagnose(device="cpu", runs=10)
-    found = diagnosis.subjects[subject]
+    diagnosis = diagnosed(monkeypatch, "torch:eager", "torch:jit", runs=10)
+    found = diagnosis.subjects["torch:jit"]
     assert found.right, str(diagnosis)
     assert found.repetition is not None
     assert found.repetition.runs == 10
-    assert list(diagnosis.modes) == ["torch", "jax"]
+    assert list(diagnosis.modes) == ["torch"]
 
 
-@pytest.mark.usefixtures("no_compiler", "layers_only")
 def test_a_wrong_stage_is_named_and_exits_1(monkeypatch: pytest.MonkeyPatch) -> None:
     right = torchcnn.steps.cross_entropy
     monkeypatch.setattr(torchcnn.steps, "cross_entropy", lambda z, y: 1.001 * right(z, y))
-    diagnosis = parity.diagnose(device="cpu", runs=2)
+    diagnosis = diagnosed(monkeypatch, "torch:eager", "jax:jit")
     assert (diagnosis.healthy, diagnosis.exit_code) == (False, 1)
     assert "torch:eager: wrong from stage loss" in str(diagnosis)
     assert "healthy" not in str(diagnosis)
@@ -113,7 +105,6 @@ def test_a_wrong_stage_is_named_and_exits_1(monkeypatch: pytest.MonkeyPatch) -> 
     assert diagnosis.subjects["jax:jit"].right
 
 
-@pytest.mark.usefixtures("no_compiler", "layers_only")
 def test_a_step_that_is_right_only_while_it_is_traced_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -123,35 +114,32 @@ def test_a_step_that_is_right_only_while_it_is_traced_is_found(
         "steps",
         lambda session, x, y, order: right(session, x, (y + 1) % 10, order),
     )
-    diagnosis = parity.diagnose(device="cpu", runs=2)
+    diagnosis = diagnosed(monkeypatch, "torch:eager")
     assert diagnosis.exit_code == 1
     assert "torch:eager: wrong from stage step.loss" in str(diagnosis)
 
 
-@pytest.mark.usefixtures("no_compiler", "layers_only")
 def test_a_wrong_compiler_is_told_from_a_wrong_build(monkeypatch: pytest.MonkeyPatch) -> None:
     scaled_in_jit(monkeypatch)
-    diagnosis = parity.diagnose(device="cpu", runs=2)
+    diagnosis = diagnosed(monkeypatch, "jax:eager", "jax:jit")
     assert diagnosis.exit_code == 1
     assert "jax:jit: wrong from stage logits" in str(diagnosis)
     assert "jax:eager is right, so this build's jit mode computes something else" in str(diagnosis)
 
 
-@pytest.mark.usefixtures("no_compiler")
 def test_a_wrong_kernel_is_told_from_a_wrong_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torchcnn.fused._at_least", lambda a, b: torch.ones_like(a))
-    diagnosis = parity.diagnose(device="cpu", runs=2)
+    diagnosis = diagnosed(monkeypatch, "torch:eager", "torch:eager:fused")
     assert diagnosis.exit_code == 1
     assert "torch:eager:fused: wrong from stage grad.conv1.weight" in str(diagnosis)
     assert "torch:eager is right, so this build's fused kernel computes" in str(diagnosis)
 
 
-@pytest.mark.usefixtures("no_compiler", "layers_only")
 def test_a_step_with_several_results_exits_3_and_says_how_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     restless(monkeypatch, 3, 5)
-    diagnosis = parity.diagnose(device="cpu", runs=5)
+    diagnosis = diagnosed(monkeypatch, "torch:eager", runs=5)
     assert (diagnosis.healthy, diagnosis.exit_code) == (False, 3)
     assert "torch:eager: 2 distinct results in 5 runs, first in step.loss" in str(diagnosis)
     assert "not deterministic" in str(diagnosis)
@@ -164,17 +152,15 @@ def test_a_step_with_several_results_exits_3_and_says_how_many(
     assert report["subjects"]["torch:eager"]["repetition"]["distinct"] == 2
 
 
-@pytest.mark.usefixtures("no_compiler", "layers_only")
 def test_wrong_goes_before_not_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     restless(monkeypatch, 2)
     scaled_in_jit(monkeypatch)
-    diagnosis = parity.diagnose(device="cpu", runs=2)
+    diagnosis = diagnosed(monkeypatch, "torch:eager", "jax:jit")
     assert diagnosis.exit_code == 1
     assert "torch:eager: 2 distinct results" in str(diagnosis)
     assert "jax:jit: wrong from stage logits" in str(diagnosis)
 
 
-@pytest.mark.usefixtures("no_compiler", "layers_only")
 def test_a_framework_that_breaks_down_exits_1_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -182,7 +168,7 @@ def test_a_framework_that_breaks_down_exits_1_and_the_others_go_on(
         raise RuntimeError("CUDA error:\n  an illegal instruction")
 
     monkeypatch.setattr(torchcnn.harness._Session, "steps", broken)
-    diagnosis = parity.diagnose(device="cpu", runs=2)
+    diagnosis = diagnosed(monkeypatch, "torch:eager", "jax:jit")
     assert diagnosis.exit_code == 1
     assert "torch:eager: fails: RuntimeError: CUDA error: an illegal instruction" in str(diagnosis)
     assert diagnosis.subjects["jax:jit"].right

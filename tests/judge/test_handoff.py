@@ -33,7 +33,6 @@ def train(subjects: list[Subject], boundaries: list[int]) -> tuple[np.ndarray, l
     [
         ("torch:eager", "jax:jit"),
         ("jax:jit", "torch:eager"),
-        ("torch:eager", "jax:eager"),
         pytest.param("jax:eager", "torch:jit", marks=COMPILES),
     ],
 )

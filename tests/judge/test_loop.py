@@ -8,7 +8,6 @@ from parity.contract.recipe import DType, Recipe
 from parity.contract.run.progress import chunk_size
 from parity.judge.loop import (
     FIT_STAGES,
-    LONG,
     STEPS_STAGES,
     covered,
     epoch_end,
@@ -38,7 +37,7 @@ def test_an_epochs_end_has_a_full_chunk_and_two_more_calls_beyond_16_bits(name: 
     subject = Subject.parse(name)
     training = epoch_end(subject, RECIPE, digits())
     recipe, images = training.recipe, len(training.data.train)
-    chunk, size = max(LONG, chunk_size(subject.resolve(recipe))), recipe.batch_size
+    chunk, size = chunk_size(subject.resolve(recipe)), recipe.batch_size
     assert training.start is not None
     assert (training.start.epoch, training.start.batch % chunk) == (recipe.epochs, 0)
     assert images > 2**15 + size
