@@ -12,12 +12,20 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from parity.benchmark.result import MEASURED, Benchmark, Timed
 from parity.contract.recipe import Recipe
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
+TEMPLATE = jinja2.Template(
+    (HERE / "README.md.jinja").read_text(),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
 RUN = [field.name for field in fields(Benchmark) if field.name != "timed"]
 
 
@@ -56,52 +64,31 @@ def read_csv(machine: Path) -> dict[str, Benchmark]:
 
 def everything() -> str:
     """Return benchmarks/README.md."""
-    parts = ["# Results", "Made from the tables beside it by `python benchmarks/render.py`."]
-    for name, found in _runs().items():
-        facts = found.environment
-        versions = [f"Python {facts['python']}"]
-        versions += [f"{key} {facts[key][key]}" for key in ("torch", "jax") if key in facts]
-        parts += [
-            f"## {name}",
-            f"{facts['processor']}, {facts['cores usable']} cores; {_threads(found)};"
-            f" {', '.join(versions)}; {found.rounds} rounds.",
-            f"```\n{found.command}\n```",
-        ]
-        for size in found.timed:
-            parts += [_table(found.rows(size, phase)) for phase in found.phases]
-            parts.append(_table(found.costs(size)))
-        parts.append(f"```\n{found}\n```")
-    return "\n\n".join(parts) + "\n"
+    return TEMPLATE.render(runs=_runs(), threads=_threads)
 
 
 def summary() -> str:
     """Return README's table: an epoch, of every arm of the runs with the tutorial's loop."""
     columns: dict[str, dict[str, str]] = {}
     for name, found in _runs().items():
+        if "tutorial" not in found.arms or "epoch" not in found.phases:
+            continue
         for size in found.timed:
-            if "tutorial" in found.arms and "epoch" in found.phases:
-                machine = name.partition(":")[0]
-                columns[f"{machine}, {_threads(found)}, batches of {size}"] = {
-                    arm: f"{median}, {speed}×{' (unstable)' * bool(unstable)}"
-                    for arm, median, _, speed, _, _, unstable in found.rows(size, "epoch")
-                    if arm in found.arms
-                }
+            columns[f"{name.partition(':')[0]}, {_threads(found)}, batches of {size}"] = {
+                arm: f"{median}, {speed}×{' (unstable)' * bool(unstable)}"
+                for arm, median, _, speed, _, _, unstable in found.rows(size, "epoch")
+                if arm in found.arms
+            }
     arms = dict.fromkeys(arm for column in columns.values() for arm in column)
     rows = [(arm, *(column.get(arm, "-") for column in columns.values())) for arm in arms]
-    return _table([("one epoch of MNIST", *columns), *rows])
+    macros: Any = TEMPLATE.module
+    return macros.table([("one epoch of MNIST", *columns), *rows]).rstrip()
 
 
 def _runs() -> dict[str, Benchmark]:
     """Return each run, by its machine and name."""
     machines = {machine.stem: read_csv(machine) for machine in sorted(HERE.glob("*.csv"))}
     return {f"{name}: {run}": found for name in machines for run, found in machines[name].items()}
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    """Return rows as a table of Markdown, the first as its head."""
-    head, *body = rows
-    ruler = ("---", *["---:"] * (len(head) - 1))
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ruler, *body))
 
 
 def _threads(found: Benchmark) -> str:

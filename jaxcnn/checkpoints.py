@@ -21,9 +21,8 @@ import orbax.checkpoint as ocp
 
 from jaxcnn.state import from_flax, to_flax
 from parity.contract.errors import CheckpointError, OutputError
-from parity.contract.files.reading import LARGEST, reading
-from parity.contract.files.whole import writing_folder
-from parity.contract.run.checkpoint import Checkpoint
+from parity.contract.files import writing_folder
+from parity.contract.run.checkpoint import LARGEST, Checkpoint, reading
 from parity.contract.state import State, initial_state
 
 _MARK = "_CHECKPOINT_METADATA"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.contract.data.datasets import FILES, Dataset, Source, Split, load_with
+from parity.contract.data.datasets import FILES, Dataset, Source, Split, read_dataset
 from parity.contract.data.downloads import download_files, quiet_in_a_pipe, staging
 from parity.contract.errors import DataError
 from parity.contract.recipe import DatasetName
@@ -22,7 +22,7 @@ def load_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
         DataError: a file is missing, damaged or not the published one, or the download failed.
     """
     hint = "remove $XDG_CACHE_HOME/cnn-parity, or ~/.cache/cnn-parity"
-    return load_with(name, data_dir, download=_download, decode=_decode, hint=hint)
+    return read_dataset(name, data_dir, download=_download, decode=_decode, hint=hint)
 
 
 def _download(source: Source, directory: Path) -> dict[str, Path]:

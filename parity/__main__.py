@@ -2,17 +2,12 @@
 
 import sys
 
-from parity.commands import convert, results
+from parity.commands import Bench, Check, Convert, Doctor, Selftest, Train
 from parity.contract.cli import command
 from parity.contract.interrupts import exit_on_interrupt
 
-COMMANDS = {
-    results.Check: results.check,
-    results.Train: results.train,
-    results.Bench: results.bench,
-    results.Doctor: results.doctor,
-    results.Selftest: results.selftest,
-    convert.Convert: convert.run,
+COMMANDS: dict[type[command.Debug], command.Command] = {
+    options: options.run for options in (Check, Train, Bench, Doctor, Selftest, Convert)
 }
 
 

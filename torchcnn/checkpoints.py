@@ -21,10 +21,9 @@ import numpy as np
 import torch
 
 from parity.contract.errors import CheckpointError
-from parity.contract.files.reading import content_of, reading
-from parity.contract.files.whole import write_whole
+from parity.contract.files import write_whole
 from parity.contract.recipe import DType, Recipe
-from parity.contract.run.checkpoint import Checkpoint
+from parity.contract.run.checkpoint import Checkpoint, content_of, reading
 from parity.contract.state import PARAMETERS, Arrays, State
 from torchcnn.optim import adam
 from torchcnn.state import export_array, import_state

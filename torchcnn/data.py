@@ -9,9 +9,9 @@ from types import ModuleType
 
 import torch
 
-from parity.contract.data.datasets import FILES, SOURCES, Dataset, Source, Split, load_with
+from parity.contract.data.datasets import FILES, SOURCES, Dataset, Source, Split, read_dataset
 from parity.contract.data.downloads import download_files
-from parity.contract.data.idx import unpacked
+from parity.contract.data.images import unpacked
 from parity.contract.interrupts import cleaning_up
 from parity.contract.recipe import DatasetName
 
@@ -26,7 +26,7 @@ def load_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
         DataError: a file is missing, damaged or not the published one, or the download failed.
     """
     hint = "reinstall torchvision"
-    return load_with(name, data_dir, download=_download, decode=_decode, hint=hint)
+    return read_dataset(name, data_dir, download=_download, decode=_decode, hint=hint)
 
 
 def _download(source: Source, directory: Path) -> dict[str, Path]:

@@ -27,10 +27,8 @@ def call(function: Callable[..., Any], *arguments: object, threads: int, bind: b
     """Return what a module's function returns in a new process, which ends with it.
 
     The process finds the caches of compiled code empty, prints nothing, and has as many cores as
-    `threads`; with `bind`, OpenMP's stay on theirs, as in the command `torchcnn`.
-
-    Raises:
-        ProcessLostError: the function raised an exception, or the process was killed.
+    `threads`; with `bind`, OpenMP's stay on theirs, as in the command `torchcnn`. ProcessLostError:
+    the function raised an exception, or the process was killed.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         output = Path(folder, "output")

@@ -100,10 +100,7 @@ class Benchmark:
     @property
     def starts(self) -> dict[int, dict[str, Start]]:
         """By batch size and arm, of the arms that count."""
-        return {
-            size: {arm: self._start(size, arm) for arm in self._counting(size)}
-            for size in self.timed
-        }
+        return {n: {arm: self._start(n, arm) for arm in self._counting(n)} for n in self.timed}
 
     @property
     def failed(self) -> list[str]:
@@ -165,6 +162,10 @@ class Benchmark:
         rows = [(arm, *found.cells()) for arm, found in self.starts[size].items()]
         return [(f"start, {size}", *head), *rows]
 
+    def tables(self, size: int) -> list[list[Row]]:
+        """Return the tables of a batch size: one for each phase, and the costs."""
+        return [*(self.rows(size, phase) for phase in self.phases), self.costs(size)]
+
     def table(self) -> str:
         """Return command, environment, and a table for each phase and batch size."""
         title = (
@@ -176,7 +177,7 @@ class Benchmark:
             if self._counting(size):
                 rate = self.product_flops(size) / 1e9
                 lines.append(f"batches of {size}; a matrix product: {rate:.1f} GFLOP/s")
-            for rows in (*(self.rows(size, phase) for phase in self.phases), self.costs(size)):
+            for rows in self.tables(size):
                 lines += ["", *aligned(rows)]
             lines.append("")
         return "\n".join(lines)

@@ -28,17 +28,23 @@ _ADAM = {"b1": ADAM_B1, "b2": ADAM_B2, "eps": ADAM_EPS}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Data:
+    """On which images."""
+
+    dataset: DatasetName = "mnist"
+    """Data set. digits ships with scikit-learn and needs no network."""
+    data_dir: Path | None = None
+    """Folder of the data set's IDX files. Default: $CNN_DATA_DIR, else ./data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Data):
     """A whole training: data, schedule, seed and where it runs.
 
     Raises:
         RecipeError: a field has a value that is not allowed; names field, value and what is.
     """
 
-    dataset: DatasetName = "mnist"
-    """Data set. digits ships with scikit-learn and needs no network."""
-    data_dir: Path | None = None
-    """Folder of the data set's IDX files. Default: $CNN_DATA_DIR, else ./data."""
     epochs: int = 10
     """Passes over the training images."""
     batch_size: int = 64
@@ -75,7 +81,7 @@ class Recipe:
 
     def batches(self, epoch: int, examples: int) -> "Iterator[Int64[np.ndarray, 'batch']]":
         """Yield the indices of each batch of an epoch, counted from 1, of so many examples."""
-        from parity.contract.batches import batches  # here: `--help` does not wait for NumPy
+        from parity.contract.state import batches  # here: `--help` does not wait for NumPy
 
         return batches(seed=self.seed, epoch=epoch, examples=examples, batch_size=self.batch_size)
 

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 
 from parity.benchmark.result import Benchmark
-from parity.contract.files.jsonable import json_text
+from parity.contract.files import json_text
 from parity.judge.check import LOOP_STAGES, Verdict
 from parity.judge.compare import Comparison
 from parity.judge.trajectory import FREE_RUN_LIMIT, Trajectory
@@ -34,61 +34,34 @@ EVIDENCE: Mapping[str, Callable[[Comparison], str]] = {
 """What is shown of a comparison, by column."""
 
 
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.globals |= {
+    "plots": plots,
+    "columns": EVIDENCE,
+    "evidence": lambda c: {name: show(c) for name, show in EVIDENCE.items()},
+    "untraced": (*STEP_STAGES, *LOOP_STAGES),
+    "limit": FREE_RUN_LIMIT,
+    "printed": TUTORIAL,
+}
+_PAGES = {Verdict: "check.html", Trajectory: "train.html", Benchmark: "bench.html"}
+
+
 def page(result: Verdict | Trajectory | Benchmark) -> str:
     """Return a page for a result; the same result gives the same bytes."""
-    template, values = _PAGES[type(result)]
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    values: dict[str, Any] = {}
+    if isinstance(result, Trajectory):
+        drifts = {"float64": result.float64, "float32": result.float32}
+        values["drifts"] = drifts = {dtype: drift for dtype, drift in drifts.items() if drift}
+        values["epochs"] = zip(*map(result.epoch_losses, drifts.values()), strict=True)
+        confusions = [test.confusion for test in result.tests]
+        values["most_mistaken"] = np.max([counts * (1 - np.eye(10)) for counts in confusions])
+    environment = environment_lines(result.environment)
+    return _TEMPLATES.get_template(_PAGES[type(result)]).render(
+        values, result=result, environment=environment, json=json_text(result)
     )
-    return templates.get_template(template).render(
-        result=result,
-        environment=environment_lines(result.environment),
-        json=json_text(result),
-        plots=plots,
-        **values(result),
-    )
-
-
-def _check(verdict: Verdict) -> dict[str, Any]:
-    first = verdict.first_disagreement
-    return {"first": first and _parting(*first), "columns": EVIDENCE}
-
-
-def _parting(subject: str, comparison: Comparison) -> dict[str, Any]:
-    wrong = {"mismatch": comparison.mismatch}
-    if not comparison.mismatch:
-        wrong = {name: show(comparison) for name, show in EVIDENCE.items()}
-    return {
-        "trained": comparison.stage in (*STEP_STAGES, *LOOP_STAGES),
-        "evidence": {"stage": comparison.stage, "subject": subject, **wrong},
-    }
-
-
-def _train(run: Trajectory) -> dict[str, Any]:
-    failed = run.failure
-    drifts = {"float64": run.float64} | ({"float32": run.float32} if run.float32 else {})
-    a, b = (state.params["conv1.weight"] for state in run.last().states)
-    ours = run.recipe.dataset, run.recipe.batch_size, run.recipe.lr, run.batches_per_epoch
-    mistaken = [test.confusion - np.diag(np.diag(test.confusion)) for test in run.tests]
-    return {
-        "first": failed
-        and _parting(f"{failed.subject}, in step {failed.step:,}", failed.comparison),
-        "drifts": drifts,
-        "limit": FREE_RUN_LIMIT,
-        "tutorial": TUTORIAL[: run.steps // 938] if ours == ("mnist", 64, 1e-3, 938) else (),
-        "epochs": zip(*map(run.epoch_losses, drifts.values()), strict=True),
-        "most_mistaken": np.max(mistaken),
-        "filters": (a, b),
-        "filters_apart": f"{np.abs(a - b).max():.2g}",
-    }
-
-
-_PAGES: Mapping[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
-    Verdict: ("check.html", _check),
-    Trajectory: ("train.html", _train),
-    Benchmark: ("bench.html", lambda _: {}),
-}

@@ -115,10 +115,8 @@ def losses(
     window = max(1, min(50, len(drift.losses[0]) // 20))
     means = [np.convolve(each, np.full(window, 1 / window), mode="valid") for each in drift.losses]
     x = np.arange(len(means[0])) + (window + 1) / 2
-    lines = [
-        _Line(subject, x, mean, colour, width)
-        for subject, mean, colour, width in zip(subjects, means, COLOURS, (4, 1.2), strict=True)
-    ]
+    series = zip(subjects, means, COLOURS, (4, 1.2), strict=True)
+    lines = [_Line(subject, x, mean, colour, width) for subject, mean, colour, width in series]
     if tutorial:
         starts = np.arange(len(tutorial)) * batches_per_epoch
         x = np.column_stack([starts, starts + batches_per_epoch, starts]).ravel()
@@ -138,21 +136,14 @@ def loss_gaps(drifts: Mapping[str, Drift]) -> Picture:
 
 def parameter_gaps(drifts: Mapping[str, Drift]) -> Picture:
     """Draw how far the parameters of the two are apart, in each precision."""
-    lines = [
-        _Line(dtype, drift.steps, drift.apart, _DTYPE_COLOURS[dtype])
-        for dtype, drift in drifts.items()
-    ]
+    lines = [_Line(t, drift.steps, drift.apart, _DTYPE_COLOURS[t]) for t, drift in drifts.items()]
     return _chart(lines, "largest difference of a parameter", gaps=True, limit=FREE_RUN_LIMIT)
 
 
-def distances(
-    steps: list[int], from_truth: tuple[list[float], list[float]], subjects: tuple[str, str]
-) -> Picture:
+def distances(drift: Drift, subjects: tuple[str, str]) -> Picture:
     """Draw how far each subject's float32 training is from the float64 one."""
-    lines = [
-        _Line(subject, steps, series, colour)
-        for subject, series, colour in zip(subjects, from_truth, COLOURS, strict=True)
-    ]
+    series = zip(subjects, drift.from_truth or (), COLOURS, strict=True)
+    lines = [_Line(subject, drift.steps, y, colour) for subject, y, colour in series]
     return _chart(lines, "root mean square distance", gaps=True)
 
 
@@ -160,10 +151,7 @@ def distances(
 def _chart(
     lines: Sequence[_Line], ylabel: str, *, gaps: bool = False, limit: float | None = None
 ) -> Picture:
-    """Draw what of the lines is above 0 over the steps, on a logarithmic axis.
-
-    Of gaps the steps are on a logarithmic axis too, and a label counts what is not drawn.
-    """
+    """Draw what of the lines is above 0 on a logarithmic axis; of gaps the steps are on one too."""
     figure = Figure(figsize=(5.4, 3.6))
     axes = figure.add_subplot(xlabel="step", ylabel=ylabel)
     ends = []

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from parity.contract.cli.tables import aligned
-from parity.contract.data.datasets import Dataset
-from parity.contract.files.digests import sha256_of
+from parity.contract.data.datasets import Dataset, sha256_of
 from parity.contract.recipe import DType, Recipe
 from parity.contract.state import State
 from parity.subjects.subject import Subject

@@ -18,7 +18,7 @@ import hashlib, os, signal, sys, time
 from dataclasses import replace
 from pathlib import Path
 from parity.contract.data import datasets
-from parity.contract.data.idx import read_idx
+from parity.contract.data.images import read_idx
 
 folder, meeting = Path(sys.argv[1]), Path(sys.argv[2])
 sizes = replace(datasets.SOURCES["mnist"], train_size=40, test_size=20)

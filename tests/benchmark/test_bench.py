@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from parity.__main__ import main
-from parity.benchmark.bench import ARMS, bench
+from parity.benchmark.bench import ARMS, bench, measure
 from parity.benchmark.process import ProcessLostError
 from parity.benchmark.result import (
     FORWARD_FLOPS,
@@ -17,9 +17,8 @@ from parity.benchmark.result import (
     Benchmark,
 )
 from parity.benchmark.stats import Speed, Start
-from parity.benchmark.worker import measure
 from parity.contract.errors import DeviceError, RecipeError
-from parity.contract.files.jsonable import to_json
+from parity.contract.files import to_json
 from parity.contract.recipe import Recipe
 from parity.report.page import page
 
@@ -360,9 +359,9 @@ def test_an_arm_that_idles_a_fraction_takes_that_much_longer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The fraction is large, so that a busy machine does not hide it."""
-    monkeypatch.setattr("parity.benchmark.worker._WINDOW", 0.01)
-    monkeypatch.setattr("parity.benchmark.worker._ENOUGH", 0.01)
-    monkeypatch.setattr("parity.benchmark.worker.PRODUCT_SIZE", 256)
+    monkeypatch.setattr("parity.benchmark.bench._WINDOW", 0.01)
+    monkeypatch.setattr("parity.benchmark.bench._ENOUGH", 0.01)
+    monkeypatch.setattr("parity.benchmark.bench.PRODUCT_SIZE", 256)
     recipe = Recipe(dataset="digits", limit=64)
     quick, slow = (measure("torch:eager", recipe, ("epoch",), idles)[2] for idles in (0.0, 9.0))
     assert slow["epoch"] > 4 * quick["epoch"]

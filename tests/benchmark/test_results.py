@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from parity.benchmark.result import Benchmark
-from parity.contract.files.jsonable import to_json
+from parity.contract.files import to_json
 
 ROOT = Path(__file__).parents[2]
 RENDER = runpy.run_path(str(ROOT / "benchmarks/render.py"))

@@ -12,7 +12,7 @@ import parity
 import torchcnn.harness
 from parity.contract.data.datasets import digits, pixels
 from parity.contract.errors import NondeterminismError, RecipeError
-from parity.contract.files.jsonable import to_json
+from parity.contract.files import to_json
 from parity.contract.recipe import DType, Recipe
 from parity.contract.state import initial_state
 from parity.judge.compare import first_wrong

@@ -15,7 +15,7 @@ import torchcnn.device
 import torchcnn.harness
 import torchcnn.steps
 from parity.contract.errors import DeviceError, RecipeError
-from parity.contract.files.jsonable import to_json
+from parity.contract.files import to_json
 from parity.subjects.subject import Subject
 from tests.conftest import COMPILES
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from parity.contract.errors import RecipeError
-from parity.contract.files.jsonable import to_json
+from parity.contract.files import to_json
 from parity.judge import selftest as module
 from parity.judge.selftest import selftest
 from parity.subjects.faults import Edit, Fault

@@ -13,7 +13,7 @@ import torchcnn.state
 import torchcnn.steps
 from parity.contract.data.datasets import digits, pixels
 from parity.contract.errors import RecipeError
-from parity.contract.files.jsonable import to_json
+from parity.contract.files import to_json
 from parity.contract.recipe import Recipe
 from parity.truth import reference
 from tests.conftest import COMPILES

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import tomllib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -15,9 +15,8 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
-from parity.contract.data.idx import is_gzipped, read_idx
+from parity.contract.data.images import is_gzipped, read_idx
 from parity.contract.errors import DataError
-from parity.contract.files.digests import sha256_of
 from parity.contract.recipe import DatasetName, DType
 
 FILES = (
@@ -26,6 +25,16 @@ FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+
+
+def sha256_of(arrays: Iterable[np.ndarray]) -> str:
+    """Return the digest of the arrays' types, shapes and values, whatever the machine's order."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        digest.update(f"{array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -92,10 +101,7 @@ def data_directory(data_dir: Path | str | None) -> Path:
 
 
 def find_files(source: Source, directory: Path) -> dict[str, Path] | None:
-    """Return where the four files lie in `directory` or its FOLDER/raw; None if none is there.
-
-    A gzipped file goes before an unpacked one. `.idx3-` in a name is read as `-idx3-` is.
-    """
+    """Return where the four files, gzipped or not, lie: `directory`, its FOLDER/raw, or None."""
     if directory.exists() and not directory.is_dir():
         raise DataError(f"{directory} is not a folder; name the folder of the IDX files")
     for base in (directory, directory / source.folder / "raw"):
@@ -117,11 +123,7 @@ def find_files(source: Source, directory: Path) -> dict[str, Path] | None:
 
 
 def read_files(source: Source, files: dict[str, Path]) -> Dataset:
-    """Read and verify the four files in plain NumPy; raise DataError, which names the file.
-
-    The SHA-256 is that of the arrays where it is known, else of the gzipped file: nobody publishes
-    one for unpacked Fashion-MNIST or KMNIST.
-    """
+    """Read and verify the four files in plain NumPy; raise DataError, which names the file."""
     arrays = {}
     for file, path in files.items():
         size = source.train_size if file.startswith("train") else source.test_size
@@ -152,47 +154,40 @@ def read_files(source: Source, files: dict[str, Path]) -> Dataset:
     return Dataset(source.name, *splits)
 
 
-def load_with(
+def read_dataset(
     name: DatasetName,
-    data_dir: Path | None,
+    data_dir: Path | None = None,
     *,
-    download: Callable[[Source, Path], dict[str, Path]],
-    decode: Callable[[Dataset, dict[str, Path]], Dataset],
-    hint: str,
+    download: Callable[[Source, Path], dict[str, Path]] = lambda *_: {},
+    decode: Callable[[Dataset, dict[str, Path]], Dataset] | None = None,
+    hint: str = "",
 ) -> Dataset:
-    """Load a data set through a library, which must decode it, to the byte, as `read_files` does.
+    """Read a data set from its files in plain NumPy, or through a library, which must agree.
 
     `download` brings the files to the folder if none is there, and returns where each lies;
-    `decode` returns what the library reads in them, given what `read_files` has read; `hint` is
-    what helps if that is something else. `digits` needs no library.
+    `decode` returns what the library reads in them, given what NumPy has read; `hint` is what helps
+    if a byte differs. `digits` needs no files. DataError: it is not there, or not the original.
     """
     if name == "digits":
         return digits()
     source, directory = SOURCES[name], data_directory(data_dir)
     files = find_files(source, directory) or download(source, directory)
+    if not files:
+        raise DataError(f"{name} is not in {directory}; put its four IDX files there")
     read = read_files(source, files)
+    if decode is None:
+        return read
     decoded = decode(read, files)
     if decoded.sha256 != read.sha256:
         raise DataError(f"{name} was decoded wrongly; {hint}")
     return decoded
 
 
-def read_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
-    """Read a data set that is on disk in plain NumPy; raise DataError if it is not the original."""
-    if name == "digits":
-        return digits()
-    source, directory = SOURCES[name], data_directory(data_dir)
-    files = find_files(source, directory)
-    if files is None:
-        raise DataError(f"{name} is not in {directory}; put its four IDX files there")
-    return read_files(source, files)
-
-
 def digits() -> Dataset:
     """Return scikit-learn's bundled 1,797 handwritten digits (UCI optdigits) as 28×28 images.
 
-    Each of the 8×8 pixels (0 to 16) is scaled to 0 to 255, repeated 3×3 times and padded by 2. The
-    first 1,437 are for training. An import of scikit-learn would take longer than all of this.
+    Each of the 8×8 pixels (0 to 16) is scaled to 0 to 255, repeated 3×3 times and padded by 2.
+    scikit-learn is not imported: that would take longer than all of this.
     """
     try:
         [folder] = cast(Any, importlib.util.find_spec("sklearn")).submodule_search_locations

@@ -1,5 +1,6 @@
 """Checkpoints of both backends: one safetensors file; all but the state is JSON in its metadata."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -7,6 +8,7 @@ import math
 import re
 import reprlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +16,21 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from parity.contract.batches import batch_count
-from parity.contract.errors import CheckpointError
-from parity.contract.files.digests import sha256_of
-from parity.contract.files.reading import LARGEST, content_of, reading
-from parity.contract.files.whole import write_whole
+from parity.contract.data.datasets import sha256_of
+from parity.contract.errors import CheckpointError, CnnParityError
+from parity.contract.files import write_whole
 from parity.contract.recipe import Recipe
 from parity.contract.run.history import Epoch
-from parity.contract.state import State
+from parity.contract.state import State, batch_count
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 """Its name in the folder of a run."""
 
 SCHEMA = 1
 """Version of the fields of a checkpoint."""
+
+LARGEST = 2**26
+"""Bytes of a checkpoint, in any format; its arrays take less than one million."""
 
 LARGEST_STEP = 2**31 - 1
 """Optax counts steps in 32 bits."""
@@ -163,6 +166,34 @@ def read_checkpoint(path: Path) -> Checkpoint:
             raise CheckpointError("its bytes are not as they were written")
         step = int(tensors.pop("step"))
         return Checkpoint.from_json(values, State.from_named(tensors, step=step))
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise CheckpointError, which names the file, whatever a damaged one makes a library raise."""
+    try:
+        if path.exists():
+            yield
+            return
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:
+        kind = "" if isinstance(error, CnnParityError) else f"{type(error).__name__}: "
+        reason = " ".join(f"{kind}{error}".split())[:300]  # a hostile one is as long as it likes
+        reason = "".join(c if c.isprintable() else "?" for c in reason)
+        raise CheckpointError(
+            f"{path} is not a checkpoint of this network: {reason}; use another checkpoint"
+        ) from error
+    raise CheckpointError(f"{path} is not there; use another checkpoint")
+
+
+def content_of(path: Path) -> bytes:
+    """Return the bytes of a checkpoint's file; raise CheckpointError for what cannot be one."""
+    if not path.is_file():
+        raise CheckpointError("it is not a file")
+    if path.stat().st_size > LARGEST:
+        raise CheckpointError(f"it has more than {LARGEST} bytes")
+    return path.read_bytes()
 
 
 def _to_bytes(tensors: dict[str, np.ndarray], values: dict[str, Any]) -> bytes:

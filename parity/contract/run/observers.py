@@ -7,7 +7,7 @@ from types import FrameType
 
 from parity.contract.data.datasets import Dataset
 from parity.contract.errors import OutputError, StoppedError, os_errors_as
-from parity.contract.files.whole import write_whole
+from parity.contract.files import write_whole
 from parity.contract.interrupts import leave
 from parity.contract.recipe import Recipe
 from parity.contract.run.checkpoint import CHECKPOINT_FILE, write_checkpoint
@@ -62,11 +62,7 @@ class RunFolder(Observer):
     """Keeps recipe.json, history.jsonl and checkpoint.safetensors of a training in a folder.
 
     The checkpoint is written before the first step, after each epoch, after each multiple of
-    `every` steps, and after a signal that `stop` has handled. Nothing is written before the start.
-
-    Raises:
-        OutputError: the folder holds another run than the one to resume, or cannot be written.
-        StoppedError: it was asked to stop, and the checkpoint is written.
+    `every` steps, and after a signal that `stop` has handled, which ends in StoppedError.
     """
 
     def __init__(

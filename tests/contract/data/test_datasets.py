@@ -19,7 +19,6 @@ from parity.contract.data.datasets import (
     Source,
     digits,
     find_files,
-    load_with,
     pixels,
     read_dataset,
 )
@@ -88,7 +87,7 @@ def test_what_a_library_decodes_wrongly_is_refused(
 
     write_tiny(tmp_path)
     with pytest.raises(DataError, match="mnist was decoded wrongly; reinstall it"):
-        load_with("mnist", tmp_path, download=download, decode=decode, hint="reinstall it")
+        read_dataset("mnist", tmp_path, download=download, decode=decode, hint="reinstall it")
 
 
 def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from parity.contract.data.idx import read_idx, unpacked
+from parity.contract.data.images import read_idx, unpacked
 from parity.contract.errors import DataError
 from tests.conftest import idx_bytes
 

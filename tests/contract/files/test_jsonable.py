@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from parity.contract.files.jsonable import json_values, to_json
+from parity.contract.files import json_values, to_json
 from parity.contract.recipe import Recipe
 from parity.judge.compare import Comparison
 

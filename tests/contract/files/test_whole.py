@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from parity.contract.errors import OutputError
-from parity.contract.files.whole import write_whole, writing_folder
+from parity.contract.files import write_whole, writing_folder
 from parity.contract.run.checkpoint import read_checkpoint, write_checkpoint
 from tests.checkpoints import assert_same, checkpoint
 

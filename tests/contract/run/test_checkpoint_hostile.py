@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.contract.files.reading import LARGEST
-from parity.contract.run.checkpoint import read_checkpoint, write_checkpoint
+from parity.contract.run.checkpoint import LARGEST, read_checkpoint, write_checkpoint
 from tests.checkpoints import checkpoint, compact, pack, random_state, refused, unpack
 
 

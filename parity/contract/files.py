@@ -1,26 +1,31 @@
-"""Files that are whole or not there, whenever the process is killed."""
+"""Files that are whole or not there, whenever the process is killed; results as JSON values."""
 
 import contextlib
+import dataclasses
+import json
+import math
 import os
 import re
 import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from parity.contract.errors import OutputError, os_errors_as
 from parity.contract.interrupts import cleaning_up
+
+SCHEMA = 2
+"""Of every result that `--json` writes."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file, or replace it, so that at any instant the old or the new one is there.
 
-    The bytes go to a temporary file in the same folder, from there to the disk, and then under
-    their name. A killed writer leaves its temporary file, and the next writer removes it.
-
-    Raises:
-        OutputError: it cannot be written; names it. What was there is untouched, unless only the
-            folder could not be brought to the disk.
+    A killed writer leaves a temporary file, and the next one removes it. OutputError: it cannot be
+    written, and what was there is untouched, unless only the folder did not get to the disk.
     """
     with _writing(path) as target:
         while not _replace(target, content):
@@ -65,11 +70,7 @@ def _writing(path: Path) -> Iterator[Path]:
 
 
 def _replace(target: Path, content: bytes) -> bool:
-    """Return False if another writer has removed this one's temporary file: try again.
-
-    One that has finished cannot know whether another is alive or was killed, and removes the files
-    of all: no harm, since whoever finds its own removed writes it again.
-    """
+    """Return False if another writer, which cannot know that this one lives, removed its file."""
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
@@ -91,3 +92,35 @@ def _replace(target: Path, content: bytes) -> bool:
             if re.fullmatch(left, path.name):
                 path.unlink(missing_ok=True)
     return True
+
+
+def json_text(result: object) -> str:
+    """Return everything about a result as the text of a JSON file."""
+    return json.dumps(to_json(result), indent=2, allow_nan=False) + "\n"
+
+
+def to_json(result: object) -> dict[str, Any]:
+    """Return a result as JSON values by its fields and properties; its text is the verdict."""
+    return {"schema": SCHEMA, "verdict": str(result), **json_values(result)}
+
+
+def json_values(value: Any) -> Any:
+    """Return evidence as JSON values: null for nan and inf, no fields that a `repr` leaves out."""
+    match value:
+        case object(to_json=own) | object(_asdict=own):
+            return json_values(own())
+        case float() if not math.isfinite(value):
+            return None
+        case np.ndarray() | np.generic():
+            return json_values(value.tolist())
+        case Path():
+            return str(value)
+        case dict():
+            return {str(key): json_values(item) for key, item in value.items()}
+        case list() | tuple():
+            return [json_values(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        names = [name for name, item in vars(type(value)).items() if isinstance(item, property)]
+        names += [field.name for field in dataclasses.fields(value) if field.repr]
+        return {name: json_values(getattr(value, name)) for name in names}
+    return value
