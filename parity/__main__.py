@@ -2,7 +2,12 @@
 
 import sys
 
-from parity.commands import Bench, Check, Convert, Doctor, Selftest, Train
+from parity.commands.bench import Bench
+from parity.commands.check import Check
+from parity.commands.convert import Convert
+from parity.commands.doctor import Doctor
+from parity.commands.selftest import Selftest
+from parity.commands.train import Train
 from parity.contract.cli import command
 from parity.contract.interrupts import exit_on_interrupt
 

@@ -81,7 +81,7 @@ class Recipe(Data):
 
     def batches(self, epoch: int, examples: int) -> "Iterator[Int64[np.ndarray, 'batch']]":
         """Yield the indices of each batch of an epoch, counted from 1, of so many examples."""
-        from parity.contract.state import batches  # here: `--help` does not wait for NumPy
+        from parity.contract.batches import batches  # here: `--help` does not wait for NumPy
 
         return batches(seed=self.seed, epoch=epoch, examples=examples, batch_size=self.batch_size)
 

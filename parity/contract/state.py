@@ -1,16 +1,12 @@
-"""The canonical layout of parameters and Adam state, PyTorch's; and what a seed gives.
+"""The canonical layout of parameters and Adam state, PyTorch's; and the initial one."""
 
-It gives every backend the same initial values and batches: the streams of numbers are those of
-`numpy.random.RandomState`, which NumPy has frozen (NEP 19).
-"""
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
 
+from parity.contract.batches import random_stream
 from parity.contract.errors import StateError
 from parity.contract.recipe import DType
 
@@ -114,22 +110,3 @@ def initial_state(seed: int, dtype: DType = "float32") -> State:
         params[name] = stream.uniform(-bound, bound, shape).astype(np.float32).astype(dtype)
     adam_m, adam_v = ({name: np.zeros_like(p) for name, p in params.items()} for _ in range(2))
     return State(params=params, adam_m=adam_m, adam_v=adam_v, step=0)
-
-
-def batches(
-    *, seed: int, epoch: int, examples: int, batch_size: int
-) -> Iterator[Int64[np.ndarray, "batch"]]:
-    """Yield the indices of each batch of one epoch, counted from 1; the last has the remainder."""
-    order = random_stream(seed, 1, epoch).permutation(examples).astype(np.int64)
-    for start in range(0, examples, batch_size):
-        yield order[start : start + batch_size]
-
-
-def batch_count(examples: int, batch_size: int) -> int:
-    """Return the number of batches in an epoch, the short last one included."""
-    return -(-examples // batch_size)
-
-
-def random_stream(seed: int, *key: int) -> np.random.RandomState:
-    """Return a seed's numbers: key 0 for the initial parameters, 1 and the epoch for batches."""
-    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed, spawn_key=key)))

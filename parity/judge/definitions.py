@@ -10,10 +10,11 @@ import math
 
 import numpy as np
 
+from parity.contract.batches import batches
 from parity.contract.data.datasets import Dataset, Split, pixels
 from parity.contract.recipe import Recipe
 from parity.contract.run.progress import Progress
-from parity.contract.state import PARAMETERS, batches, initial_state
+from parity.contract.state import PARAMETERS, initial_state
 from parity.judge.compare import Comparison, EvidenceError, Judged, compare, merge, refuse, worst
 from parity.subjects.subject import KERNELS, MODES
 from parity.truth.originals import LABELS, original

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from parity.contract.backend import Session
+from parity.contract.batches import batch_count
 from parity.contract.data.datasets import Dataset, Split, pixels
 from parity.contract.recipe import Recipe
 from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.run.history import Epoch, History
 from parity.contract.run.observers import Observer
 from parity.contract.run.progress import Progress, chunk_size
-from parity.contract.state import State, batch_count, initial_state
+from parity.contract.state import State, initial_state
 from parity.judge.compare import Comparison, EvidenceError, Judged, attempt, compare, merge
 from parity.judge.inference import FEW, IMAGES, expected_figures
 from parity.judge.states import numbers, trained_state

@@ -18,12 +18,13 @@ import numpy as np
 from jaxtyping import Float
 
 from parity.contract.backend import Session
+from parity.contract.batches import batch_count
 from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import Split, pixels, read_dataset
 from parity.contract.errors import RecipeError
 from parity.contract.recipe import DType, Recipe
 from parity.contract.run.history import Evaluation
-from parity.contract.state import State, batch_count, initial_state
+from parity.contract.state import State, initial_state
 from parity.judge.compare import Comparison, Progress, Sides
 from parity.judge.steps import judge_step
 from parity.subjects.environment import environment, inputs

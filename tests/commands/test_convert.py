@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import torchcnn
-from parity.commands import convert
+from parity.commands.convert import convert
 from parity.contract.errors import OutputError
 from parity.contract.recipe import DType
 from parity.contract.run.checkpoint import read_checkpoint, write_checkpoint

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parity.contract.state import batch_count, batches, random_stream
+from parity.contract.batches import batch_count, batches, random_stream
 
 SIZES = st.integers(1, 300)
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from parity.contract.batches import batches
 from parity.contract.data.datasets import digits, pixels
 from parity.contract.recipe import Recipe
-from parity.contract.state import batches, initial_state
+from parity.contract.state import initial_state
 from parity.judge.states import numbers
 from parity.subjects.subject import Subject
 from tests.conftest import COMPILES

@@ -6,9 +6,10 @@ import sys
 import pytest
 
 import torchcnn.model
+from parity.contract.batches import batch_count
 from parity.contract.data.datasets import digits
 from parity.contract.recipe import Recipe
-from parity.contract.state import batch_count, initial_state
+from parity.contract.state import initial_state
 from parity.judge.check import judge
 from parity.judge.compare import Judged
 from parity.subjects.faults import (
@@ -77,7 +78,7 @@ def test_after_the_block_the_backend_is_the_one_from_before() -> None:
 
 
 def test_a_mistake_planted_into_the_contract_reaches_who_has_its_function_and_goes() -> None:
-    edit = Edit(module="state", old="-(-examples // batch_size)", new="0")
+    edit = Edit(module="batches", old="-(-examples // batch_size)", new="0")
     assert batch_count(10, 3) == 4
     with planted(CONTRACT, [edit]):
         assert batch_count(10, 3) == 0

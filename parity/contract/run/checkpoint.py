@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from parity.contract.batches import batch_count
 from parity.contract.data.datasets import sha256_of
 from parity.contract.errors import CheckpointError, CnnParityError
 from parity.contract.files import write_whole
 from parity.contract.recipe import Recipe
 from parity.contract.run.history import Epoch
-from parity.contract.state import State, batch_count
+from parity.contract.state import State
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 """Its name in the folder of a run."""

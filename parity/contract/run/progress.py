@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float, Int64
 
+from parity.contract.batches import batch_count
 from parity.contract.data.datasets import Dataset
 from parity.contract.errors import CheckpointError, DivergenceError
 from parity.contract.recipe import Recipe
 from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.run.history import Epoch, Evaluation
-from parity.contract.state import State, batch_count, initial_state
+from parity.contract.state import State, initial_state
 
 ORDER = ("dataset", "limit", "batch_size", "seed")
 """Fields of a recipe that make the batches of an epoch."""

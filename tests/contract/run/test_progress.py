@@ -4,10 +4,11 @@ import itertools
 import numpy as np
 import pytest
 
+from parity.contract.batches import batches
 from parity.contract.data.datasets import Dataset
 from parity.contract.recipe import Kernel, Mode, Recipe
 from parity.contract.run.progress import Progress, chunk_size
-from parity.contract.state import batches, initial_state
+from parity.contract.state import initial_state
 
 RECIPE = Recipe(dataset="digits", batch_size=2, epochs=1, mode="eager")
 

@@ -1,0 +1,74 @@
+"""`parity convert`."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from parity.contract.cli.command import Debug
+from parity.contract.errors import CheckpointError, OutputError
+
+if TYPE_CHECKING:
+    from parity.contract.run.checkpoint import Checkpoint
+
+
+_BACKENDS = {".pt": "torchcnn", "": "jaxcnn"}
+"""Who reads and writes a checkpoint, by the suffix of its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert(Debug):
+    """Convert a checkpoint: .safetensors, .pt, or a folder of Orbax, whose name has no suffix.
+
+    Weights, optimiser state, position and recipe are kept. A state_dict alone gets moments of zero,
+    the default recipe, and a training at its beginning.
+    """
+
+    source: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SOURCE")]]
+    """Checkpoint to read, or the folder of a run."""
+    target: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="TARGET")]]
+    """Checkpoint to write."""
+    overwrite: bool = False
+    """Replace TARGET if it is there."""
+
+    def run(self) -> None:
+        checkpoint = convert(self.source, self.target, overwrite=self.overwrite)
+        print(f"{self.source} → {self.target}: {checkpoint}")
+
+
+def convert(source: Path, target: Path, *, overwrite: bool = False) -> "Checkpoint":
+    """Read a checkpoint, or that of a run's folder, write it in another format, and return it.
+
+    Raises:
+        CheckpointError: `source` is missing, damaged or of no known format; names it.
+        OutputError: `target` is there already, of no known format, or cannot be written.
+    """
+    from parity.contract.run.checkpoint import CHECKPOINT_FILE
+
+    if (target / CHECKPOINT_FILE).exists():
+        target /= CHECKPOINT_FILE
+    if (target.exists() or target.is_symlink()) and not overwrite:
+        raise OutputError(f"{target} is there already; name another one, or give --overwrite")
+    write = _format_of(target, OutputError)[1]
+    checkpoint = _format_of(source, CheckpointError)[0](source)
+    write(target, checkpoint)
+    return checkpoint
+
+
+def _format_of(
+    path: Path, error: type[CheckpointError | OutputError]
+) -> "tuple[Callable[[Path], Checkpoint], Callable[[Path, Checkpoint], None]]":
+    """Return what reads and what writes a checkpoint of the format that `path` is of."""
+    from parity.contract.run.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
+
+    suffix = "" if path.is_dir() else path.suffix
+    if suffix == ".safetensors" or (path / CHECKPOINT_FILE).exists():
+        return read_checkpoint, write_checkpoint
+    if suffix not in _BACKENDS:
+        formats = "a file .safetensors or .pt, or a folder of Orbax, whose name has no suffix"
+        raise error(f"{path} is of no known format: a checkpoint is {formats}")
+    backend = importlib.import_module(_BACKENDS[suffix])
+    return backend.read_native, backend.write_native
