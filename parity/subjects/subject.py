@@ -15,7 +15,7 @@ from parity.contract.errors import RecipeError
 from parity.contract.recipe import Kernel, Mode, Recipe
 from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.run.history import Evaluation, History
-from parity.contract.run.observers import Observer
+from parity.contract.run.observers import SILENT, Observer
 from parity.contract.state import State
 
 BACKENDS = {"numpy": "parity.subjects.oracle", "torch": "torchcnn", "jax": "jaxcnn"}
@@ -83,7 +83,12 @@ class Subject:
         return self.backend.session(self._own(recipe), state)
 
     def fit(
-        self, recipe: Recipe, dataset: Dataset, *, start: Checkpoint | None, observer: Observer
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        *,
+        start: Checkpoint | None = None,
+        observer: Observer = SILENT,
     ) -> History:
         return self._call("fit", recipe, dataset=dataset, start=start, observer=observer)
 
