@@ -50,8 +50,7 @@ def write_native(path: Path, checkpoint: Checkpoint) -> None:
 def read_native(path: Path) -> Checkpoint:
     """Read what `write_native` wrote; names, shapes and dtypes are checked before values are.
 
-    Raises:
-        CheckpointError: the folder is missing, damaged or of another network; names it.
+    A CheckpointError names the folder if it is missing, damaged or of another network.
     """
     with reading(path):
         if not (path / _MARK).is_file():
@@ -78,24 +77,20 @@ def _checkpointer() -> ocp.Checkpointer:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep off the screen what Orbax and TensorStore log about a failure besides raising it.
-
-    Threads of TensorStore that answer long after a failure find the event loop closed and report
-    that; so the hook that drops their reports stays after a failure.
-    """
+    """Keep off the screen what Orbax and TensorStore log about a failure besides raising it."""
     logger = logging.getLogger("absl")
     level, hook = logger.level, sys.unraisablehook
     logger.setLevel(logging.CRITICAL)
     sys.unraisablehook = lambda event: str(event.exc_value) == "Event loop is closed" or hook(event)
     try:
         yield
-        sys.unraisablehook = hook
+        sys.unraisablehook = hook  # not after a failure: TensorStore's threads report it later
     finally:
         logger.setLevel(level)
 
 
 def _target(metadata: Any) -> Any:
-    """Return the tree of shapes and dtypes to restore if the folder announces just these."""
+    """Return the shapes and dtypes to restore if the folder announces just these."""
     leaves = jax.tree.leaves(metadata.tree)
     found = {leaf.name: (str(leaf.dtype), leaf.shape, leaf.storage.chunk_shape) for leaf in leaves}
     is_double = found.get("params.fc1.bias", ("",))[0] == "float64"
@@ -113,12 +108,12 @@ def _target(metadata: Any) -> Any:
 
 def _to_tree(state: State) -> dict[str, Any]:
     """Return weights and optimiser state as Flax and Optax have them, in NumPy."""
-    count = np.array(state.step, dtype=np.int32)
-    adam = optax.ScaleByAdamState(count, to_flax(state.adam_m), to_flax(state.adam_v))
-    return {"params": to_flax(state.params), "opt_state": (adam, optax.EmptyState())}
+    params, mu, nu = map(to_flax, (state.params, state.adam_m, state.adam_v))
+    adam = optax.ScaleByAdamState(np.array(state.step, np.int32), mu, nu)
+    return {"params": params, "opt_state": (adam, optax.EmptyState())}
 
 
 def _from_tree(tree: Any) -> State:
     adam = tree["opt_state"][0]
-    params, m, v = (from_flax(group) for group in (tree["params"], adam.mu, adam.nu))
+    params, m, v = map(from_flax, (tree["params"], adam.mu, adam.nu))
     return State(params=params, adam_m=m, adam_v=v, step=int(adam.count))

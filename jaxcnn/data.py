@@ -15,11 +15,8 @@ from parity.contract.recipe import DatasetName
 def load_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
     """Load a data set: uint8 images (N, 28, 28) and int64 labels (N,), in the files' order.
 
-    The IDX files are read where they lie in `data_dir`; if none is there they are downloaded into
-    it first. What is loaded is verified each time.
-
-    Raises:
-        DataError: a file is missing, damaged or not the published one, or the download failed.
+    The IDX files in `data_dir`, or downloaded into it if none is there, are verified each time. A
+    DataError says which is missing, damaged or not the published one, or why a download failed.
     """
     hint = "remove $XDG_CACHE_HOME/cnn-parity, or ~/.cache/cnn-parity"
     return read_dataset(name, data_dir, download=_download, decode=_decode, hint=hint)
@@ -48,15 +45,20 @@ def _download(source: Source, directory: Path) -> dict[str, Path]:
 
 
 def _decode(read: Dataset, _files: dict[str, Path]) -> Dataset:
-    """Decode a data set with TFDS, which prepares its own copy of it first.
-
-    The copy is named after the digest of its content, so that it serves wherever the files lie,
-    read-only folders included.
-    """
+    """Decode a data set with TFDS, which prepares its own copy of it first, named by its digest."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnn-parity"
     prepared = cache / f"{read.name}-{read.sha256[:16]}"
-    if not prepared.exists():
-        _prepare(read, prepared)
+    try:
+        if not prepared.exists():
+            with staging(cache) as folder, quiet_in_a_pipe():
+                _builder(read, folder / prepared.name).download_and_prepare()
+                (folder / prepared.name).rename(prepared)
+    except OSError as error:
+        if not prepared.exists():  # else another process has just prepared the same
+            raise DataError(
+                f"cannot prepare {read.name} for TFDS in {prepared}: {error.strerror or error};"
+                " name a folder for it with XDG_CACHE_HOME"
+            ) from None
     try:
         records = _builder(read, prepared).as_data_source()
         return Dataset(read.name, Split(**records["train"][0]), Split(**records["test"][0]))
@@ -66,26 +68,10 @@ def _decode(read: Dataset, _files: dict[str, Path]) -> Dataset:
         ) from None
 
 
-def _prepare(read: Dataset, prepared: Path) -> None:
-    try:
-        with staging(prepared.parent) as folder, quiet_in_a_pipe():
-            _builder(read, folder / prepared.name).download_and_prepare()
-            (folder / prepared.name).rename(prepared)
-    except OSError as error:
-        if prepared.exists():
-            return  # another process has just prepared the same
-        raise DataError(
-            f"cannot prepare {read.name} for TFDS in {prepared}: {error.strerror or error};"
-            " name a folder for it with XDG_CACHE_HOME"
-        ) from None
-
-
 def _builder(read: Dataset, folder: Path) -> Any:
-    """Return a TFDS data set of what four IDX files hold, in their order, that lies in `folder`.
-
-    TFDS's own MNIST needs TensorFlow to be prepared, and shuffles the examples. It decodes record
-    by record in Python, which takes seconds for 70,000; here a split is one record.
-    """
+    """Return a TFDS data set of what four IDX files hold, in their order, that lies in `folder`."""
+    # TFDS's own MNIST needs TensorFlow, shuffles, and takes seconds: it decodes record by record in
+    # Python. Here a split is one record.
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.dataset_builders.adhoc_builder import AdhocBuilder
 

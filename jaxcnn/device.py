@@ -92,9 +92,8 @@ def to_device(
     images: Float[np.ndarray, "B 1 28 28"], labels: Int64[np.ndarray, "B"], recipe: Recipe
 ) -> tuple[Array, Array]:
     """Return a canonical batch as JAX's: images (B, 28, 28, 1), labels int32."""
-    device = jax_device(recipe.device)
     native = images.transpose(0, 2, 3, 1), labels.astype(np.int32)
-    return jax.device_put(native[0], device), jax.device_put(native[1], device)
+    return jax.device_put(native, jax_device(recipe.device))
 
 
 def to_host(metrics: list[Array]) -> Float[np.ndarray, "steps ..."]:

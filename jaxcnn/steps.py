@@ -1,8 +1,7 @@
 """The training step, and what else is computed of a batch.
 
-The state goes in and comes out, and nothing is changed in place: so a step can be compiled, looped
-over on the device, and given its state's memory, without a graph of objects being split at each
-call, as `nnx.jit` does.
+State in, state out, nothing in place: so a step can be compiled, looped over on the device, and
+given its state's memory, without splitting a graph of objects at each call, as `nnx.jit` does.
 
 Shapes: B batch; images (B, 28, 28, 1).
 """

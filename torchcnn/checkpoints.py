@@ -15,7 +15,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from parity.contract.recipe import DType, Recipe
 from parity.contract.run.checkpoint import Checkpoint, content_of, reading
 from parity.contract.state import PARAMETERS, Arrays, State
 from torchcnn.optim import adam
-from torchcnn.state import export_array, import_state
+from torchcnn.state import import_state
 
 _MOST_VALUES = 2**21
 """Beside the tensors; one hundred thousand epochs have a third of it."""
@@ -46,13 +46,10 @@ def write_native(path: Path, checkpoint: Checkpoint) -> None:
 def read_native(path: Path) -> Checkpoint:
     """Read what `write_native` wrote; that without its key checkpoint; or a state_dict alone.
 
-    Whatever the file lacks has its default: the recipe is the default one, except for the learning
-    rate and the dtype, and the training is at the beginning of its first epoch; for a state_dict
-    alone the moments are zero and the step is 0. PyTorch's list of allowed names decides what a
-    file may call: nothing that runs code.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, hostile or of another network; names it.
+    What the file lacks has its default: the recipe, but for learning rate and dtype; the beginning
+    of the first epoch; for a state_dict alone moments and step of zero. Nothing is called but what
+    is on PyTorch's list of allowed names, which runs no code. A CheckpointError names the file if
+    it is missing, damaged, hostile or of another network.
     """
     with reading(path), warnings.catch_warnings(action="ignore"):
         content = content_of(path)
@@ -88,7 +85,7 @@ def _from_loaded(loaded: Any) -> Checkpoint:
     match loaded:
         case Mapping() if set(loaded) == set(PARAMETERS):
             params = _arrays(loaded)
-            zeros = {name: np.zeros_like(array) for name, array in params.items()}
+            zeros = {n: np.zeros(shape, params[n].dtype) for n, (shape, _) in PARAMETERS.items()}
             state = State(params=params, adam_m=zeros, adam_v=zeros, step=0)
             return _at_the_beginning(state, lr=Recipe.lr)
         case {
@@ -122,9 +119,8 @@ def _count(value: Any, counted: dict[int, int]) -> int:
 
 
 def _at_the_beginning(state: State, *, lr: Any) -> Checkpoint:
-    dtype: DType = "float64" if state.dtype == np.float64 else "float32"
     return Checkpoint(
-        recipe=Recipe(lr=float(lr), dtype=dtype),
+        recipe=Recipe(lr=float(lr), dtype=cast(DType, str(state.dtype))),
         dataset_sha256=None,
         state=state,
         epoch=1,
@@ -137,37 +133,29 @@ def _at_the_beginning(state: State, *, lr: Any) -> Checkpoint:
 
 
 def _state(model: Mapping[str, Any], moments: dict[Any, Any]) -> State:
-    """Return the canonical state of a network's state_dict and of Adam's."""
+    """Return the state of a network's state_dict and of Adam's; it checks shapes and dtypes."""
     if set(moments) != set(range(len(PARAMETERS))):
         raise CheckpointError(f"its optimizer has moments of the parameters {sorted(moments)}")
     tables = {name: moments[index] for index, name in enumerate(PARAMETERS)}
     for name, table in tables.items():
         if not isinstance(table, dict) or set(table) != {"step", "exp_avg", "exp_avg_sq"}:
             raise CheckpointError(f"its optimizer must have step, exp_avg, exp_avg_sq of {name}")
-    steps = {float(_array("Adam's step", table["step"], ())) for table in tables.values()}
+    step, adam_m, adam_v = (
+        _arrays({name: table[key] for name, table in tables.items()})
+        for key in ("step", "exp_avg", "exp_avg_sq")
+    )
+    steps = {float(count) for count in step.values()}
     if len(steps) != 1 or not min(steps).is_integer():
         raise CheckpointError(f"Adam has made different numbers of steps: {sorted(steps)}")
-    return State(
-        params=_arrays(model),
-        adam_m=_arrays({name: table["exp_avg"] for name, table in tables.items()}),
-        adam_v=_arrays({name: table["exp_avg_sq"] for name, table in tables.items()}),
-        step=int(steps.pop()),
-    )
+    return State(params=_arrays(model), adam_m=adam_m, adam_v=adam_v, step=int(steps.pop()))
 
 
 def _arrays(tensors: Mapping[str, Any]) -> Arrays:
-    """Return one array for each of PARAMETERS."""
-    if set(tensors) != set(PARAMETERS):
-        raise CheckpointError(f"it has weights {sorted(tensors)}, expected {list(PARAMETERS)}")
-    return {name: _array(name, tensors[name], shape) for name, (shape, _) in PARAMETERS.items()}
-
-
-def _array(name: str, tensor: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a tensor in NumPy; its shape comes first, since a view may be larger than memory."""
-    got = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-    if got != shape:
-        raise CheckpointError(f"{name} is {got}, expected {shape}")
-    return export_array(tensor)
+    """Return tensors in NumPy, not copied: before State checks it, one may exceed the memory."""
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise CheckpointError(f"{name} is {type(tensor).__name__}, expected a tensor")
+    return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
 
 def _require_adam(group: dict[str, Any], *, lr: float) -> None:

@@ -19,11 +19,8 @@ from parity.contract.recipe import DatasetName
 def load_dataset(name: DatasetName, data_dir: Path | None = None) -> Dataset:
     """Load a data set: uint8 images (N, 28, 28) and int64 labels (N,), in the files' order.
 
-    The IDX files are read where they lie in `data_dir`; if none is there they are downloaded into
-    it first. What is loaded is verified each time.
-
-    Raises:
-        DataError: a file is missing, damaged or not the published one, or the download failed.
+    The IDX files in `data_dir`, or downloaded into it if none is there, are verified each time. A
+    DataError says which is missing, damaged or not the published one, or why a download failed.
     """
     hint = "reinstall torchvision"
     return read_dataset(name, data_dir, download=_download, decode=_decode, hint=hint)
@@ -52,8 +49,7 @@ def _decode(read: Dataset, files: dict[str, Path]) -> Dataset:
         for file, path in files.items():
             (raw / file).write_bytes(unpacked(path))
         parts = [library(root, train=train) for train in (True, False)]
-    splits = [Split(part.data.numpy(), part.targets.numpy()) for part in parts]
-    return Dataset(read.name, *splits)
+    return Dataset(read.name, *(Split(p.data.numpy(), p.targets.numpy()) for p in parts))
 
 
 _declared: list[torch.library.Library] = []

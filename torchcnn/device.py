@@ -128,8 +128,7 @@ def to_device(
     images: Float[np.ndarray, "B 1 28 28"], labels: Int64[np.ndarray, "B"], recipe: Recipe
 ) -> tuple[Tensor, Tensor]:
     """Return a canonical batch as PyTorch's: images (B, 1, 28, 28), labels int64."""
-    device = torch.device(recipe.device)
-    return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
+    return torch.from_numpy(images).to(recipe.device), torch.from_numpy(labels).to(recipe.device)
 
 
 def to_host(metrics: list[Tensor]) -> Float[np.ndarray, "steps ..."]:

@@ -55,14 +55,13 @@ class _Session(harness.Session):
     def load(self, state: State) -> None:
         """Continue from another state; in place, since a compiled step is bound to its tensors."""
         source = import_state(state, self._recipe)
-        own, other = (s.optimizer.state for s in (self._state, source))
-        pairs = zip(self._state.model.parameters(), source.model.parameters(), strict=True)
+        own, other = (s.optimizer.state.items() for s in (self._state, source))
+        self._state.optimizer.zero_grad()
         with torch.no_grad():
-            for parameter, value in pairs:
+            for (parameter, moments), (value, sources) in zip(own, other, strict=True):
                 parameter.copy_(value)
-                parameter.grad = None
-                for name, moment in other[value].items():
-                    own[parameter][name].copy_(moment)
+                for name, moment in moments.items():
+                    moment.copy_(sources[name])
 
 
 class _Workload(harness.Workload):

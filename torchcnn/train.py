@@ -78,9 +78,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a state, by default the initial one, on a split, by default the test images.
 
-    Raises:
-        DataError, DeviceError: data set or device is not there.
-        StateError: the state's dtype is not the recipe's.
+    It raises DataError, DeviceError, or StateError for another dtype than the recipe's.
     """
     recipe = resolve(recipe)
     if split is None:
@@ -95,9 +93,7 @@ def predict(
 ) -> Float[np.ndarray, "images 10"]:
     """Return the probability of each digit for each image of grey values, 0 to 255.
 
-    Raises:
-        DeviceError: the device is not there.
-        StateError: the state's dtype is not the recipe's.
+    It raises DeviceError, or StateError for another dtype than the recipe's.
     """
     recipe = resolve(recipe)
     with computing(recipe):

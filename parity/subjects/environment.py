@@ -23,18 +23,14 @@ _KNOWN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="u
 def environment(subjects: Iterable[Subject], recipe: Recipe) -> dict[str, Any]:
     """Return the machine, and an entry for each backend that one of the subjects computes with.
 
-    The values are JSON's. A backend's flags are those that are on during a step of the recipe;
-    after them come the environment variables that are set and change what it computes.
-
-    Raises:
-        DeviceError: a backend does not have the recipe's device.
+    Of a backend these are the flags that are on during a step of the recipe, and the environment
+    variables that are set and change what it computes; all JSON values. It raises DeviceError.
     """
+    processor = _field("/proc/cpuinfo", "model name") or platform.processor()
     facts = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _field("/proc/cpuinfo", "model name")
-        or platform.processor()
-        or platform.machine(),
+        "processor": processor or platform.machine(),
         "cores": os.cpu_count() or 0,
         "cores usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "NVIDIA driver": _field("/proc/driver/nvidia/version", "NVRM version"),
@@ -50,9 +46,7 @@ def environment(subjects: Iterable[Subject], recipe: Recipe) -> dict[str, Any]:
 
 def inputs(dataset: Dataset, state: State, order: Iterable[np.ndarray]) -> dict[str, str]:
     """Return the SHA-256 of data set, first state, and the indices of each batch."""
-    arrays = [
-        array for group in (state.params, state.adam_m, state.adam_v) for array in group.values()
-    ]
+    arrays = [*state.params.values(), *state.adam_m.values(), *state.adam_v.values()]
     return {
         "data set": dataset.sha256,
         "initial state": sha256_of([*arrays, np.asarray(state.step)]),
@@ -65,8 +59,7 @@ def environment_lines(facts: dict[str, Any]) -> list[str]:
     rows: list[tuple[str, str]] = []
     for name, value in facts.items():
         if isinstance(value, dict):
-            rows.append((f"{name}:", ""))
-            rows += [(f"  {key}", _shown(item)) for key, item in value.items()]
+            rows += [(f"{name}:", ""), *((f"  {k}", _shown(item)) for k, item in value.items())]
         else:
             rows.append((name, _shown(value)))
     return aligned(rows, left=2)
@@ -76,9 +69,7 @@ def remarks(facts: dict[str, Any], dtype: DType) -> list[str]:
     """Return a line for every flag that is not as it should be, and every build in bad repute."""
     lines = []
     promised = _KNOWN["promised"] | {"64-bit types": dtype == "float64"}
-    for backend, values in facts.items():
-        if not isinstance(values, dict):
-            continue
+    for backend, values in ((k, v) for k, v in facts.items() if isinstance(v, dict)):
         lines += [
             f"{backend}: {flag} is {_shown(values[flag])}, should be {_shown(value)}:"
             " something overrides what the backend sets, or this version no longer heeds it"
@@ -99,8 +90,7 @@ def _shown(value: str | int | bool) -> str:
 
 def _field(file: str, key: str) -> str | None:
     """Return what follows the first `KEY:` in a file of such lines; None without any."""
-    if not Path(file).is_file():
-        return None
-    lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
-    fields = (line.partition(":") for line in lines)
-    return next((" ".join(value.split()) for name, _, value in fields if name.strip() == key), None)
+    path = Path(file)
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    found = re.search(rf"^{key}\s*:(.*)", text, re.MULTILINE)
+    return " ".join(found[1].split()) if found else None

@@ -6,20 +6,22 @@ functions, to which everything refers already, get the edited code for as long a
 """
 
 import contextlib
-import importlib.abc
-import importlib.machinery
+import importlib
 import re
 import sys
 import tomllib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import FunctionType, ModuleType
-from typing import Any, NamedTuple
+from types import CodeType, FunctionType, ModuleType
+from typing import NamedTuple
 
 from parity.contract.recipe import DType
 from parity.subjects.subject import BACKENDS
+
+_TOML = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 TWINS = ("torch", "jax")
 """Backends that mistakes are planted into."""
@@ -35,12 +37,6 @@ class Edit(NamedTuple):
     old: str
     """Stands in the source exactly once."""
     new: str
-
-    def apply(self, source: str) -> str:
-        """Return the edited source; raise ValueError if the old text is not there exactly once."""
-        if source.count(self.old) != 1:
-            raise ValueError(f"{self.module}: {source.count(self.old)} places read {self.old!r}")
-        return source.replace(self.old, self.new)
 
 
 Edits = dict[str, tuple[Edit, ...]]
@@ -64,7 +60,7 @@ class Fault:
 def catalogue() -> list[Fault]:
     """Return all mistakes of `faults.toml`, in its order."""
     faults = []
-    for entry in _toml()["faults"]:
+    for entry in map(dict, _TOML["faults"]):
         if "both" in entry:
             entry |= dict.fromkeys(TWINS, entry.pop("both"))
         places = [place for place in (*TWINS, CONTRACT) if place in entry]
@@ -77,7 +73,7 @@ def catalogue() -> list[Fault]:
 
 def adam_by_hand(**wrong: str) -> Edits:
     """Return edits to an Adam written by hand, whose expressions are right except those given."""
-    adam = _toml()["adam"]
+    adam = _TOML["adam"]
     expressions = adam["right"] | wrong
     return {
         backend: tuple(
@@ -88,34 +84,32 @@ def adam_by_hand(**wrong: str) -> Edits:
     }
 
 
-def _toml() -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-
-
 def planted(backend: str, edits: Sequence[Edit]) -> contextlib.AbstractContextManager[None]:
     """Make the harness find a backend, or the contract, with edited source in this block.
 
-    Raises:
-        ValueError: an edit does not fit the source, or changes no function of the contract.
+    It raises ValueError if an edit does not fit the source, or changes no function of the contract.
     """
     return _swapped(edits) if backend == CONTRACT else _imported_anew(BACKENDS[backend], edits)
 
 
 @contextlib.contextmanager
 def _imported_anew(package: str, edits: Sequence[Edit]) -> Iterator[None]:
-    finder = _EditedModules(package, edits)
-    before = _modules_of(package)
+    unedited, before = SourceFileLoader.get_code, _modules_of(package)
+
+    def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
+        own = [edit for edit in edits if fullname == f"{package}.{edit.module}"]
+        return _edited(self.path, own) if own else unedited(self, fullname)
+
     for name in before:
         del sys.modules[name]
-    sys.meta_path.insert(0, finder)
+    SourceFileLoader.get_code = get_code
     try:
         for edit in edits:
             importlib.import_module(f"{package}.{edit.module}")
-        with warnings.catch_warnings():  # a framework may well complain of what is done to it
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):  # a framework may complain of a mistake
             yield
     finally:
-        sys.meta_path.remove(finder)
+        SourceFileLoader.get_code = unedited
         for name in _modules_of(package):
             del sys.modules[name]
         sys.modules.update(before)
@@ -125,47 +119,23 @@ def _modules_of(package: str) -> dict[str, ModuleType]:
     return {n: module for n, module in sys.modules.items() if f"{n}.".startswith(f"{package}.")}
 
 
-class _EditedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the modules that edits are of, and runs their edited source."""
-
-    def __init__(self, package: str, edits: Sequence[Edit]) -> None:
-        self._package, self._edits = package, edits
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if not self._edits_of(name):
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is not None:
-            spec.loader = self
-        return spec
-
-    def exec_module(self, module: ModuleType) -> None:
-        _run(module, self._edits_of(module.__name__))
-
-    def _edits_of(self, name: str) -> list[Edit]:
-        return [edit for edit in self._edits if name == f"{self._package}.{edit.module}"]
-
-
-def _run(module: ModuleType, edits: Sequence[Edit]) -> None:
-    """Fill a module from its file's source after its edits."""
-    file = str(module.__file__)
+def _edited(file: str, edits: Sequence[Edit]) -> CodeType:
     source = Path(file).read_text(encoding="utf-8")
     for edit in edits:
-        source = edit.apply(source)
-    exec(compile(source, file, "exec"), vars(module))  # noqa: S102 - our own
+        if (count := source.count(edit.old)) != 1:
+            raise ValueError(f"{edit.module}: {count} places read {edit.old!r}")
+        source = source.replace(edit.old, edit.new)
+    return compile(source, file, "exec")
 
 
 @contextlib.contextmanager
 def _swapped(edits: Sequence[Edit]) -> Iterator[None]:
-    """Give functions of the contract the code of their edited source."""
     with contextlib.ExitStack() as stack:
         for edit in edits:
             module = importlib.import_module(f"parity.contract.{edit.module}")
             edited = ModuleType(module.__name__)
             edited.__file__ = module.__file__
-            _run(edited, [edit])
+            exec(_edited(str(module.__file__), [edit]), vars(edited))  # noqa: S102 - our own
             old, new = _functions(module), _functions(edited)
             changed = [name for name in new if new[name].__code__ != old[name].__code__]
             if not changed:

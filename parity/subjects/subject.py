@@ -40,7 +40,9 @@ _OPTIONAL = {
 class Subject:
     """A backend in a mode, with a kernel, written BACKEND:MODE or BACKEND:MODE:KERNEL; or numpy.
 
-    BACKEND:MODE has the kernel that goes layer by layer; numpy is the oracle.
+    BACKEND:MODE has the kernel that goes layer by layer; numpy is the oracle. The methods named as
+    functions of `Backend` call them, with the subject's mode and kernel in the recipe; they raise
+    RecipeError where the backend lacks one that not every backend needs.
     """
 
     backend_name: str
@@ -72,15 +74,12 @@ class Subject:
         return all(hasattr(self.backend, name) for name in names)
 
     def resolve(self, recipe: Recipe) -> Recipe:
-        """Return the recipe as this subject computes it, or raise DeviceError."""
         return self.backend.resolve(self._own(recipe))
 
     def load_dataset(self, recipe: Recipe) -> Dataset:
-        """Load the recipe's data set through the backend's library, or raise DataError."""
         return self.backend.load_dataset(recipe.dataset, recipe.data_dir)
 
     def session(self, recipe: Recipe, state: State) -> AbstractContextManager[Session]:
-        """Open a training at `state`."""
         return self.backend.session(self._own(recipe), state)
 
     def fit(
@@ -91,21 +90,17 @@ class Subject:
         start: Checkpoint | None = None,
         observer: Observer = SILENT,
     ) -> History:
-        """Train by the backend's own loop, or raise RecipeError if it has none."""
         return self._call("fit", recipe, dataset=dataset, start=start, observer=observer)
 
     def workload(
         self, recipe: Recipe, state: State, dataset: Dataset
     ) -> AbstractContextManager[Workload]:
-        """Open trainings from `state` to be timed, or raise RecipeError."""
         return self._call("workload", recipe, state, dataset)
 
     def evaluate(self, recipe: Recipe, state: State, split: Split) -> Evaluation:
-        """Evaluate a state on the images of a split, or raise RecipeError."""
         return self._call("evaluate", recipe, state=state, split=split)
 
     def predict(self, recipe: Recipe, state: State, images: np.ndarray) -> np.ndarray:
-        """Return the probability of each digit for each image, or raise RecipeError."""
         return self._call("predict", recipe, state=state, images=images)
 
     def _call(self, name: str, recipe: Recipe, *args: object, **kwargs: object) -> Any:

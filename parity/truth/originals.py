@@ -16,11 +16,7 @@ LABELS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="u
 
 
 def original(name: DatasetName, data_dir: Path | None) -> tuple[np.ndarray, ...]:
-    """Return images and labels for training, then for testing: uint8 (N, 28, 28) and int64 (N,).
-
-    Raises:
-        DataError: the data set is not there.
-    """
+    """Return images, uint8 (N, 28, 28), and labels, int64 (N,): train, then test; or DataError."""
     if name == "digits":
         return _digits()
     directory = data_directory(data_dir)

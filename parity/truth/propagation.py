@@ -1,8 +1,7 @@
 """How far a step without stages may lie from the oracle: its stages' bounds, added up.
 
-The step that trains returns the loss, the moments and the parameters, and nothing between. Each
-stage adds its own rounding to what it makes of the errors before it, from the images on, to first
-order.
+Each stage adds its own rounding to what it makes of the errors before it, from the images on, to
+first order.
 """
 
 import itertools
@@ -10,7 +9,7 @@ import itertools
 import numpy as np
 
 from parity.contract.backend import Images, Labels
-from parity.contract.state import State
+from parity.contract.state import PARAMETERS, State
 from parity.truth import reference
 from parity.truth.rounding import Expectation, Rounding
 from parity.truth.stages import STAGES, expectations
@@ -33,18 +32,14 @@ def end_to_end(
     """
     local = dict(expectations({}, state, images, labels, lr=lr))
     rounding = Rounding(state.dtype)
-    moved = Expectation(local["logits"].value, _logits_error(local, state))
-    expected = {"step.loss": loss(moved, labels, rounding)}
+    expected = {"step.loss": loss(_logits(local, state), labels, rounding)}
     for name, inherited in _gradient_errors(local, state, images.astype(np.float64)).items():
         gradient, own = local[f"grad.{name}"]
         error = inherited + own
         squared = (2 * np.abs(gradient) + error) * error
-        for stage, grown in (
-            (f"adam.m.{name}", (1 - reference.B1) * error),
-            (f"adam.v.{name}", (1 - reference.B2) * squared),
-        ):
-            value, bound = local[stage]
-            expected[f"step.{stage}"] = Expectation(value, bound + grown)
+        for moment, grown in ("m", (1 - reference.B1) * error), ("v", (1 - reference.B2) * squared):
+            stage = f"adam.{moment}.{name}"
+            expected[f"step.{stage}"] = local[stage].grown(grown)
         arrays = (state.params[name], after.adam_m[name], after.adam_v[name])
         p, m, v = (array.astype(np.float64) for array in arrays)
         expected[f"step.params.{name}"] = rounding.of_update(p, m, v, state.step + 1, lr)
@@ -55,8 +50,7 @@ def logits(state: State, images: Images) -> Expectation:
     """Return what a network without stages should make of images, in its state's precision."""
     unused = np.zeros(len(images), np.int64)
     known = expectations({}, state, images, unused, lr=1.0)
-    local = dict(itertools.islice(known, STAGES.index("logits") + 1))
-    return Expectation(local["logits"].value, _logits_error(local, state))
+    return _logits(dict(itertools.islice(known, STAGES.index("logits") + 1)), state)
 
 
 def loss(logits: Expectation, labels: Labels, rounding: Rounding) -> Expectation:
@@ -64,40 +58,33 @@ def loss(logits: Expectation, labels: Labels, rounding: Rounding) -> Expectation
 
     A logarithm of a probability moves by twice the largest error of its logits at most.
     """
-    local = rounding.of_loss(logits.value, labels)
-    return Expectation(local.value, local.bound + 2 * logits.bound.max(axis=1).mean())
+    return rounding.of_loss(logits.value, labels).grown(2 * logits.bound.max(axis=1).mean())
 
 
 def probabilities(logits: Expectation, rounding: Rounding) -> Expectation:
     """Return what the softmax of such logits should be."""
-    p, largest = rounding.of_probabilities(logits.value), logits.bound.max(axis=1)
-    return Expectation(p.value, p.bound + p.value * np.expm1(2 * largest)[:, None])
+    p, largest = rounding.of_probabilities(logits.value), logits.bound.max(axis=1, keepdims=True)
+    return p.grown(p.value * np.expm1(2 * largest))
 
 
-def _logits_error(local: Expectations, state: State) -> Array:
-    """Return the largest errors of the logits, from the convolution's on."""
+def _logits(local: Expectations, state: State) -> Expectation:
+    """Return the logits with the errors that they inherit from the convolution."""
     flatten = reference.flatten(reference.pool(local["conv1"].bound))
-    return local["logits"].bound + flatten @ np.abs(state.params["fc1.weight"].astype(np.float64)).T
+    return local["logits"].grown(flatten @ np.abs(state.params["fc1.weight"].astype(np.float64)).T)
 
 
 def _gradient_errors(local: Expectations, state: State, images: Array) -> dict[str, Array]:
     """Return the errors of the gradients that come from those of the stages before them."""
     weight = state.params["fc1.weight"].astype(np.float64)
-    largest = _logits_error(local, state).max(axis=1)
-    p = np.exp(reference.log_softmax(local["logits"].value))
-    moved = p * np.expm1(2 * largest)[:, None] / len(images)
+    logits = _logits(local, state)
+    largest = logits.bound.max(axis=1, keepdims=True)
+    moved = np.exp(reference.log_softmax(logits.value)) * np.expm1(2 * largest) / len(images)
     g, error = local["grad.logits"].value, local["grad.logits"].bound + moved
     flatten = reference.flatten(reference.pool(local["conv1"].bound))
-    pooled = Expectation(
-        reference.pooled_gradient(g, weight), reference.pooled_gradient(error, np.abs(weight))
-    )
-    conv1_weight, conv1_bias = _conv1_gradient_errors(pooled, local["conv1"], images)
-    return {
-        "fc1.weight": error.T @ (local["flatten"].value + flatten) + np.abs(g).T @ flatten,
-        "fc1.bias": error.sum(axis=0),
-        "conv1.weight": conv1_weight,
-        "conv1.bias": conv1_bias,
-    }
+    pooled = map(reference.pooled_gradient, (g, error), (weight, np.abs(weight)))
+    conv1 = _conv1_gradient_errors(Expectation(*pooled), local["conv1"], images)
+    fc1_weight = error.T @ (local["flatten"].value + flatten) + np.abs(g).T @ flatten
+    return dict(zip(PARAMETERS, (*conv1, fc1_weight, error.sum(axis=0)), strict=True))
 
 
 def _conv1_gradient_errors(
@@ -105,20 +92,17 @@ def _conv1_gradient_errors(
 ) -> tuple[Array, Array]:
     """Return the errors of conv1's gradients from those of ∂L/∂pool and of conv1's output.
 
-    An error of conv1 may also change which position of a pooling window is passed, or whether one
-    is. Then the window's gradient is multiplied by the pixels under another one of the positions
-    that the errors leave possible: off by the spread of these pixels. In even parts of an image,
-    where near-ties abound, there is no spread.
+    Where an error of conv1 changes which position of a pooling window is passed, the gradient is
+    off by the spread of the pixels under the positions that the errors leave possible.
     """
     low, high = (reference.windows(conv1.value + e) for e in (-conv1.bound, conv1.bound))
-    surest = low.max(axis=-1)
-    possible = (high > 0) & (high >= surest[..., None])
-    perhaps_none = surest <= 0
+    surest = low.max(axis=-1, keepdims=True)
+    possible, perhaps_none = (high > 0) & (high >= surest), surest <= 0
     patches = reference.patches(images).reshape(-1, 13, 2, 13, 2, 9)
     patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(-1, 13, 13, 4, 9)
     weight, bias = np.zeros((16, 9)), np.zeros(16)
     for o in range(16):
-        candidates, none = possible[:, o, ..., None], perhaps_none[:, o, ..., None]
+        candidates, none = possible[:, o, ..., None], perhaps_none[:, o]
         top = np.where(candidates, patches, -np.inf).max(axis=3)
         bottom = np.where(candidates, patches, np.inf).min(axis=3)
         top = np.where(none, np.maximum(top, 0), top)

@@ -32,6 +32,10 @@ class Expectation(NamedTuple):
     bound: np.ndarray
     """Largest absolute error of each element; 0 where the stage must be exact to the bit."""
 
+    def grown(self, error: np.ndarray | float) -> "Expectation":
+        """Return it with an error that is inherited from earlier stages added to the bound."""
+        return self._replace(bound=self.bound + error)
+
 
 def exact(value: Array) -> Expectation:
     """Expect `value` to the bit."""

@@ -1,8 +1,7 @@
 """The network as a table of stages, from which the oracle's trace and every bound follow.
 
-A stage is judged on the subject's own inputs: the oracle takes what the subject computed upstream
-as exact, and the bound allows what rounding can do in that one stage. So the first stage outside
-its bound is the one that is wrong, and nothing is propagated.
+A stage is judged on what the subject itself computed upstream, within what rounding can do in that
+one stage: so the first stage outside its bound is the one that is wrong.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,8 +33,7 @@ class Stage(NamedTuple):
     def compute(self, *inputs: Any) -> tuple[Array, ...]:
         """Return the results, a float64 array each."""
         results = self.formula(*inputs)
-        results = results if isinstance(results, tuple) else (results,)
-        return tuple(np.asarray(result) for result in results)
+        return tuple(map(np.asarray, results if isinstance(results, tuple) else (results,)))
 
 
 def _exact(_: Rounding, formula: Callable, *inputs: Array) -> list[Expectation]:
@@ -65,16 +63,15 @@ def _two_sums(
     (pooled,) = rounding.of_sums(lambda g, w: (reference.pooled_gradient(g, w),), gradient, weight)
     inner = correlated(pooled.bound, np.abs(images))
     outer = rounding.of_sums(correlated, pooled.value, images)
-    return [Expectation(o.value, o.bound + i) for o, i in zip(outer, inner, strict=True)]
+    return [o.grown(i) for o, i in zip(outer, inner, strict=True)]
 
 
 def _updated(p: Array, m: Array, v: Array, step: int, lr: float) -> Array:
     return p + reference.adam_update(m, v, step=step, lr=lr)
 
 
-_SUMS, _LOSS = Rounding.of_sums, _own(Rounding.of_loss)
-_GRADIENT, _M, _V = map(_own, (Rounding.of_logits_gradient, Rounding.of_m, Rounding.of_v))
-_UPDATE = _own(Rounding.of_update)
+_SUMS, _GRADIENT = Rounding.of_sums, _own(Rounding.of_logits_gradient)
+_M, _V, _UPDATE = map(_own, (Rounding.of_m, Rounding.of_v, Rounding.of_update))
 
 TABLE = (
     Stage("conv1", reference.conv1, "images params.conv1.weight params.conv1.bias", _SUMS),
@@ -82,7 +79,7 @@ TABLE = (
     Stage("pool", reference.pool, "relu", _exact),
     Stage("flatten", reference.flatten, "pool", _exact),
     Stage("logits", reference.fc1, "flatten params.fc1.weight params.fc1.bias", _SUMS),
-    Stage("loss", reference.loss, "logits labels", _LOSS),
+    Stage("loss", reference.loss, "logits labels", _own(Rounding.of_loss)),
     Stage("grad.logits", reference.logits_gradient, "logits labels", _GRADIENT),
     Stage("grad.fc1.weight grad.fc1.bias", reference.fc1_gradients, "grad.logits flatten", _SUMS),
     Stage(

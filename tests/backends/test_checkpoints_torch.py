@@ -78,9 +78,11 @@ OTHERS = {
     "a tensor": (lambda: torch.zeros(3), "it holds Tensor"),
     "a layer less": (lambda: {"fc1.bias": torch.zeros(10)}, "it holds"),
     "a key more": (lambda: weights(fc2_bias=torch.zeros(10)), "fc2.bias"),
-    "a text for a weight": (lambda: weights(fc1_bias="0"), r"fc1\.bias is str, expected \(10,\)"),
-    "another shape": (lambda: weights(fc1_bias=torch.zeros(11)), r"fc1\.bias is \(11,\)"),
-    "a huge view": (lambda: weights(fc1_bias=torch.zeros(1).expand(10**12)), r"fc1\.bias is \(10"),
+    "a text for a weight": (lambda: weights(fc1_bias="0"), r"fc1\.bias is str, expected a tensor"),
+    "another shape": (lambda: weights(fc1_bias=torch.zeros(11)), r"fc1\.bias: .* \(11,\)"),
+    "a huge view": (
+        lambda: weights(fc1_bias=torch.zeros(1).expand(10**12)), r"fc1\.bias: .* got float32 \(10"
+    ),
     "half precision": (lambda: weights(fc1_bias=torch.zeros(10).half()), "got float16"),
     "integers": (lambda: weights(fc1_bias=torch.zeros(10).long()), "got int64"),
     "two precisions": (lambda: weights(fc1_bias=torch.zeros(10).double()), "expected float32"),
@@ -99,9 +101,11 @@ OTHERS = {
         lambda: adam(lambda o: [m.update(step=torch.tensor(0.5)) for m in o["state"].values()]),
         r"different numbers of steps: \[0\.5\]",
     ),
-    "steps of text": (lambda: adam(of_first(step="31")), "Adam's step is str"),
-    "a step a parameter": (lambda: adam(of_first(step=torch.zeros(3))), r"Adam's step is \(3,\)"),
-    "a moment's shape": (lambda: adam(of_first(exp_avg=torch.zeros(16))), r"conv1\.weight is"),
+    "steps of text": (lambda: adam(of_first(step="31")), r"conv1\.weight is str"),
+    "a step a parameter": (
+        lambda: adam(of_first(step=torch.zeros(3))), "only 0-dimensional|only length-1"
+    ),
+    "a moment's shape": (lambda: adam(of_first(exp_avg=torch.zeros(16))), r"adam_m\.conv1\.weight"),
     "a moment of infinity": (
         lambda: adam(of_first(exp_avg=torch.full((16, 1, 3, 3), torch.inf))), "SHA-256 differs"
     ),
