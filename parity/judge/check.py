@@ -174,8 +174,8 @@ def judge(
     merge(judged, *(shared or judge_shared(recipe, len(truth.train))).values())
     for needed, more in (
         (("evaluate", "predict"), lambda: judge_inference(subject, recipe, truth.train)),
-        (("fit",), lambda: judge_loop(subject, epoch_end(subject, recipe, truth))),
         (("fit",), lambda: judge_loop(subject, short_epochs(recipe, truth))),
+        (("fit",), lambda: judge_loop(subject, epoch_end(subject, recipe, truth))),
     ):
         if first_wrong(judged) is None and subject.can(*needed):
             merge(judged, *more().values())
