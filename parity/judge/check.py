@@ -117,9 +117,8 @@ def check(
     on the subject's own inputs to it, against the oracle and within its derived bounds.
     The step that trains shows no stages: what it returns is judged within the stages' bounds added
     up. If all that agrees, evaluation and prediction are judged against the oracle too, and `fit`
-    must end each stretch in the state in which the same steps end, made one by one.
-
-    The steps start at `state`, by default the seed's initial one.
+    must end each stretch in the state in which the same steps end, made one by one. The steps start
+    at `state`, by default the seed's initial one.
 
     Raises:
         NondeterminismError: a subject differs from itself, so that there is no verdict.
@@ -158,16 +157,8 @@ def judge(
 
     That is the training loop, evaluation and prediction, as far as the backend has them.
 
-    Args:
-        subject: whose computations.
-        recipe: what to compute.
-        truth: the recipe's data set as its files hold it.
-        state: where the steps start.
-        shared: what `judge_shared` returns, if that is known already.
-
-    Raises:
-        NondeterminismError: the subject differs from itself.
-        CnnParityError: the data or the device is not there.
+    `truth` is the data set as its files hold it, `shared` what `judge_shared` returns, if known. It
+    raises NondeterminismError if the subject differs from itself, and what `check` raises.
     """
     loaded = subject.load_dataset(recipe)
     judged = {"data": judge_data(loaded, recipe)} | examine(subject, recipe, truth.train, state)
