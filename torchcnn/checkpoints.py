@@ -10,6 +10,8 @@
 import dataclasses
 import io
 import pickle
+import pickletools
+import re
 import reprlib
 import warnings
 import zipfile
@@ -28,13 +30,19 @@ from parity.contract.state import PARAMETERS, Arrays, State
 from torchcnn.optim import adam
 from torchcnn.state import import_state
 
-_MOST_VALUES = 2**21
-"""Beside the tensors; one hundred thousand epochs have a third of it."""
+_LONGEST = 2**25
+"""Characters beside the tensors; one hundred thousand epochs have a third of it."""
+
+_BUILDS_TENSORS = re.compile(
+    r"collections OrderedDict|torch \w+Storage|torch\._utils _rebuild_(parameter|tensor_v2)"
+)
+"""Of the names that PyTorch allows, some fill any memory: bytearray, set, Counter."""
 
 
 def write_native(path: Path, checkpoint: Checkpoint) -> None:
     """Write a `.pt` file with keys model, optimizer and checkpoint; or raise OutputError."""
-    native = import_state(checkpoint.state, dataclasses.replace(checkpoint.recipe, device="cpu"))
+    here = dataclasses.replace(checkpoint.recipe, device="cpu", mode="eager")
+    native = import_state(checkpoint.state, here)
     optimizer = native.optimizer.state_dict()
     optimizer["param_groups"][0].update(foreach=None, fused=None)  # PyTorch's choice, on any device
     buffer = io.BytesIO()
@@ -48,8 +56,8 @@ def read_native(path: Path) -> Checkpoint:
 
     What the file lacks has its default: the recipe, but for learning rate and dtype; the beginning
     of the first epoch; for a state_dict alone moments and step of zero. Nothing is called but what
-    is on PyTorch's list of allowed names, which runs no code. A CheckpointError names the file if
-    it is missing, damaged, hostile or of another network.
+    builds tensors. A CheckpointError names the file if it is missing, damaged, hostile or of
+    another network.
     """
     with reading(path), warnings.catch_warnings(action="ignore"):
         content = content_of(path)
@@ -67,8 +75,6 @@ def _require_stored(content: bytes) -> None:
     """Refuse what is no archive of torch.save, is damaged, or would grow when it is read."""
     if not content.startswith(b"PK\x03\x04"):  # torch.load tells the format by its first bytes
         raise CheckpointError("it is not a zip archive of torch.save")
-    if b"bytearray" in content:  # the only thing that torch.load calls and that fills memory
-        raise CheckpointError("it names bytearray, which a checkpoint does not need")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         entries = archive.infolist()
         if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
@@ -79,6 +85,10 @@ def _require_stored(content: bytes) -> None:
             raise CheckpointError("it has two entries of one name")
         if damaged := archive.testzip():
             raise CheckpointError(f"it is damaged: the checksum of {damaged!r} differs")
+        for pickled in (archive.read(e) for e in entries if e.filename.endswith(".pkl")):
+            for opcode, name, _ in pickletools.genops(pickled):
+                if opcode.name == "GLOBAL" and not _BUILDS_TENSORS.fullmatch(str(name)):
+                    raise CheckpointError(f"it names {name}, which a checkpoint does not need")
 
 
 def _from_loaded(loaded: Any) -> Checkpoint:
@@ -94,7 +104,7 @@ def _from_loaded(loaded: Any) -> Checkpoint:
             **rest,
         } if set(rest) <= {"checkpoint"}:
             state = _state(model, moments)
-            if _count(rest, {}) > _MOST_VALUES:
+            if _length(rest, {}) > _LONGEST:
                 raise CheckpointError("it holds too many values")
             if rest:
                 checkpoint = Checkpoint.from_json(rest["checkpoint"], state)
@@ -109,13 +119,15 @@ def _from_loaded(loaded: Any) -> Checkpoint:
     )
 
 
-def _count(value: Any, counted: dict[int, int]) -> int:
-    """Return how many values there would be if those held twice were written twice, as in JSON."""
-    if id(value) not in counted:
-        held = value.values() if isinstance(value, dict) else value
-        held = held if isinstance(value, dict | list | tuple) else ()
-        counted[id(value)] = 1 + sum(_count(item, counted) for item in held)
-    return counted[id(value)]
+def _length(value: Any, known: dict[int, int]) -> int:
+    """Return about how long it is as JSON, in which what is held twice is written twice."""
+    if id(value) not in known:
+        held = [*value, *value.values()] if isinstance(value, dict) else value
+        if isinstance(value, dict | list | tuple):
+            known[id(value)] = 2 + sum(_length(item, known) for item in held)
+        else:
+            known[id(value)] = len(str(value)) if isinstance(value, str | int | float) else 1
+    return known[id(value)]
 
 
 def _at_the_beginning(state: State, *, lr: Any) -> Checkpoint:

@@ -64,7 +64,7 @@ def export_state(state: TrainState) -> State:
     if step >= _EXACT_IN_FLOAT32 and counted != {torch.float64}:
         raise StateError(
             f"on this device PyTorch's Adam counts to {_EXACT_IN_FLOAT32:,} steps;"
-            " train on with another --device or in JAX"
+            " continue with another --device or in JAX"
         )
     return State(
         params=export_arrays(dict(state.model.named_parameters())),

@@ -77,11 +77,12 @@ def _replace(target: Path, content: bytes) -> bool:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(target)
-    except FileNotFoundError:
-        if not target.parent.exists():
-            raise
-        return False
+        try:
+            part.replace(target)
+        except FileNotFoundError:
+            if not target.parent.exists():
+                raise
+            return False
     except BaseException:
         with contextlib.suppress(OSError):
             part.unlink()

@@ -134,10 +134,12 @@ def check(
     )
     subjects = [Subject.parse(text) for text in (a, b)]
     ran = Sides(*(subject.resolve(recipe) for subject in subjects))
+    loaded = [subject.load_dataset(recipe) for subject in subjects]  # or download it
     truth = read_dataset(recipe.dataset, recipe.data_dir)
     start = state or initial_state(recipe.seed, recipe.dtype)
     shared = judge_shared(recipe, len(truth.train))
-    judged = [judge(subject, recipe, truth, start, shared) for subject in subjects]
+    pairs = zip(subjects, loaded, strict=True)
+    judged = [judge(subject, recipe, own, truth, start, shared) for subject, own in pairs]
     return Verdict(
         a=a,
         b=b,
@@ -151,16 +153,20 @@ def check(
 
 
 def judge(
-    subject: Subject, recipe: Recipe, truth: Dataset, state: State, shared: Judged | None = None
+    subject: Subject,
+    recipe: Recipe,
+    loaded: Dataset,
+    truth: Dataset,
+    state: State,
+    shared: Judged | None = None,
 ) -> Judged:
     """Judge a subject's data, its steps from `state` and, if all that agrees, what else it does.
 
     That is the training loop, evaluation and prediction, as far as the backend has them.
 
-    `truth` is the data set as its files hold it, `shared` what `judge_shared` returns, if known. It
-    raises NondeterminismError if the subject differs from itself, and what `check` raises.
+    `loaded` is the data set as the subject loads it, `truth` as its files hold it, `shared` what
+    `judge_shared` returns, if known. It raises NondeterminismError, or DeviceError.
     """
-    loaded = subject.load_dataset(recipe)
     judged = {"data": judge_data(loaded, recipe)} | examine(subject, recipe, truth.train, state)
     merge(judged, *(shared or judge_shared(recipe, len(truth.train))).values())
     for needed, more in (

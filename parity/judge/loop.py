@@ -181,12 +181,12 @@ def _judge_replay(
 def _steps(
     session: Session, state: State, batches: Batches, order: list[np.ndarray]
 ) -> tuple[list[float], State]:
-    """Make steps in several calls: half of those of one size, then all but one, then the last."""
+    """Make those of one size in four calls: a quarter, half, the rest but one, and the last."""
     session.load(state)
     losses: list[float] = []
     for _, same in itertools.groupby(order, key=len):
         rows = np.stack(list(same))
-        for part in np.split(rows, sorted({len(rows) // 2, len(rows) - 1})):
+        for part in np.split(rows, sorted({len(rows) // 4, 3 * len(rows) // 4, len(rows) - 1})):
             if len(part):
                 call = (batches.images, batches.labels, part)
                 losses += attempt(STEPS_STAGES[0], lambda call=call: session.steps(*call)).tolist()

@@ -214,7 +214,9 @@ def _plant(
                 continue
             with planted(where, fault.edits[where]):
                 try:
-                    wrong = first_wrong(judge(subject, recipe, truth, state))
+                    wrong = first_wrong(
+                        judge(subject, recipe, subject.load_dataset(recipe), truth, state)
+                    )
                     found, evidence = (wrong.stage, str(wrong)) if wrong else (None, "")
                 except NondeterminismError as error:
                     found, evidence = "not deterministic", str(error)

@@ -109,7 +109,7 @@ def _imported_anew(package: str, edits: Sequence[Edit]) -> Iterator[None]:
         with warnings.catch_warnings(action="ignore"):  # a framework may complain of a mistake
             yield
     finally:
-        SourceFileLoader.get_code = unedited
+        del SourceFileLoader.get_code
         for name in _modules_of(package):
             del sys.modules[name]
         sys.modules.update(before)
@@ -131,18 +131,19 @@ def _edited(file: str, edits: Sequence[Edit]) -> CodeType:
 @contextlib.contextmanager
 def _swapped(edits: Sequence[Edit]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
-        for edit in edits:
-            module = importlib.import_module(f"parity.contract.{edit.module}")
+        for name in dict.fromkeys(edit.module for edit in edits):
+            own = [edit for edit in edits if edit.module == name]
+            module = importlib.import_module(f"parity.contract.{name}")
             edited = ModuleType(module.__name__)
             edited.__file__ = module.__file__
-            exec(_edited(str(module.__file__), [edit]), vars(edited))  # noqa: S102 - our own
+            exec(_edited(str(module.__file__), own), vars(edited))  # noqa: S102 - our own
             old, new = _functions(module), _functions(edited)
-            changed = [name for name in new if new[name].__code__ != old[name].__code__]
+            changed = [key for key in new if new[key].__code__ != old[key].__code__]
             if not changed:
-                raise ValueError(f"{edit.module}: no function changes with {edit.new!r}")
-            for name in changed:
-                stack.callback(setattr, old[name], "__code__", old[name].__code__)
-                old[name].__code__ = new[name].__code__
+                raise ValueError(f"{name}: no function changes with {own[0].new!r}")
+            for key in changed:
+                stack.callback(setattr, old[key], "__code__", old[key].__code__)
+                old[key].__code__ = new[key].__code__
         yield
 
 

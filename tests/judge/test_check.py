@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import jaxcnn.harness
 import parity
 import torchcnn.harness
 from parity.contract.data.datasets import digits, pixels
-from parity.contract.errors import NondeterminismError, RecipeError
+from parity.contract.errors import DataError, NondeterminismError, RecipeError
 from parity.contract.files import to_json
 from parity.contract.recipe import DType, Recipe
 from parity.contract.state import initial_state
@@ -126,6 +127,17 @@ def test_a_subject_that_differs_from_itself_gets_no_verdict(
     with pytest.raises(NondeterminismError, match=r"torch:eager.*first in stage logits") as caught:
         parity.check(dataset="digits", device="cpu")
     assert caught.value.exit_code == 3
+
+
+def test_what_is_not_there_is_downloaded_by_the_subjects_libraries(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def download(*_: object) -> None:
+        raise DataError("the library was asked")
+
+    monkeypatch.setattr(Subject, "load_dataset", download)
+    with pytest.raises(DataError, match="the library was asked"):
+        parity.check(dataset="mnist", data_dir=tmp_path, device="cpu")
 
 
 UNKNOWN = ["torch", "torch:", "keras:jit", "torch:fast", "jax:jit:x", "numpy:layers", ""]

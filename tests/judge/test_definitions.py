@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.contract import batches as randomness
+from parity.contract import batches as contract_batches
 from parity.contract import state as parameters
 from parity.contract.recipe import DType, Recipe
 from parity.contract.state import State
@@ -55,20 +55,20 @@ def test_pixels_scaled_otherwise_are_seen(
 
 
 def last_dropped(**options: Any) -> Iterator[np.ndarray]:
-    yield from list(randomness.batches(**options))[:-1]
+    yield from list(contract_batches.batches(**options))[:-1]
 
 
 def never_shuffled(**options: Any) -> Iterator[np.ndarray]:
-    yield from randomness.batches(**options | {"epoch": 1})
+    yield from contract_batches.batches(**options | {"epoch": 1})
 
 
 def with_replacement(**options: Any) -> Iterator[np.ndarray]:
-    for batch in randomness.batches(**options):
+    for batch in contract_batches.batches(**options):
         yield batch // 2
 
 
 def another_seed_rotated(**options: Any) -> Iterator[np.ndarray]:
-    order = np.concatenate(list(randomness.batches(**options | {"seed": 0})))
+    order = np.concatenate(list(contract_batches.batches(**options | {"seed": 0})))
     order = np.roll(order, options["seed"])
     for start in range(0, len(order), options["batch_size"]):
         yield order[start : start + options["batch_size"]]

@@ -42,7 +42,8 @@ def right_contract(recipe: Recipe) -> Judged:
 
 def judged(backend: str, recipe: Recipe, subject: Subject) -> Judged:
     shared = None if backend == CONTRACT else right_contract(recipe)
-    return judge(subject, recipe, DIGITS, initial_state(recipe.seed, recipe.dtype), shared)
+    state = initial_state(recipe.seed, recipe.dtype)
+    return judge(subject, recipe, subject.load_dataset(recipe), DIGITS, state, shared)
 
 
 def test_the_catalogue_has_mistakes_of_every_kind() -> None:

@@ -79,7 +79,8 @@ def _parse(prog: str, description: str, named: dict[str, type[Debug]], args: Seq
         # tyro has no public way to get at an error but its box (`console_outputs=False` only hides
         # it): the text between its title and its next rule; without Unicode no frame but two rules
         text = "\n".join(line.strip("│ ") for line in screen.getvalue().splitlines())
-        error = " ".join(re.split(r"^(?:╭─.*|[─-]+)$", text, flags=re.MULTILINE)[1].split())
+        parts = re.split(r"^(?:╭─.*|[─-]+)$", text, flags=re.MULTILINE)
+        error = " ".join(parts[len(parts) > 1].split())
         error = re.sub(r"^Error parsing (?!--)\S+: ", "", error).rstrip(".")
         helper = " ".join([prog, *(name for name in args[:1] if name in named), "--help"])
         raise CnnParityError(f"{error}; see {helper}") from None

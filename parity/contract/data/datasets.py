@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
@@ -189,11 +188,14 @@ def digits() -> Dataset:
     Each of the 8×8 pixels (0 to 16) is scaled to 0 to 255, repeated 3×3 times and padded by 2.
     scikit-learn is not imported: that would take longer than all of this.
     """
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError("digits comes with scikit-learn, which is not installed")
     try:
-        [folder] = cast(Any, importlib.util.find_spec("sklearn")).submodule_search_locations
-        table = np.loadtxt(Path(folder, "datasets/data/digits.csv.gz"), np.int64, delimiter=",")
+        file = Path(spec.submodule_search_locations[0], "datasets/data/digits.csv.gz")
+        table = np.loadtxt(file, np.int64, delimiter=",")
         values, labels = table[:, :64].reshape(1797, 8, 8), np.ascontiguousarray(table[:, 64])
-    except (AttributeError, OSError, EOFError, ValueError, IndexError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise DataError(f"cannot read scikit-learn's digits ({error}); reinstall it") from None
     grey = (values * 255 + 8) // 16
     images = np.pad(grey.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))

@@ -34,10 +34,11 @@ def download_files(
             except OSError:  # it is there: something else, or the same from another process
                 for path in staged.iterdir():
                     path.replace(raw / path.name)
-    except (OSError, DataError) as error:  # DataError: the server sent something else
+    except (OSError, DataError) as error:
+        why = "the server sent something else" if isinstance(error, DataError) else error
         raise DataError(
             f"{source.name} is not in {directory}: put its four IDX files there, or use --dataset"
-            f" digits, which needs no network (the download failed: {error})"
+            f" digits, which needs no network (the download failed: {why})"
         ) from None
     return {file: raw / f"{file}.gz" for file in FILES}
 
