@@ -44,11 +44,8 @@ class Layer(NamedTuple):
 class Session(Protocol):
     """A training between two steps, driven from outside in NumPy and canonical layout."""
 
-    def step(self, images: Images, labels: Labels) -> float:
-        """Make one update by the step that training uses; return the loss before it."""
-
     def steps(self, images: Images, labels: Labels, order: Order) -> Losses:
-        """Make an update on each batch of an order, as training does; return the losses."""
+        """Make an update on each batch of an order, as training does; return the losses before."""
 
     def trace(self, images: Images, labels: Labels) -> Trace:
         """Make one update with every stage in the open, and return them."""

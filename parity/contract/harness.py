@@ -60,9 +60,6 @@ class Session(backend.Session):
         self._recipe, self._functions = recipe, functions
         self._state = functions.import_state(state, recipe)
 
-    def step(self, images: Images, labels: Labels) -> float:
-        return float(self.steps(images, labels, np.arange(len(labels))[None])[0])
-
     def steps(self, images: Images, labels: Labels, order: Order) -> Losses:
         data = self._functions.to_device(images, labels, self._recipe)
         self._state, losses = self._functions.in_chunks(self._state, data, order, self._recipe)
