@@ -208,7 +208,7 @@ def measure(
             "product": lambda n: work.product(PRODUCT_SIZE, n),
             "forward": work.forward,
             "step": work.steps,
-            "epoch": lambda _: losses.append(work.epoch().loss),
+            "epoch": lambda _: losses.append(work.epoch()),
         }
         times: dict[str, list[float]] = {phase: [] for phase in ("product", *phases)}
         repeats = dict.fromkeys(times, 1)

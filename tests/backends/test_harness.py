@@ -70,7 +70,7 @@ def test_a_workload_trains_on_the_first_batch_and_on_the_data_set(
     epoch = sum(step(on_data, images[batch], labels[batch]) for batch in (first, *rest))
     with backend.workload(recipe, state, dataset) as workload:
         losses = workload.steps(3)
-        record = workload.epoch()
+        loss = workload.epoch()
         workload.forward(2)
         compiled = workload.programs()
         workload.steps(2)
@@ -78,6 +78,5 @@ def test_a_workload_trains_on_the_first_batch_and_on_the_data_set(
         workload.forward(1)
         assert workload.programs() == compiled
     np.testing.assert_allclose(losses, again, rtol=1e-9)
-    assert record.loss == pytest.approx(epoch, rel=1e-9)
-    assert record.seconds > 0
+    assert loss == pytest.approx(epoch, rel=1e-9)
     assert (compiled > 0) is (mode == "jit" or backend.__name__ == "jaxcnn")
