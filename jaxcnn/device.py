@@ -70,12 +70,9 @@ def environment(recipe: Recipe) -> dict[str, str | int | bool]:
     facts = {"device": "cpu", "devices": jax.device_count(device.platform)}
     if device.platform != "cpu":
         capability = getattr(device, "compute_capability", None)  # a GPU's only
-        facts = {
-            "device": f"{device.platform}: {device.device_kind}",
-            **({"compute capability": str(capability)} if capability else {}),
-            "devices": facts["devices"],
-            "driven by": " ".join(device.client.platform_version.split()),
-        }
+        facts |= {"compute capability": str(capability)} if capability else {}
+        facts["device"] = f"{device.platform}: {device.device_kind}"
+        facts["driven by"] = " ".join(device.client.platform_version.split())
     with computing(recipe):
         flags = jax.config.values
         cached = flags["jax_enable_compilation_cache"] and flags["jax_compilation_cache_dir"]

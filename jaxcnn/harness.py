@@ -11,9 +11,8 @@ from jax import Array
 
 from jaxcnn.device import computing, jax_device, resolve, to_device
 from jaxcnn.loops import compiled, many_steps
-from jaxcnn.model import Activations
 from jaxcnn.state import export_array, export_arrays, export_state, import_state
-from jaxcnn.steps import predict_step, trace_step, train_step
+from jaxcnn.steps import StageValues, predict_step, trace_step, train_step
 from jaxcnn.train import on_device, train_epoch
 from parity.contract import harness
 from parity.contract.backend import Trace
@@ -27,7 +26,7 @@ def session(recipe: Recipe, state: State) -> Iterator[harness.Session]:
     """Open a training at `state`; raise DeviceError, or StateError for another dtype."""
     recipe = resolve(recipe)
     with computing(recipe):
-        yield _Session(recipe, state, _functions(recipe))
+        yield harness.Session(recipe, state, _functions(recipe))
 
 
 @contextlib.contextmanager
@@ -49,18 +48,12 @@ def _functions(recipe: Recipe) -> harness.Functions:
         on_device=on_device,
         import_state=import_state,
         export_state=export_state,
-        export_array=export_array,
-        export_arrays=export_arrays,
         many_steps=many_steps(train_step, recipe),
         train_epoch=train_epoch,
         trace_step=compiled(trace_step, recipe.mode),
         predict_step=compiled(predict_step, recipe.mode),
         canonical=_canonical,
     )
-
-
-class _Session(harness.Session):
-    """With nothing of its own."""
 
 
 class _Workload(harness.Workload):
@@ -92,9 +85,13 @@ class _Workload(harness.Workload):
 _product = jax.jit(jnp.matmul)
 
 
-def _canonical(activations: Activations) -> Trace:
+def _canonical(values: StageValues) -> Trace:
     """Return images as (B, C, H, W), and the flattened ones in the order C, H, W."""
-    flatten = activations.flatten.reshape(-1, 13, 13, 16)
-    images = [np.asarray(x).transpose(0, 3, 1, 2) for x in (*activations[:3], flatten)]
-    values = (*images[:3], images[3].reshape(-1, 2704), activations.logits)
-    return dict(zip(Activations._fields, map(export_array, values), strict=True))
+    native = {**values.activations._asdict(), "loss": values.loss}
+    native["grad.logits"] = values.logits_gradient
+    native["flatten"] = native["flatten"].reshape(-1, 13, 13, 16)
+    for name in ("conv1", "relu", "pool", "flatten"):
+        native[name] = np.asarray(native[name]).transpose(0, 3, 1, 2)
+    native["flatten"] = native["flatten"].reshape(-1, 2704)
+    gradients = {f"grad.{n}": g for n, g in export_arrays(values.gradients).items()}
+    return {name: export_array(value) for name, value in native.items()} | gradients

@@ -20,7 +20,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from parity.contract.backend import Backend
+from parity.contract.backend import Backend, Session
 from parity.contract.data import datasets
 from parity.contract.data.datasets import FILES, Dataset, Source, Split
 
@@ -107,6 +107,11 @@ def mnist_dir() -> Path:
     if not folder:
         pytest.skip("CNN_DATA_DIR does not name a folder with the MNIST files")
     return Path(folder)
+
+
+def step(session: Session, images: np.ndarray, labels: np.ndarray) -> float:
+    """Make one of the steps that train, on a batch; return the loss before it."""
+    return session.steps(images, labels, np.arange(len(labels))[None]).item()
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

@@ -13,9 +13,8 @@ from parity.contract.recipe import Recipe
 from parity.contract.state import State
 from torchcnn.device import computing, resolve, to_device
 from torchcnn.loops import compiled, many_steps
-from torchcnn.model import Activations
 from torchcnn.state import export_array, export_arrays, export_state, import_state
-from torchcnn.steps import predict_step, trace_step, train_step
+from torchcnn.steps import StageValues, predict_step, trace_step, train_step
 from torchcnn.train import on_device, train_epoch
 
 
@@ -41,8 +40,6 @@ def _functions(recipe: Recipe) -> harness.Functions:
         on_device=on_device,
         import_state=import_state,
         export_state=export_state,
-        export_array=export_array,
-        export_arrays=export_arrays,
         many_steps=many_steps(train_step, recipe),
         train_epoch=train_epoch,
         trace_step=compiled(trace_step, recipe.mode),
@@ -88,6 +85,9 @@ class _Workload(harness.Workload):
         return torch.cuda.max_memory_allocated() if self._recipe.device == "cuda" else None
 
 
-def _canonical(activations: Activations) -> Trace:
-    """Return the activations, whose layout is the canonical one."""
-    return {name: export_array(value) for name, value in activations._asdict().items()}
+def _canonical(values: StageValues) -> Trace:
+    """Return the values, whose layout is the canonical one."""
+    native = {**values.activations._asdict(), "loss": values.loss}
+    native["grad.logits"] = values.logits_gradient
+    gradients = {f"grad.{n}": g for n, g in export_arrays(values.gradients).items()}
+    return {name: export_array(value) for name, value in native.items()} | gradients

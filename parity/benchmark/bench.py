@@ -173,14 +173,11 @@ def _wrong(losses: list[float], expected: list[float], limit: float) -> str | No
 
 def _losses_by_hand(recipe: Recipe, train: Split, *, epoch: bool) -> list[float]:
     """Return the losses of the first steps on one batch, then of the first epoch if asked."""
-    order = list(recipe.batches(1, len(train)))
+    images, order = pixels(train.images, recipe.dtype), list(recipe.batches(1, len(train)))
 
     def losses(batches: Sequence[np.ndarray]) -> list[float]:
         session = OracleSession(recipe, initial_state(recipe.seed, recipe.dtype))
-        return [
-            session.step(pixels(train.images[batch], recipe.dtype), train.labels[batch])
-            for batch in batches
-        ]
+        return [session.steps(images, train.labels, batch[None]).item() for batch in batches]
 
     return losses(order[:1] * CHECKED_STEPS) + ([sum(losses(order))] if epoch else [])
 
@@ -211,7 +208,7 @@ def measure(
             "product": lambda n: work.product(PRODUCT_SIZE, n),
             "forward": work.forward,
             "step": work.steps,
-            "epoch": lambda _: losses.append(work.epoch().loss),
+            "epoch": lambda _: losses.append(work.epoch()),
         }
         times: dict[str, list[float]] = {phase: [] for phase in ("product", *phases)}
         repeats = dict.fromkeys(times, 1)

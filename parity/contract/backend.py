@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64, UInt8
 from parity.contract.data.datasets import Dataset, Split
 from parity.contract.recipe import DatasetName, Recipe
 from parity.contract.run.checkpoint import Checkpoint
-from parity.contract.run.history import Epoch, Evaluation, History
+from parity.contract.run.history import Evaluation, History
 from parity.contract.run.observers import Observer
 from parity.contract.state import State
 
@@ -44,11 +44,8 @@ class Layer(NamedTuple):
 class Session(Protocol):
     """A training between two steps, driven from outside in NumPy and canonical layout."""
 
-    def step(self, images: Images, labels: Labels) -> float:
-        """Make one update by the step that training uses; return the loss before it."""
-
     def steps(self, images: Images, labels: Labels, order: Order) -> Losses:
-        """Make an update on each batch of an order, as training does; return the losses."""
+        """Make an update on each batch of an order, as training does; return the losses before."""
 
     def trace(self, images: Images, labels: Labels) -> Trace:
         """Make one update with every stage in the open, and return them."""
@@ -70,8 +67,8 @@ class Workload(Protocol):
     def steps(self, repeats: int) -> Losses:
         """Make so many of the steps that `fit` makes, on the batch; return their losses."""
 
-    def epoch(self) -> Epoch:
-        """Train for one epoch on the data set as `fit` does, without a test."""
+    def epoch(self) -> float:
+        """Train for one epoch on the data set as `fit` does, without a test; return its loss."""
 
     def product(self, size: int, repeats: int) -> None:
         """Multiply two square matrices of that size so often, and wait for it."""

@@ -1,7 +1,5 @@
 """What the harness drives and times, made of a backend's functions; used within its `computing`."""
 
-import abc
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +10,8 @@ from parity.contract import backend
 from parity.contract.backend import Images, Labels, Losses, Order
 from parity.contract.data.datasets import Dataset, Split
 from parity.contract.recipe import Recipe
-from parity.contract.run.history import NOT_TESTED, Epoch
 from parity.contract.run.progress import Progress, chunk_size
-from parity.contract.state import Arrays, State
+from parity.contract.state import State
 
 Native = Any
 """A backend's own state, or array."""
@@ -32,14 +29,12 @@ class Functions:
     on_device: Callable[[Split, Recipe], tuple[Native, Native]]
     import_state: Callable[[State, Recipe], Native]
     export_state: Callable[[Native], State]
-    export_array: Callable[[Native], np.ndarray]
-    export_arrays: Callable[[Native], Arrays]
     many_steps: ManySteps
     train_epoch: Callable[[Native, tuple[Native, Native], ManySteps, Progress], Native]
     trace_step: Callable[[Native, Native, Native], tuple[Native, Any]]
     predict_step: Callable[[Native, Native], Native]
     canonical: Callable[[Any], backend.Trace]
-    """From the activations of a traced step: canonical copies."""
+    """From a traced step up to its gradients: canonical copies."""
 
     def in_chunks(
         self, state: Native, data: tuple[Native, Native], order: Order, recipe: Recipe
@@ -60,26 +55,15 @@ class Session(backend.Session):
         self._recipe, self._functions = recipe, functions
         self._state = functions.import_state(state, recipe)
 
-    def step(self, images: Images, labels: Labels) -> float:
-        return float(self.steps(images, labels, np.arange(len(labels))[None])[0])
-
     def steps(self, images: Images, labels: Labels, order: Order) -> Losses:
         data = self._functions.to_device(images, labels, self._recipe)
         self._state, losses = self._functions.in_chunks(self._state, data, order, self._recipe)
         return losses
 
     def trace(self, images: Images, labels: Labels) -> backend.Trace:
-        functions = self._functions
-        batch = functions.to_device(images, labels, self._recipe)
-        self._state, values = functions.trace_step(self._state, *batch)
-        gradients = functions.export_arrays(values.gradients)
-        return {
-            **functions.canonical(values.activations),
-            "loss": functions.export_array(values.loss),
-            "grad.logits": functions.export_array(values.logits_gradient),
-            **{f"grad.{name}": gradient for name, gradient in gradients.items()},
-            **self.export().named(),
-        }
+        batch = self._functions.to_device(images, labels, self._recipe)
+        self._state, values = self._functions.trace_step(self._state, *batch)
+        return self._functions.canonical(values) | self.export().named()
 
     def export(self) -> State:
         return self._functions.export_state(self._state)
@@ -88,7 +72,7 @@ class Session(backend.Session):
         self._state = self._functions.import_state(state, self._recipe)
 
 
-class Workload(backend.Workload, abc.ABC):
+class Workload(backend.Workload):
     """A training on a batch and one on a data set; a backend adds what it counts."""
 
     def __init__(
@@ -102,7 +86,6 @@ class Workload(backend.Workload, abc.ABC):
         self._progress = Progress(recipe, dataset, None)
         self._square: Native = None
 
-    @abc.abstractmethod
     def repeat(self, repeats: int, function: Callable[..., Native], *args: Native) -> None:
         """Call a function so often, and wait for the device."""
 
@@ -116,9 +99,8 @@ class Workload(backend.Workload, abc.ABC):
         )
         return losses
 
-    def epoch(self) -> Epoch:
-        started = time.perf_counter()
+    def epoch(self) -> float:
         self._on_data = self._functions.train_epoch(
             self._on_data, self._data, self._functions.many_steps, self._progress
         )
-        return self._progress.end_epoch(NOT_TESTED, seconds=time.perf_counter() - started)
+        return self._progress.next_epoch()

@@ -56,11 +56,6 @@ class Comparison:
             return 0.0
         return self.error / self.bound if self.bound > 0 and np.isfinite(self.error) else np.inf
 
-    @property
-    def severity(self) -> tuple[bool, float]:
-        """Order of comparisons: those that agree first, then by how near they are to the bound."""
-        return not self.agrees, self.ratio
-
     def __str__(self) -> str:
         if self.mismatch:
             return f"{self.stage}: {self.mismatch}"
@@ -90,8 +85,8 @@ def first_wrong(judged: Judged) -> Comparison | None:
 
 
 def worst(comparisons: Iterable[Comparison]) -> Comparison:
-    """Return the first of the worst comparisons."""
-    return max(comparisons, key=lambda comparison: comparison.severity)
+    """Return the first of those that disagree, or else agree, with the largest ratio."""
+    return max(comparisons, key=lambda comparison: (not comparison.agrees, comparison.ratio))
 
 
 def merge(judged: Judged, *comparisons: Comparison) -> None:

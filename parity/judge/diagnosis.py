@@ -143,7 +143,7 @@ def diagnose(
     dtype: DType = "float32",
     seed: int = 0,
     runs: int = 100,
-    progress: Progress | None = None,
+    progress: Progress = lambda *_: None,
 ) -> Diagnosis:
     """Make one step with every subject: stage by stage against the oracle, and again and again.
 
@@ -167,7 +167,6 @@ def diagnose(
     if not available:
         reasons = "; ".join(dict.fromkeys(missing.values()))
         raise DeviceError(f"no subject is available: {reasons}")
-    report = progress or (lambda *_: None)
     return Diagnosis(
         recipe=recipe,
         runs=runs,
@@ -175,7 +174,7 @@ def diagnose(
         subjects={
             str(subject): Examination(missing=missing[subject])
             if subject in missing
-            else _examine(subject, recipe, runs, report)
+            else _examine(subject, recipe, runs, progress)
             for subject in subjects
         },
     )

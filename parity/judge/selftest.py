@@ -140,7 +140,7 @@ def selftest(
     cases: int = 40,
     only: Literal["mistakes", "correct"] | None = None,
     device: Device = "auto",
-    progress: Progress | None = None,
+    progress: Progress = lambda *_: None,
 ) -> SelfTest:
     """Plant every mistake of the catalogue into each subject, and judge right code as well.
 
@@ -161,10 +161,9 @@ def selftest(
             raise RecipeError(f"mistakes are planted into layers; {subject} needs --only correct")
         subject.resolve(recipe)
     data = subjects[0].load_dataset(recipe)
-    report = progress or (lambda *_: None)
     faults = [] if only == "correct" else catalogue()
     cases = 0 if only == "mistakes" else cases
-    judged = list(_judge_right_code(subjects, recipe, data, cases, report))
+    judged = list(_judge_right_code(subjects, recipe, data, cases, progress))
     comparisons = [comparison for _, found in judged for comparison in found.values()]
     worst: dict[str, float] = {}
     for each in comparisons:
@@ -173,7 +172,7 @@ def selftest(
         a=a,
         b=b,
         dataset=dataset,
-        trials=list(_plant(faults, subjects, device, report)),
+        trials=list(_plant(faults, subjects, device, progress)),
         one_sided={fault.name: fault.only for fault in faults if fault.only},
         cases=len(judged),
         alarms=[alarm for alarm, _ in judged if alarm],

@@ -159,7 +159,7 @@ def train(
     b: str = "jax:jit",
     recipe: Recipe,
     steps: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = lambda *_: None,
 ) -> Trajectory:
     """Train two subjects from the same state on the same batches, and compare the trainings.
 
@@ -176,8 +176,8 @@ def train(
     ran = Sides(*(subject.resolve(recipe) for subject in subjects))
     dataset = read_dataset(recipe.dataset, recipe.data_dir).first(recipe.limit)
     per_epoch = batch_count(len(dataset.train), recipe.batch_size)
-    count, report = steps or per_epoch * recipe.epochs, progress or (lambda *_: None)
-    run = _Lockstep(subjects, recipe, dataset.train, count, report)
+    count = steps or per_epoch * recipe.epochs
+    run = _Lockstep(subjects, recipe, dataset.train, count, progress)
     float64, truth = run.free("float64")
     float32, failure, judged = None, None, 0
     if recipe.dtype == "float32":
@@ -218,8 +218,9 @@ class _Lockstep(NamedTuple):
         losses, samples = Sides([], []), []
         with self._sessions(dtype) as sessions:
             for step, images, labels in self._steps(dtype, "free running"):
+                batch = np.arange(len(labels))[None]
                 for session, series in zip(sessions, losses, strict=True):
-                    series.append(session.step(images, labels))
+                    series.extend(session.steps(images, labels, batch).tolist())
                 if step in marks:
                     samples.append([_parameters(session.export()) for session in sessions])
             states = Sides(*(session.export() for session in sessions))

@@ -27,14 +27,6 @@ ORACLE = "numpy"
 MODES: tuple[Mode, ...] = ("eager", "jit")
 KERNELS: tuple[Kernel, ...] = ("layers", "fused")
 
-_OPTIONAL = {
-    "fit": "training loop",
-    "workload": "workload that can be timed",
-    "evaluate": "evaluation",
-    "predict": "prediction",
-}
-"""Functions that not every backend needs, and what it lacks without them."""
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -105,10 +97,8 @@ class Subject:
 
     def _call(self, name: str, recipe: Recipe, *args: object, **kwargs: object) -> Any:
         if not self.can(name):
-            raise RecipeError(
-                f"{self} has no {_OPTIONAL[name]}: {self.backend.__name__} lacks `{name}`; name"
-                " another subject"
-            )
+            lacking = f"{self.backend.__name__} lacks `{name}`"
+            raise RecipeError(f"{self}: {lacking}; name another subject")
         return getattr(self.backend, name)(self._own(recipe), *args, **kwargs)
 
     def _own(self, recipe: Recipe) -> Recipe:

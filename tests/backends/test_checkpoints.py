@@ -21,6 +21,7 @@ from parity.contract.data.datasets import digits, pixels
 from parity.contract.errors import OutputError
 from parity.contract.recipe import DType, Recipe
 from tests.checkpoints import assert_same, checkpoint, random_state, refused
+from tests.conftest import step
 
 NAMES = {"torchcnn": "model.pt", "jaxcnn": "model"}
 
@@ -164,7 +165,7 @@ def test_pytorchs_users_go_on_from_it_with_their_own_loop(tmp_path: Path) -> Non
             )
             loss.backward()
             optimizer.step()
-            assert session.step(images, labels) == pytest.approx(float(loss.detach()), rel=1e-5)
+            assert step(session, images, labels) == pytest.approx(float(loss.detach()), rel=1e-5)
         after = session.export()
     assert after.step == 33
     for name, value in model.named_parameters():

@@ -15,7 +15,7 @@ from parity.contract.backend import Backend
 from parity.contract.data.datasets import digits, pixels
 from parity.contract.recipe import Mode, Recipe
 from parity.contract.state import initial_state
-from tests.conftest import COMPILES
+from tests.conftest import COMPILES, step
 
 FEW = st.integers(-2, 2).map(float)
 """So few values that most windows have ties, and many have nothing above zero."""
@@ -121,7 +121,7 @@ def test_a_compiled_step_is_one_graph_and_an_update() -> None:
     with torchcnn.session(recipe, initial_state(0)) as session:
         torch._dynamo.utils.counters.clear()
         for _ in range(3):
-            session.step(images, np.arange(4))
+            step(session, images, np.arange(4))
         counters = torch._dynamo.utils.counters
         assert counters["stats"]["unique_graphs"] == 1
         breaks = list(counters["graph_break"])

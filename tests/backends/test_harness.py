@@ -11,7 +11,7 @@ from parity.contract.recipe import Kernel, Mode, Recipe
 from parity.contract.run.progress import chunk_size
 from parity.contract.state import initial_state
 from parity.subjects.oracle import OracleSession
-from tests.conftest import COMPILES
+from tests.conftest import COMPILES, step
 
 STEPS = 300
 """More than a compiled chunk of any size."""
@@ -66,11 +66,11 @@ def test_a_workload_trains_on_the_first_batch_and_on_the_data_set(
     images, labels = pixels(train.images, "float64"), train.labels
     first, *rest = recipe.batches(1, 10)
     on_batch, on_data = OracleSession(recipe, state), OracleSession(recipe, state)
-    again = [on_batch.step(images[first], labels[first]) for _ in range(3)]
-    epoch = sum(on_data.step(images[batch], labels[batch]) for batch in (first, *rest))
+    again = on_batch.steps(images, labels, np.tile(first, (3, 1)))
+    epoch = sum(step(on_data, images[batch], labels[batch]) for batch in (first, *rest))
     with backend.workload(recipe, state, dataset) as workload:
         losses = workload.steps(3)
-        record = workload.epoch()
+        loss = workload.epoch()
         workload.forward(2)
         compiled = workload.programs()
         workload.steps(2)
@@ -78,6 +78,5 @@ def test_a_workload_trains_on_the_first_batch_and_on_the_data_set(
         workload.forward(1)
         assert workload.programs() == compiled
     np.testing.assert_allclose(losses, again, rtol=1e-9)
-    assert record.loss == pytest.approx(epoch, rel=1e-9)
-    assert record.seconds > 0
+    assert loss == pytest.approx(epoch, rel=1e-9)
     assert (compiled > 0) is (mode == "jit" or backend.__name__ == "jaxcnn")

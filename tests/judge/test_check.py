@@ -66,8 +66,8 @@ def test_the_first_stage_that_parts_is_named_and_whose_it_is(
     """A trace in another layout than its mirror's: the stages before it are judged, none after."""
     right = jaxcnn.harness._canonical
 
-    def wrong(activations: Any) -> dict[str, np.ndarray]:
-        return {**right(activations), "pool": np.asarray(activations.pool)}
+    def wrong(values: Any) -> dict[str, np.ndarray]:
+        return {**right(values), "pool": np.asarray(values.activations.pool)}
 
     monkeypatch.setattr(jaxcnn.harness, "_canonical", wrong)
     verdict = parity.check(dataset="digits", device="cpu")

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-import jaxcnn.harness
 import parity
 import torchcnn.device
 import torchcnn.harness
 import torchcnn.steps
 from parity.contract.errors import DeviceError, RecipeError
 from parity.contract.files import to_json
+from parity.contract.harness import Session
 from parity.subjects.subject import Subject
 from tests.conftest import COMPILES
 
@@ -52,7 +52,7 @@ def restless(patch: pytest.MonkeyPatch, *runs: int) -> None:
 
 def scaled_in_jit(patch: pytest.MonkeyPatch) -> None:
     """Make JAX's compiled step compute other logits."""
-    right = jaxcnn.harness._Session.trace
+    right = Session.trace
 
     def wrong(session: Any, *args: Any) -> dict[str, np.ndarray]:
         values = right(session, *args)
@@ -60,7 +60,7 @@ def scaled_in_jit(patch: pytest.MonkeyPatch) -> None:
             values["logits"] *= np.float32(1.001)
         return values
 
-    patch.setattr(jaxcnn.harness._Session, "trace", wrong)
+    patch.setattr(Session, "trace", wrong)
 
 
 @pytest.mark.usefixtures("no_compiler")

@@ -9,7 +9,7 @@ from parity.contract.recipe import Recipe
 from parity.contract.state import initial_state
 from parity.judge.states import numbers
 from parity.subjects.subject import Subject
-from tests.conftest import COMPILES
+from tests.conftest import COMPILES, step
 
 RECIPE = Recipe(dataset="digits", device="cpu", batch_size=100, dtype="float64")
 SPLIT = digits().train
@@ -23,7 +23,7 @@ def train(subjects: list[Subject], boundaries: list[int]) -> tuple[np.ndarray, l
     edges = [0, *boundaries, len(steps)]
     for subject, start, end in zip(subjects, edges[:-1], edges[1:], strict=True):
         with subject.session(RECIPE, state) as session:
-            losses += [session.step(*batch) for batch in steps[start:end]]
+            losses += [step(session, *batch) for batch in steps[start:end]]
             state = session.export()
     return numbers(state), losses
 

@@ -59,5 +59,5 @@ def test_the_oracle_has_no_loop() -> None:
     oracle = Subject.parse("numpy")
     assert oracle.can("evaluate", "predict")
     assert not oracle.can("fit")
-    with pytest.raises(RecipeError, match=r"numpy has no training loop: .* lacks `fit`"):
+    with pytest.raises(RecipeError, match=r"numpy: .* lacks `fit`"):
         oracle.fit(RECIPE, digits())

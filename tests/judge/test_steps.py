@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,12 +99,12 @@ def test_what_a_subject_raises_is_evidence_unless_it_cannot_run_here() -> None:
 def test_a_step_that_trains_and_does_not_repeat_itself_gets_no_verdict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    right, calls = OracleSession.step, itertools.count()
+    right, calls = OracleSession.steps, itertools.count()
 
-    def wrong(session: OracleSession, images: np.ndarray, labels: np.ndarray) -> float:
-        return right(session, images, labels) * (1 + 1e-15 * next(calls))
+    def wrong(*args: Any) -> np.ndarray:
+        return right(*args) * (1 + 1e-15 * next(calls))
 
-    monkeypatch.setattr(OracleSession, "step", wrong)
+    monkeypatch.setattr(OracleSession, "steps", wrong)
     recipe = Recipe(dataset="digits", dtype="float64", batch_size=7)
     with pytest.raises(NondeterminismError, match=r"numpy.*first in stage step.loss"):
         examine(Subject.parse("numpy"), recipe, TRUTH.train, initial_state(0, "float64"))

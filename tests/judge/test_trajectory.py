@@ -1,6 +1,7 @@
 """Whole trainings: right code is the same algorithm, and a mistake is found in its step."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,12 +123,12 @@ def test_an_untraced_step_that_differs_from_the_traced_one_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The step that trains is not the one whose stages are judged: float64 tells them apart."""
-    right = torchcnn.harness._Session.step
+    right = torchcnn.harness._Session.steps
 
-    def wrong(session: torchcnn.harness._Session, images: np.ndarray, labels: np.ndarray) -> float:
-        return right(session, images, labels[::-1].copy())
+    def wrong(session: Any, images: Any, labels: np.ndarray, order: np.ndarray) -> np.ndarray:
+        return right(session, images, labels[::-1].copy(), order)
 
-    monkeypatch.setattr(torchcnn.harness._Session, "step", wrong)
+    monkeypatch.setattr(torchcnn.harness._Session, "steps", wrong)
     result = parity.train(recipe=DIGITS, steps=3)
     assert not result.agrees
     assert "parted by step 1" in str(result)
@@ -141,9 +142,9 @@ def test_steps_must_be_positive() -> None:
 def test_a_loss_that_is_not_a_number_is_different_and_still_json(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    right = torchcnn.harness._Session.step
+    right = torchcnn.harness._Session.steps
     monkeypatch.setattr(
-        torchcnn.harness._Session, "step", lambda *args: right(*args) * float("nan")
+        torchcnn.harness._Session, "steps", lambda *args: right(*args) * float("nan")
     )
     result = parity.train(recipe=DIGITS, steps=2)
     assert not result.agrees

@@ -31,11 +31,9 @@ class Session:
     def export(self) -> State:
         return self._state.astype(self._recipe.dtype)
 
-    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        return float(self.trace(images, labels)["loss"])
-
     def steps(self, images: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np.ndarray:
-        return np.array([self.step(images[batch], labels[batch]) for batch in order])
+        losses = [self.trace(images[batch], labels[batch])["loss"] for batch in order]
+        return np.array(losses, dtype=np.float64)
 
     def trace(self, images: np.ndarray, labels: np.ndarray) -> Trace:
         p, x, rows = self._state.params, images[:, 0], np.arange(len(labels))
@@ -122,8 +120,7 @@ def fit(
     training = Session(recipe, progress.start)
     for _ in range(progress.epoch, recipe.epochs + 1):
         for chunk in progress.chunks(observer.every):
-            losses = [training.step(images[b], labels[b]) for b in chunk]
-            progress.add(np.array(losses), training.export())
+            progress.add(training.steps(images, labels, chunk), training.export())
         test = evaluate(recipe, state=training.export(), split=data.test)
         progress.end_epoch(test, seconds=0.0)
     return History(recipe=recipe, epochs=progress.records, state=training.export())

@@ -29,10 +29,6 @@ class Evaluation:
         return int(self.confusion.trace()) / self.examples
 
 
-NOT_TESTED = Evaluation(loss=0.0, confusion=np.eye(10, dtype=np.int64))
-"""In place of an evaluation where none is made."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
     """One pass over the training images."""

@@ -98,8 +98,14 @@ class Progress:
             seconds=seconds,
         )
         self.records.append(record)
-        self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
+        self.next_epoch()
         return record
+
+    def next_epoch(self) -> float:
+        """Begin the next epoch without a record of the present one; return its loss."""
+        loss = self.loss_sum
+        self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
+        return loss
 
     def checkpoint(self, state: State, backend: str, versions: dict[str, str]) -> Checkpoint:
         """Return the checkpoint of this place, with a state that `add` has checked."""
