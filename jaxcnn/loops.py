@@ -33,8 +33,7 @@ def many_steps(step: Step, recipe: Recipe) -> ManySteps:
     """Return a function that makes one step after the other on batches gathered on the device.
 
     In jit mode it makes `chunk_size(recipe)` of them at most, and takes over the state's memory.
-    The program for the smaller batch at an epoch's end is compiled while the other one runs, which
-    takes about a second off a training's first epoch.
+    The program for an epoch's smaller last batch is compiled beside the first steps: 1 s saved.
     """
     if recipe.mode == "eager":
         return functools.partial(_one_by_one, step)

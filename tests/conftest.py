@@ -134,12 +134,7 @@ def tiny() -> Dataset:
 
 def arrays_of(dataset: Dataset) -> dict[str, np.ndarray]:
     """Return the array that belongs into each of the four files."""
-    parts = (
-        dataset.train.images,
-        dataset.train.labels,
-        dataset.test.images,
-        dataset.test.labels,
-    )
+    parts = (dataset.train.images, dataset.train.labels, dataset.test.images, dataset.test.labels)
     return dict(zip(FILES, parts, strict=True))
 
 

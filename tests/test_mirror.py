@@ -20,7 +20,7 @@ MODULES = modules("torchcnn")
 
 PARAMETERS = {
     # Flax draws weights from a stream that is passed, PyTorch from one of its own
-    ("model", "CNN"): {"rngs"},
+    ("model", "CNN"): {"rngs"}
 }
 """Of the constructors of JAX's classes, what PyTorch's do not have."""
 

@@ -42,9 +42,8 @@ class Convert(Debug):
 def convert(source: Path, target: Path, *, overwrite: bool = False) -> "Checkpoint":
     """Read a checkpoint, or that of a run's folder, write it in another format, and return it.
 
-    Raises:
-        CheckpointError: `source` is missing, damaged or of no known format; names it.
-        OutputError: `target` is there already, of no known format, or cannot be written.
+    CheckpointError: `source` is missing, damaged or of no known format. OutputError: `target` is
+    there already, of no known format, or cannot be written.
     """
     from parity.contract.run.checkpoint import CHECKPOINT_FILE
 

@@ -12,14 +12,7 @@ from parity.contract.state import State, initial_state
 from parity.judge.compare import Comparison, Judged, Sides, first_wrong, merge
 from parity.judge.definitions import judge_data, judge_shared
 from parity.judge.inference import INFERENCE_STAGES, judge_inference
-from parity.judge.loop import (
-    FIT_STAGES,
-    STEPS_STAGES,
-    covered,
-    epoch_end,
-    judge_loop,
-    short_epochs,
-)
+from parity.judge.loop import FIT_STAGES, STEPS_STAGES, covered, epoch_end, judge_loop, short_epochs
 from parity.judge.steps import examine, first_order
 from parity.subjects.environment import environment, inputs
 from parity.subjects.subject import Subject
@@ -114,15 +107,12 @@ def check(
     """Compare two subjects on the first steps of a training, and all that a training is made of.
 
     The data sets and the translation of states must be exact; each stage of a traced step is judged
-    on the subject's own inputs to it, against the oracle and within its derived bounds.
-    The step that trains shows no stages: what it returns is judged within the stages' bounds added
-    up. If all that agrees, evaluation and prediction are judged against the oracle too, and `fit`
-    must end each stretch in the state in which the same steps end, made one by one. The steps start
-    at `state`, by default the seed's initial one.
-
-    Raises:
-        NondeterminismError: a subject differs from itself, so that there is no verdict.
-        CnnParityError: a subject, the data or the device is not there.
+    on the subject's own inputs to it, against the oracle and within its derived bounds. The step
+    that trains shows no stages: what it returns is judged within the stages' bounds added up. If
+    all that agrees, evaluation and prediction are judged against the oracle too, and `fit` must end
+    each stretch in the state in which the same steps end. The steps start at `state`, by default
+    the seed's initial one. It raises NondeterminismError if a subject differs from itself, and
+    RecipeError, DataError or DeviceError for a subject, data or a device that is not there.
     """
     recipe = Recipe(
         dataset=dataset,

@@ -124,12 +124,7 @@ def compare(stage: str, got: np.ndarray, expected: Expectation) -> Comparison:
 
 
 def attempt(stage: str, call: Callable[[], T]) -> T:
-    """Return what a subject's code returns.
-
-    Raises:
-        EvidenceError: it fails, which is the evidence against `stage`.
-        DataError, DeviceError: it cannot be run here, whatever it is worth.
-    """
+    """Return what a subject's code returns; that it fails is the evidence against `stage`."""
     try:
         return call()
     except (DataError, DeviceError, EvidenceError):

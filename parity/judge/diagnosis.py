@@ -149,11 +149,8 @@ def diagnose(
 
     The step is the first one of a training on the bundled digits, in batches of 64. Each subject
     stands for itself: one that is missing or breaks down is noted, and the others go on. `runs` is
-    how often each one makes the step; `progress` is called after every run.
-
-    Raises:
-        RecipeError: `runs` is not an integer of at least 2.
-        DeviceError: no subject at all is available on this device.
+    how often each one makes the step, at least 2; `progress` is called after every run. It raises
+    RecipeError for other runs, and DeviceError if no subject at all is available on this device.
     """
     require_integer("runs", runs, at_least=2)
     recipe = Recipe(dataset="digits", device=device, dtype=dtype, seed=seed)

@@ -27,9 +27,6 @@ def judge_inference(subject: Subject, recipe: Recipe, split: Split) -> Judged:
 
     The classes of the state are decided by near-ties; which side of one rounding takes is judged
     where float32 can tell. Of a few images' mean loss, half precision shows.
-
-    Raises:
-        DeviceError: the device is not there.
     """
     state, judged = tied_state(recipe.seed, recipe.dtype), {}
     turns = np.arange(IMAGES) % min(DIFFERENT, len(split))

@@ -136,11 +136,7 @@ class _Recorder(Observer):
 
 
 def judge_loop(subject: Subject, training: Training) -> Judged:
-    """Judge a run of `fit`: STEPS_STAGES, if it continues from a checkpoint, and FIT_STAGES.
-
-    Raises:
-        DeviceError: the device is not there.
-    """
+    """Judge a run of `fit`: STEPS_STAGES, if it continues from a checkpoint, and FIT_STAGES."""
     recipe, dataset, start = training.recipe, training.dataset, training.start
     judged: Judged = {}
     recorder = _Recorder()

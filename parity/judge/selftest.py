@@ -145,11 +145,8 @@ def selftest(
     """Plant every mistake of the catalogue into each subject, and judge right code as well.
 
     Mistakes are planted on the bundled digits. In each subject's correct cases, on `dataset`, batch
-    sizes, weights at init and after an epoch, and seeds take turns.
-
-    Raises:
-        RecipeError: mistakes cannot be planted into a subject, or `cases` is not positive.
-        CnnParityError: the data or the device is not there.
+    sizes, weights at init and after an epoch, and seeds take turns. It raises RecipeError where
+    mistakes cannot be planted into a subject, DataError and DeviceError for what is not there.
     """
     require_integer("cases", cases, at_least=1)
     subjects = Subject.parse(a), Subject.parse(b)

@@ -67,8 +67,7 @@ def tied_state(seed: int, dtype: DType) -> State:
     """Return a state whose logits are near-ties, in pairs: which is larger, float32 can tell.
 
     The logits of classes 2j and 2j + 1 differ by less than float16 or bfloat16 resolve, and by more
-    than rounding to float32 does: few numbers are summed, none of them is negative. Those of
-    different pairs differ as much as usual, so that the losses of images do, too.
+    than rounding to float32 does: few numbers are summed, none of them is negative.
     """
     stream = np.random.RandomState(seed % 2**32)
     state = initial_state(seed, dtype)

@@ -164,11 +164,8 @@ def train(
     """Train two subjects from the same state on the same batches, and compare the trainings.
 
     A recipe in float64 answers (a) only, one in float32 all three. `steps` counts instead of the
-    recipe's epochs; `progress` is called after every step.
-
-    Raises:
-        RecipeError: there is no such subject, or `steps` is not a positive number.
-        CnnParityError: the data or the device is not there.
+    recipe's epochs; `progress` is called after every step. It raises RecipeError for an unknown
+    subject or steps below 1, DataError and DeviceError for what is not there.
     """
     if steps is not None and steps < 1:
         raise RecipeError(f"steps must be at least 1, got {steps}")
@@ -222,9 +219,10 @@ class _Lockstep(NamedTuple):
                 for session, series in zip(sessions, losses, strict=True):
                     series.extend(session.steps(images, labels, batch).tolist())
                 if step in marks:
-                    samples.append([_parameters(session.export()) for session in sessions])
+                    params = [session.export().params.values() for session in sessions]
+                    samples.append([np.concatenate([*map(np.ravel, of)]) for of in params])
             states = Sides(*(session.export() for session in sessions))
-        vectors, distances = np.array(samples), None
+        vectors, distances = np.array(samples, np.float64), None
         if truth is not None:
             squares = (vectors - truth[:, :1]) ** 2  # the first subject's float64 run is the truth
             distances = Sides(*np.sqrt(squares.mean(axis=2)).T.tolist())
@@ -265,7 +263,3 @@ class _Lockstep(NamedTuple):
         """Return the indices of each step's images."""
         epochs = (self.recipe.batches(epoch, len(self.split)) for epoch in itertools.count(1))
         return itertools.islice(itertools.chain.from_iterable(epochs), self.total)
-
-
-def _parameters(state: State) -> np.ndarray:
-    return np.concatenate([value.ravel().astype(np.float64) for value in state.params.values()])

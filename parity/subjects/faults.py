@@ -1,8 +1,7 @@
 """The catalogue of porting mistakes, and how one is planted into a backend, or into the contract.
 
 `faults.toml` lists the mistakes as edits of source. A planted backend is the package imported anew
-from the edited source; the files and the modules imported before are left alone. The contract's
-functions, to which everything refers already, get the edited code for as long as it is planted.
+from edited source; files are left alone. The contract's functions get the edited code for a while.
 """
 
 import contextlib

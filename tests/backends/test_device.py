@@ -73,10 +73,7 @@ def test_platforms_that_jax_cannot_have_are_named(monkeypatch: pytest.MonkeyPatc
 
 def test_the_environment_has_versions_device_and_flags_as_json(backend: Backend) -> None:
     facts = backend.environment(Recipe(device="cpu"))
-    versions = {
-        "torchcnn": {"torch": torch.__version__},
-        "jaxcnn": {"jax": jax.__version__},
-    }
+    versions = {"torchcnn": {"torch": torch.__version__}, "jaxcnn": {"jax": jax.__version__}}
     assert versions[backend.__name__].items() <= facts.items()
     assert facts["device"] == "cpu"
     assert facts["float32 matmul precision"] == "highest"

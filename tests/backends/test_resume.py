@@ -104,13 +104,7 @@ def test_jax_on_one_thread_goes_on_to_the_bit() -> None:
     subprocess.run([sys.executable, "-c", ONE_THREAD], check=True, env=environment())
 
 
-CHANGES = {
-    "seed": 1,
-    "batch_size": 8,
-    "limit": 500,
-    "lr": 1e-2,
-    "dtype": "float32",
-}
+CHANGES = {"seed": 1, "batch_size": 8, "limit": 500, "lr": 1e-2, "dtype": "float32"}
 
 
 @pytest.mark.parametrize(("field", "value"), CHANGES.items())

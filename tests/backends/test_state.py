@@ -27,9 +27,7 @@ def round_trip(backend: Backend, state: State, recipe: Recipe) -> State:
 
 
 @given(
-    st.integers(0, 2**32 - 1),
-    st.sampled_from(["float32", "float64"]),
-    st.integers(0, 2**31 - 1),
+    st.integers(0, 2**32 - 1), st.sampled_from(["float32", "float64"]), st.integers(0, 2**31 - 1)
 )
 @example(seed=0, dtype="float32", step=2**24 + 1)  # which a float32 is not
 @settings(

@@ -11,11 +11,7 @@ import pytest
 from parity.__main__ import main
 from parity.benchmark.bench import ARMS, bench, measure
 from parity.benchmark.process import ProcessLostError
-from parity.benchmark.result import (
-    FORWARD_FLOPS,
-    STEP_FLOPS,
-    Benchmark,
-)
+from parity.benchmark.result import FORWARD_FLOPS, STEP_FLOPS, Benchmark
 from parity.benchmark.stats import Speed, Start
 from parity.contract.errors import DeviceError, RecipeError
 from parity.contract.files import to_json
@@ -160,10 +156,7 @@ WRONG = {
     "never learns": ({"steps": [0.5] * 5}, "its step 2 on one batch is 0.5, should be 0.4"),
     "not a number": ({"steps": [float("nan")] * 5}, "the loss of its step 1 on one batch is nan"),
     "first epoch": ({"losses": [2.501, 2.0, 1.5]}, "the loss of its first epoch is 2.501, should"),
-    "later no number": (
-        {"losses": [2.5, float("nan")]},
-        "the loss of an epoch is not finite",
-    ),
+    "later no number": ({"losses": [2.5, float("nan")]}, "the loss of an epoch is not finite"),
     "killed": ({"ends": "its process was killed by signal 9"}, "was killed by signal 9"),
 }
 

@@ -328,10 +328,7 @@ def judged(verdict: Verdict, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("judged")
 @pytest.mark.parametrize("option", ["--json", "--report"])
 def test_a_file_is_written_whole_or_not_at_all(
-    option: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    option: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "report"
     file.write_text("an earlier one")

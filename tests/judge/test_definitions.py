@@ -14,13 +14,7 @@ from parity.contract.state import State
 from parity.judge import definitions
 from parity.judge.check import check
 from parity.judge.compare import EvidenceError
-from parity.judge.definitions import (
-    INPUTS,
-    judge_initial,
-    judge_order,
-    judge_pixels,
-    judge_shared,
-)
+from parity.judge.definitions import INPUTS, judge_initial, judge_order, judge_pixels, judge_shared
 
 RECIPE = Recipe(dataset="digits")
 
@@ -118,9 +112,7 @@ def test_weights_drawn_otherwise_are_seen(
         judge_initial(0)
 
 
-def test_an_adam_constant_that_both_backends_share_is_seen(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_adam_constant_that_both_backends_share_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     import jaxcnn.optim
     import torchcnn.optim
 

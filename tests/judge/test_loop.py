@@ -6,14 +6,7 @@ from parity.contract.data.datasets import digits
 from parity.contract.errors import DivergenceError, RecipeError
 from parity.contract.recipe import DType, Recipe
 from parity.contract.run.progress import chunk_size
-from parity.judge.loop import (
-    FIT_STAGES,
-    STEPS_STAGES,
-    covered,
-    epoch_end,
-    judge_loop,
-    short_epochs,
-)
+from parity.judge.loop import FIT_STAGES, STEPS_STAGES, covered, epoch_end, judge_loop, short_epochs
 from parity.subjects.subject import Subject
 
 RECIPE = Recipe(dataset="digits", device="cpu", seed=5)

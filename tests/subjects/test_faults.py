@@ -14,15 +14,7 @@ from parity.contract.state import initial_state
 from parity.judge.check import judge
 from parity.judge.compare import Judged
 from parity.judge.definitions import judge_shared
-from parity.subjects.faults import (
-    CONTRACT,
-    TWINS,
-    Edit,
-    Fault,
-    adam_by_hand,
-    catalogue,
-    planted,
-)
+from parity.subjects.faults import CONTRACT, TWINS, Edit, Fault, adam_by_hand, catalogue, planted
 from parity.subjects.subject import Subject
 
 pytestmark = pytest.mark.wrong_types  # a module imported anew has other classes of the same names

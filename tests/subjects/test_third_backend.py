@@ -20,7 +20,10 @@ def test_a_third_backend_is_checked_without_a_change_to_the_harness(dtype: DType
     assert all(comparison is not None for pair in verdict.stages.values() for comparison in pair)
 
 
-def test_its_training_is_compared_too() -> None:
+def test_its_training_is_compared_without_an_evaluation_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(toy, "evaluate")
     recipe = Recipe(dataset="digits", device="cpu", limit=100)
     result = parity.train(a="toy:eager", b="numpy", recipe=recipe)
     assert result.agrees, str(result)

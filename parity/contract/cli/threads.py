@@ -13,7 +13,7 @@ def bind_threads() -> None:
     PyTorch's threads meet thousands of times a second. Where another process is busy, the kernel
     moves them about, and each waits for one that is not running: on two cores an epoch then takes
     2 to 5 times its quiet time, with bound threads 2.1 times. Nothing is done where the environment
-    speaks of OpenMP, and under `torchrun`, whose processes would all be bound to the same cores.
+    sets OpenMP, and under `torchrun`, whose processes would all be bound to the same cores.
     """
     # these two are scikit-learn's, set as it is imported, and say nothing about threads
     names = os.environ.keys() - {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}

@@ -137,9 +137,7 @@ def digest(values: dict[str, Any], state: State) -> str:
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint: at any instant `path` is the one before, or the new one.
 
-    Raises:
-        OutputError: it cannot be written; what was there is untouched.
-        CheckpointError: it has too many epochs to be read again.
+    OutputError: it cannot be written. CheckpointError: it has too many epochs to be read again.
     """
     content = _to_bytes(_to_tensors(checkpoint.state), checkpoint.to_json())
     if len(content) > LARGEST // 4:  # earlier versions read no more

@@ -15,11 +15,7 @@ from hypothesis import strategies as st
 
 from parity.contract.recipe import DType, Recipe
 from parity.contract.run import checkpoint as module
-from parity.contract.run.checkpoint import (
-    CHECKPOINT_FILE,
-    read_checkpoint,
-    write_checkpoint,
-)
+from parity.contract.run.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 from tests.checkpoints import assert_same, checkpoint, forge, random_state, record, refused
 
 

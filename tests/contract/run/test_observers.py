@@ -77,11 +77,7 @@ def test_the_checkpoint_is_written_first_after_each_epoch_and_every_so_many_step
     assert train(RunFolder(tmp_path, versions=VERSIONS, every=every), tiny) == steps
     last = read_checkpoint(tmp_path)
     assert (last.epoch, last.batch, last.loss_sum, last.state.step) == (3, 0, 0.0, 6)
-    assert (last.backend, last.versions, last.dataset_sha256) == (
-        "torchcnn",
-        VERSIONS,
-        tiny.sha256,
-    )
+    assert (last.backend, last.versions, last.dataset_sha256) == ("torchcnn", VERSIONS, tiny.sha256)
     assert [record.loss for record in last.epochs] == [3.0, 3.0]
 
 
