@@ -62,7 +62,7 @@ def _decode(read: Dataset, _files: dict[str, Path]) -> Dataset:
     try:
         records = _builder(read, prepared).as_data_source()
         return Dataset(read.name, Split(**records["train"][0]), Split(**records["test"][0]))
-    except Exception as error:  # noqa: BLE001 - TFDS, protobuf and Riegeli have each their own
+    except Exception as error:  # noqa: BLE001 - TFDS, protobuf and Riegeli share no base class
         raise DataError(
             f"{prepared}, TFDS's copy of {read.name}, is damaged ({error}); remove it"
         ) from None

@@ -56,8 +56,7 @@ def read_native(path: Path) -> Checkpoint:
 
     What the file lacks has its default: the recipe, but for learning rate and dtype; the beginning
     of the first epoch; for a state_dict alone moments and step of zero. Nothing is called but what
-    builds tensors. A CheckpointError names the file if it is missing, damaged, hostile or of
-    another network.
+    builds tensors. A CheckpointError names a file that is missing, damaged, hostile or of others.
     """
     with reading(path), warnings.catch_warnings(action="ignore"):
         content = content_of(path)
@@ -95,8 +94,9 @@ def _from_loaded(loaded: Any) -> Checkpoint:
     match loaded:
         case Mapping() if set(loaded) == set(PARAMETERS):
             params = _arrays(loaded)
-            zeros = {n: np.zeros(shape, params[n].dtype) for n, (shape, _) in PARAMETERS.items()}
-            state = State(params=params, adam_m=zeros, adam_v=zeros, step=0)
+            shapes = {name: (p.shape, params[name].dtype) for name, p in PARAMETERS.items()}
+            m, v = ({name: np.zeros(*of) for name, of in shapes.items()} for _ in range(2))
+            state = State(params=params, adam_m=m, adam_v=v, step=0)
             return _at_the_beginning(state, lr=Recipe.lr)
         case {
             "model": Mapping() as model,

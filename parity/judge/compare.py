@@ -129,7 +129,7 @@ def attempt(stage: str, call: Callable[[], T]) -> T:
         return call()
     except (DataError, DeviceError, EvidenceError):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with a port may be raised by it
+    except Exception as error:  # noqa: BLE001 - a wrong port may raise anything: that is the evidence
         reason = " ".join(str(error).split())
         refuse(stage, f"is not delivered: {type(error).__name__}: {reason}")
 

@@ -135,7 +135,7 @@ def _swapped(edits: Sequence[Edit]) -> Iterator[None]:
             module = importlib.import_module(f"parity.contract.{name}")
             edited = ModuleType(module.__name__)
             edited.__file__ = module.__file__
-            exec(_edited(str(module.__file__), own), vars(edited))  # noqa: S102 - our own
+            exec(_edited(str(module.__file__), own), vars(edited))  # noqa: S102 - this project's source, edited by faults.toml
             old, new = _functions(module), _functions(edited)
             changed = [key for key in new if new[key].__code__ != old[key].__code__]
             if not changed:

@@ -19,8 +19,8 @@ from parity.contract.run.checkpoint import CHECKPOINT_FILE, read_checkpoint, wri
 from parity.contract.state import State
 from parity.truth import reference
 from tests.checkpoints import checkpoint
-from tests.commands.test_cli import run
 from tests.conftest import idx_bytes, in_each_mode
+from tests.contract.cli.test_programs import run
 
 TEST = digits().test
 

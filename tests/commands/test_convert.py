@@ -13,7 +13,7 @@ from parity.contract.errors import OutputError
 from parity.contract.recipe import DType
 from parity.contract.run.checkpoint import read_checkpoint, write_checkpoint
 from tests.checkpoints import assert_same, checkpoint, refused
-from tests.commands.test_cli import run_parity
+from tests.commands.test_parity import run_parity
 
 CHAINS = [
     ["a.safetensors", "b.pt", "c", "d.safetensors"],

@@ -61,7 +61,7 @@ def run(
         label = "" if isinstance(error, StoppedError) else "error: "
         print(f"{prog}: {label}{message}", file=sys.stderr)
         return getattr(error, "exit_code", CnnParityError.exit_code)
-    except Exception:  # noqa: BLE001 - Python's own status, 1, would read "they disagree"
+    except Exception:  # noqa: BLE001 - uncaught, its status 1 would mean "they disagree"
         traceback.print_exc()
         return 70  # EX_SOFTWARE: a bug in this project
 

@@ -109,7 +109,7 @@ def _decode(path: Path, content: bytes) -> UInt8[np.ndarray, "28 28"]:
         if size == (28, 28):
             with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
                 return _grey(image)
-    except Exception as error:  # noqa: BLE001 - a damaged file may lead Pillow anywhere
+    except Exception as error:  # noqa: BLE001 - of a damaged PNG Pillow raises SyntaxError, struct.error, ...
         damaged = f"{path} is a damaged PNG ({error})"
         raise DataError(f"{damaged}; give another image of {_WANTED}") from None
     raise DataError(f"{path} has {size[0]}×{size[1]} pixels; give an image of {_WANTED}")
