@@ -6,5 +6,22 @@ from .judge.diagnosis import Diagnosis as Diagnosis
 from .judge.diagnosis import diagnose as diagnose
 from .judge.trajectory import Trajectory as Trajectory
 from .judge.trajectory import train as train
+from .pairs.judging import prove as prove
+from .pairs.pair import Accept as Accept
+from .pairs.pair import Pair as Pair
+from .pairs.proof import Proof as Proof
 
-__all__ = ["Benchmark", "Diagnosis", "Trajectory", "Verdict", "bench", "check", "diagnose", "train"]
+__all__ = [
+    "Accept",
+    "Benchmark",
+    "Diagnosis",
+    "Pair",
+    "Proof",
+    "Trajectory",
+    "Verdict",
+    "bench",
+    "check",
+    "diagnose",
+    "prove",
+    "train",
+]

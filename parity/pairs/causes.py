@@ -1,0 +1,383 @@
+"""The catalogue of causes: each is another way to compute one of PyTorch's operations.
+
+A cause is proved, not guessed: PyTorch's side is run again with that one operation computed
+otherwise, and what JAX computes must come out to rounding.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from parity.pairs.torch_side import Operation, Variant
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Another way to compute an operation, which is the cause if JAX's numbers come out."""
+
+    cause: str
+    explanation: str
+    """What each side does."""
+    fix: str
+    variant: Variant
+
+
+Literals = Sequence[float]
+"""The numbers that stand in JAX's code of the region."""
+Rule = Callable[[Operation, Literals], Iterator[Candidate]]
+RULES: dict[str, list[Rule]] = {}
+
+
+def of(*names: str) -> Callable[[Rule], Rule]:
+    """Enter a rule for the aten operations of these names."""
+
+    def enter(rule: Rule) -> Rule:
+        for name in names:
+            RULES.setdefault(name, []).append(rule)
+        return rule
+
+    return enter
+
+
+def candidates(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Yield each other way to compute an operation, the most frequent mistakes first."""
+    for rule in RULES.get(operation.name.rstrip("_"), ()):
+        yield from rule(operation, literals)
+
+
+def _argument(place: int, value: Any) -> Variant:
+    """Return the variant with one positional argument replaced."""
+
+    def compute(func: Any, args: Any, kwargs: Any) -> Any:
+        names = [argument.name for argument in func._schema.arguments]
+        if place < len(args):
+            args = (*args[:place], value, *args[place + 1 :])
+            return func(*args, **kwargs)
+        return func(*args, **{**kwargs, names[place]: value})
+
+    return compute
+
+
+def _as(function: Callable[[Tensor], Tensor]) -> Variant:
+    """Return the variant that computes a function of the first argument instead."""
+    return lambda _, args, __: function(args[0])
+
+
+@of("gelu")
+def gelu(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """The tanh approximation against the error function (Hendrycks and Gimpel 2016)."""
+    tanh = "tanh" in operation.scalars
+    ours, theirs = ("tanh", "erf") if tanh else ("erf", "tanh")
+    other = "none" if tanh else "tanh"
+    yield Candidate(
+        "gelu-tanh",
+        f"PyTorch: gelu ({ours}); JAX: gelu ({theirs})",
+        f"jax.nn.gelu(x, approximate={tanh})",
+        lambda func, args, kwargs: func(*args, **{**kwargs, "approximate": other}),
+    )
+
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "gelu": F.gelu,
+    "gelu (tanh)": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu6": F.relu6,
+    "elu": F.elu,
+    "selu": F.selu,
+    "celu": F.celu,
+    "leaky_relu": F.leaky_relu,
+    "softplus": F.softplus,
+    "mish": F.mish,
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+    "quick gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "relu squared": lambda x: torch.relu(x) ** 2,
+    "softsign": F.softsign,
+    "logsigmoid": F.logsigmoid,
+    "no activation": lambda x: x.clone(),
+}
+
+
+@of("leaky_relu", "elu", "celu", "softplus", "threshold", "hardtanh", "hardshrink", "softshrink",
+    "rrelu_with_noise", "logit")  # fmt: skip
+def parameter(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """An activation's constant."""
+    name = "negative-slope" if operation.name.startswith("leaky") else "constant"
+    usual = (0.01, 0.1, 0.2, 0.3, 1.0, 20.0)
+    numbers = [x for x in operation.scalars if isinstance(x, float | int)] or [0.01]
+    for place, value in enumerate(numbers):
+        for other in dict.fromkeys([*literals, *usual]):
+            if other != value:
+                yield Candidate(
+                    name,
+                    f"PyTorch: {operation.name} with {value:g}; JAX: {other:g}",
+                    f"give {value:g} in JAX",
+                    _argument(place + 1, other),
+                )
+
+
+@of("relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu", "softplus", "mish",
+    "hardswish", "hardsigmoid", "hardtanh", "relu6", "log_sigmoid_forward", "celu")  # fmt: skip
+def activation(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Another activation, or none."""
+    for name, function in _ACTIVATIONS.items():
+        if name != operation.name:
+            yield Candidate(
+                "activation",
+                f"PyTorch: {operation.name}; JAX: {name}",
+                f"use {operation.name} in JAX",
+                _as(function),
+            )
+
+
+_EPSILONS = (1e-5, 1e-6, 1e-12, 1e-3, 1e-8, 1e-7, 1e-4, 1e-10, 0.0)
+
+
+def _epsilon(name: str, have: float, place: int, literals: Literals) -> Iterator[Candidate]:
+    small = [x for x in literals if 0 <= x < 0.1]
+    for other in dict.fromkeys([*small, *_EPSILONS]):
+        if other != have:
+            yield Candidate(
+                "epsilon",
+                f"PyTorch: {name} with epsilon {have:g}; JAX: epsilon {other:g}",
+                f"epsilon={have:g} in JAX",
+                _argument(place, other),
+            )
+
+
+@of("native_layer_norm")
+def layer_norm(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Layer normalisation with another epsilon, variance or axes."""
+    eps = float(operation.scalars[-1])
+    yield from _epsilon("LayerNorm", eps, 4, literals)
+
+    def by_hand(scale: Callable[[Tensor, Tensor, tuple[int, ...], float], Tensor]) -> Variant:
+        def compute(_: Any, args: Any, __: Any) -> Any:
+            x, shape, weight, bias = args[:4]
+            axes = tuple(range(x.ndim - len(shape), x.ndim))
+            out = scale(x, x - x.mean(axes, keepdim=True), axes, args[4])
+            out = out if weight is None else out * weight
+            return (out if bias is None else out + bias), x.mean(axes), x.mean(axes)
+
+        return compute
+
+    def outside(_: Tensor, centred: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+        return centred / ((centred**2).mean(axes, keepdim=True).sqrt() + eps)
+
+    def unbiased(_: Tensor, centred: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+        return centred / (centred.var(axes, keepdim=True) + eps).sqrt()
+
+    def unbiased_outside(_: Tensor, centred: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+        return centred / (centred.std(axes, keepdim=True) + eps)
+
+    def rms(x: Tensor, _: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+        return x / ((x**2).mean(axes, keepdim=True) + eps).sqrt()
+
+    def uncentred_mean(x: Tensor, centred: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+        return x / ((centred**2).mean(axes, keepdim=True) + eps).sqrt()
+
+    for cause, what, function in (
+        ("epsilon-place", "adds epsilon outside of the root", outside),
+        ("variance-unbiased", "divides the variance by n - 1", unbiased),
+        ("variance-unbiased", "divides by the unbiased deviation plus epsilon", unbiased_outside),
+        ("norm-rms", "divides by the root mean square, without subtracting the mean", rms),
+        ("norm-rms", "does not subtract the mean", uncentred_mean),
+    ):
+        fix = "normalise by sqrt(mean((x - mean)²) + epsilon) in JAX"
+        yield Candidate(cause, f"PyTorch: LayerNorm; JAX {what}", fix, by_hand(function))
+
+
+@of("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
+    "cudnn_batch_norm")  # fmt: skip
+def batch_norm(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Batch normalisation with another epsilon, or by the batch's own statistics."""
+    place = 6 if operation.name.endswith("no_training") else 7
+    eps = float(operation.scalars[-1])
+    yield from _epsilon("BatchNorm", eps, place, literals)
+    if place == 7:
+
+        def by_batch(func: Any, args: Any, kwargs: Any) -> Any:
+            return func(*args[:3], args[3].clone(), args[4].clone(), True, *args[6:], **kwargs)
+
+        yield Candidate(
+            "batch-statistics",
+            "PyTorch: BatchNorm by its running statistics; JAX: by those of the batch",
+            "call model.eval(), or use_running_average=True, in JAX",
+            by_batch,
+        )
+
+    def outside(_: Any, args: Any, __: Any) -> Any:
+        x, weight, bias, mean, var = args[:5]
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        out = (x - mean.view(shape)) / (var.view(shape).sqrt() + eps)
+        out = out * weight.view(shape) + bias.view(shape)
+        return out, mean, var
+
+    yield Candidate("epsilon-place", "JAX adds epsilon outside of the root",
+                    "divide by sqrt(var + epsilon) in JAX", outside)  # fmt: skip
+
+
+@of("native_group_norm")
+def group_norm(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Group normalisation with another epsilon, or other groups."""
+    yield from _epsilon("GroupNorm", float(operation.scalars[-1]), 7, literals)
+    channels = operation.shape[1]
+    for groups in (n for n in range(1, channels + 1) if channels % n == 0):
+        if groups != operation.scalars[-2]:
+            yield Candidate(
+                "groups",
+                f"PyTorch: {operation.scalars[-2]} groups; JAX: {groups}",
+                f"num_groups={operation.scalars[-2]} in JAX",
+                _argument(6, groups),
+            )
+
+
+@of("_fused_rms_norm")
+def rms_norm(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Root-mean-square normalisation with another epsilon."""
+    have = operation.scalars[-1]
+    eps = float(have) if isinstance(have, float) else torch.finfo(torch.float64).eps
+    yield from _epsilon("RMSNorm", eps, 3, literals)
+
+
+@of("add", "sub", "rsub", "clamp_min", "clamp")
+def added(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Another number that is added; a small one is an epsilon."""
+    numbers = [x for x in operation.scalars if isinstance(x, float | int) and x is not True]
+    if not numbers or len(operation.parents) > 1:
+        return
+    have = float(numbers[0])
+    epsilon = 0 < abs(have) < 0.01
+    for other in dict.fromkeys([*literals, *(_EPSILONS if epsilon else (0.0,))]):
+        if other != have and (not epsilon or abs(other) < 0.1):
+            yield Candidate(
+                "epsilon" if epsilon else "constant",
+                f"PyTorch: {operation.name} {have:g}; JAX: {other:g}",
+                f"use {have:g} in JAX",
+                _argument(1, other),
+            )
+
+
+@of("mul", "div", "pow")
+def factor(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Another factor, or none."""
+    numbers = [x for x in operation.scalars if isinstance(x, float | int)]
+    if not numbers or len(operation.parents) > 1:
+        return
+    have = float(numbers[0])
+    inverse = [1 / x for x in literals if x]
+    for other in dict.fromkeys([1.0, *literals, *inverse]):
+        if other != have:
+            without = "no factor" if other == 1 and operation.name != "pow" else f"{other:g}"
+            yield Candidate(
+                "scale" if operation.name != "pow" else "constant",
+                f"PyTorch: {operation.name} {have:g}; JAX: {without}",
+                f"{operation.name} by {have:g} in JAX",
+                _argument(1, other),
+            )
+
+
+@of("_softmax", "_log_softmax", "cumsum", "cumprod")
+def axis(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Another axis."""
+    rank = len(operation.shape)
+    have = int(operation.scalars[0]) % rank
+    for other in range(rank):
+        if other != have:
+            yield Candidate(
+                "softmax-axis" if "softmax" in operation.name else "axis",
+                f"PyTorch: {operation.name.strip('_')} over axis {have}; JAX: over axis {other}",
+                f"axis={have - rank} in JAX",
+                _argument(1, other),
+            )
+
+
+@of("mean", "sum", "nll_loss_forward", "mse_loss", "smooth_l1_loss", "huber_loss",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits")  # fmt: skip
+def reduction(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """The sum for the mean, or the mean for the sum."""
+
+    def swapped(func: Any, args: Any, kwargs: Any) -> Any:
+        if operation.name in ("mean", "sum"):
+            other = torch.sum if operation.name == "mean" else torch.mean
+            return other(*args, **kwargs)
+        places = {a.name: n for n, a in enumerate(func._schema.arguments)}
+        place = places["reduction"]
+        have = args[place] if place < len(args) else 1
+        return _argument(place, 3 - have)(func, args, kwargs)
+
+    yield Candidate(
+        "reduction",
+        "one side takes the sum, the other the mean",
+        "take the same of both in JAX",
+        swapped,
+    )
+
+
+@of("var", "std", "var_mean")
+def variance(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """The variance divided by n against n - 1."""
+    for correction in (0, 1):
+        yield Candidate(
+            "variance-unbiased",
+            f"JAX divides the variance by n{' - 1' * correction}, PyTorch not",
+            f"ddof={1 - correction} in JAX",
+            lambda func, args, kwargs, c=correction: func(
+                args[0], *args[1:2], **{**kwargs, "correction": c}
+            ),
+        )
+
+
+@of("smooth_l1_loss", "huber_loss")
+def huber(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Another width of the quadratic part."""
+    for other in dict.fromkeys([*literals, 1.0, 0.5, 0.1]):
+        yield Candidate("huber-delta", f"JAX's quadratic part ends at {other:g}",
+                        "give the same delta in JAX", _argument(3, other))  # fmt: skip
+    if operation.name == "smooth_l1_loss":
+        yield Candidate(
+            "huber-delta",
+            "PyTorch: smooth_l1_loss; JAX: Huber's, which is that times beta",
+            "divide by delta in JAX",
+            lambda _, args, __: F.huber_loss(args[0], args[1], delta=args[3] if args[3:] else 1.0),
+        )
+
+
+@of("tril", "triu")
+def diagonal(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """A mask that begins at another diagonal."""
+    numbers = [x for x in operation.scalars if isinstance(x, int)]
+    have = numbers[0] if numbers else 0
+    for other in (have - 1, have + 1):
+        yield Candidate(
+            "mask-diagonal",
+            f"PyTorch's mask begins at diagonal {have}; JAX's at {other}",
+            f"k={have} in JAX",
+            _argument(1, other),
+        )
+    yield Candidate("mask-missing", "JAX has no mask", "mask in JAX",
+                    lambda _, args, __: torch.ones_like(args[0]))  # fmt: skip
+
+
+@of("masked_fill", "where")
+def masked(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Another number where a mask is."""
+    numbers = [x for x in operation.scalars if isinstance(x, float | int)]
+    for other in dict.fromkeys([*literals, -math.inf, -1e9, -1e4, -1e30, 0.0]):
+        if operation.name == "masked_fill" and numbers and other != numbers[0]:
+            yield Candidate(
+                "mask-value",
+                f"PyTorch: {numbers[0]:g} where masked; JAX: {other:g}",
+                f"mask by {numbers[0]:g} in JAX",
+                lambda func, args, kwargs, value=other: torch.masked_fill(args[0], args[1], value),
+            )
+    if operation.name == "masked_fill":
+        yield Candidate("mask-missing", "JAX has no mask", "mask in JAX", _as(torch.clone))

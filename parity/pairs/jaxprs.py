@@ -1,0 +1,277 @@
+"""A jaxpr, evaluated equation by equation: layers' values are seen and replaced, casts left out."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import source_info_util
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive
+from jax.interpreters import ad, batching, mlir
+
+from parity.pairs.leaves import Use
+
+tag_p = Primitive("parity_tag")
+"""The identity, which marks an array that goes into a layer or comes out of it."""
+tag_p.def_impl(lambda value, **_: value)
+tag_p.def_abstract_eval(lambda value, **_: value)
+ad.deflinear2(tag_p, lambda cotangent, _, **__: [cotangent])
+mlir.register_lowering(tag_p, lambda _, value, **__: [value])
+
+
+def _batched(args: Sequence[Any], dims: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+    """Put the mapped axis first, so that what a layer is seen to get has its batch in front."""
+    (value,), (dim,) = args, dims
+    return tag_p.bind(jnp.moveaxis(value, dim, 0), **params), 0
+
+
+batching.primitive_batchers[tag_p] = _batched
+
+
+@dataclass(frozen=True)
+class Tag:
+    """Which array of which call it is."""
+
+    layer: str
+    way: str
+    """in or out."""
+    place: int
+    """Among the arrays of the call."""
+    call: int = 0
+
+
+def tag(value: Any, layer: str, way: str, place: int) -> Any:
+    """Mark an array of a layer's call."""
+    return tag_p.bind(jnp.asarray(value), layer=layer, way=way, place=place)
+
+
+def source(equation: JaxprEqn) -> str:
+    """Return file and line of an equation, as `file.py:88`."""
+    text = source_info_util.summarize(equation.source_info).split(" ")[0]
+    return "/".join(text.split(":")[0].split("/")[-3:]) + ":" + text.split(":")[1] if text else ""
+
+
+def inner(equation: JaxprEqn) -> list[ClosedJaxpr | Jaxpr]:
+    """Return the jaxprs in an equation's parameters."""
+    found = []
+    for value in equation.params.values():
+        for item in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(item, ClosedJaxpr | Jaxpr):
+                found.append(item)
+    return found
+
+
+def equations(jaxpr: ClosedJaxpr | Jaxpr) -> Iterator[JaxprEqn]:
+    """Yield every equation, those of inner jaxprs in their place."""
+    for equation in _open(jaxpr).eqns:
+        yield equation
+        for sub in inner(equation):
+            yield from equations(sub)
+
+
+def _open(jaxpr: ClosedJaxpr | Jaxpr) -> Jaxpr:
+    return jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
+
+
+def _has_tags(equation: JaxprEqn) -> bool:
+    return any(found.primitive is tag_p for sub in inner(equation) for found in equations(sub))
+
+
+_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
+_CALLS |= {"checkpoint": "jaxpr", "remat": "jaxpr", "remat2": "jaxpr"}
+_CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+_LOOPS = ("scan", "while", "cond")
+
+
+@dataclass
+class Evaluator:
+    """Evaluates a jaxpr on arrays, or on tracers; it can be used once."""
+
+    on_tag: Callable[[Tag, Any], Any] = lambda _, value: value
+    """What a tagged array is replaced by."""
+    around: Callable[[JaxprEqn, list[Any], Callable[..., list[Any]]], list[Any]] | None = None
+    """(equation, inputs, what evaluates it on inputs) → outputs, for every equation that is no
+    call; with it, all calls and loops are evaluated equation by equation, too."""
+    _calls: dict[tuple[str, str, int], int] = field(default_factory=dict)
+
+    def __call__(self, jaxpr: ClosedJaxpr, *args: Any) -> list[Any]:
+        return self._run(jaxpr.jaxpr, jaxpr.consts, args)
+
+    def _run(self, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+        values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+        values.update(zip(jaxpr.invars, args, strict=True))
+        last = {v: n for n, e in enumerate(jaxpr.eqns) for v in e.invars if not _literal(v)}
+        last.update((var, -1) for var in jaxpr.outvars if not _literal(var))
+
+        def read(var: Any) -> Any:
+            return var.val if _literal(var) else values[var]
+
+        for number, equation in enumerate(jaxpr.eqns):
+            given = [read(var) for var in equation.invars]
+            for var in {v for v in equation.invars if not _literal(v)}:
+                if last[var] == number:
+                    del values[var]
+            values.update(zip(equation.outvars, self._equation(equation, given), strict=True))
+        return [read(var) for var in jaxpr.outvars]
+
+    def _equation(self, equation: JaxprEqn, given: list[Any]) -> list[Any]:
+        name = equation.primitive.name
+        if equation.primitive is tag_p:
+            which = tuple(equation.params[key] for key in ("layer", "way", "place"))
+            call = self._calls.get(which, 0)
+            self._calls[which] = call + 1
+            return [self.on_tag(Tag(*which, call=call), given[0])]
+        deep = self.around is not None
+        if inner(equation) and (deep or name in _CALLS or _has_tags(equation)):
+            if name in _CALLS or (name in _CUSTOM and (deep or _has_tags(equation))):
+                sub = equation.params[{**_CALLS, **_CUSTOM}[name]]
+                return self._run(_open(sub), getattr(sub, "consts", ()), given)
+            if name in _LOOPS and (deep or _has_tags(equation)):
+                return getattr(self, f"_{name}")(equation.params, given)
+        if self.around is None:
+            return bind(equation, given)
+        return self.around(equation, given, lambda *inputs: bind(equation, list(inputs)))
+
+    def _scan(self, params: dict[str, Any], given: list[Any]) -> list[Any]:
+        consts, carried = params["num_consts"], params["num_carry"]
+        fixed, carry = given[:consts], given[consts : consts + carried]
+        rows = given[consts + carried :]
+        jaxpr, length = params["jaxpr"], params["length"]
+        outputs: list[list[Any]] = []
+        order = range(length)[::-1] if params["reverse"] else range(length)
+        for step in order:
+            found = self._run(
+                jaxpr.jaxpr, jaxpr.consts, [*fixed, *carry, *(row[step] for row in rows)]
+            )
+            carry = found[:carried]
+            outputs.append(found[carried:])
+        if params["reverse"]:
+            outputs.reverse()
+        shapes = [var.aval for var in jaxpr.jaxpr.outvars[carried:]]
+        if not length:
+            return [*carry, *(jnp.zeros((0, *s.shape), s.dtype) for s in shapes)]
+        return [*carry, *(jnp.stack(parts) for parts in zip(*outputs, strict=True))]
+
+    def _while(self, params: dict[str, Any], given: list[Any]) -> list[Any]:
+        of_cond, of_body = params["cond_nconsts"], params["body_nconsts"]
+        for_cond, for_body = given[:of_cond], given[of_cond : of_cond + of_body]
+        carry = given[of_cond + of_body :]
+        cond, body = params["cond_jaxpr"], params["body_jaxpr"]
+        while bool(self._run(cond.jaxpr, cond.consts, [*for_cond, *carry])[0]):
+            carry = self._run(body.jaxpr, body.consts, [*for_body, *carry])
+        return carry
+
+    def _cond(self, params: dict[str, Any], given: list[Any]) -> list[Any]:
+        branches = params["branches"]
+        branch = branches[int(np.clip(int(given[0]), 0, len(branches) - 1))]
+        return self._run(branch.jaxpr, branch.consts, given[1:])
+
+
+def _literal(var: Any) -> bool:
+    return isinstance(var, Literal)
+
+
+def bind(equation: JaxprEqn, given: list[Any], **changed: Any) -> list[Any]:
+    """Evaluate an equation, with some of its parameters changed."""
+    params = equation.primitive.get_bind_params({**equation.params, **changed})
+    found = equation.primitive.bind(*given, **params)
+    return list(found) if equation.primitive.multiple_results else [found]
+
+
+_TYPES = ("new_dtype", "preferred_element_type", "dtype", "out_dtype")
+
+
+@dataclass
+class Widened:
+    """Evaluates an equation in float64 whatever type it asks for, and lists what it asked for."""
+
+    casts: dict[str, str] = field(default_factory=dict)
+    """By file and line: the narrower type."""
+
+    def __call__(
+        self, equation: JaxprEqn, given: list[Any], _: Callable[..., list[Any]]
+    ) -> list[Any]:
+        name = equation.primitive.name
+        wide = [jnp.asarray(x, jnp.float64) if _narrow(getattr(x, "dtype", None)) else x
+                for x in given]  # fmt: skip
+        if name in ("convert_element_type", "reduce_precision"):
+            target = equation.params.get("new_dtype")
+            if jnp.issubdtype(wide[0].dtype, jnp.floating) and (
+                target is None or jnp.issubdtype(target, jnp.floating)
+            ):
+                if target is not None and _narrow(target) and given[0].dtype == jnp.float64:
+                    self.casts.setdefault(source(equation), str(jnp.dtype(target)))
+                return [wide[0]]
+        changed = {key: jnp.dtype(jnp.float64) for key in _TYPES
+                   if _narrow(equation.params.get(key))}  # fmt: skip
+        return bind(equation, wide, **changed)
+
+
+def _narrow(dtype: Any) -> bool:
+    return dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype != jnp.float64
+
+
+def traced(function: Callable[..., Any], *args: Any) -> tuple[ClosedJaxpr, Any]:
+    """Return a function's jaxpr and the structure of what it returns."""
+    jaxpr, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+    return jaxpr, shape
+
+
+def uses(jaxpr: ClosedJaxpr, names: Sequence[str]) -> dict[str, Use]:
+    """Return the first use of each of the first arguments, by name; none for what is not used."""
+    found: dict[str, Use] = {}
+    count = itertools.count()
+
+    def visit(body: Jaxpr, known: dict[Any, tuple[str, tuple[int, ...]]]) -> dict[Any, Any]:
+        for equation in body.eqns:
+            order = next(count)
+            given = [None if _literal(var) else known.get(var) for var in equation.invars]
+            if not any(given):
+                continue
+            name = equation.primitive.name
+            if name in _SAME_ARRAY:
+                label, axes = given[0] or ("", ())
+                if name == "transpose":
+                    axes = tuple(axes[axis] for axis in equation.params["permutation"])
+                known[equation.outvars[0]] = (label, axes)
+                continue
+            subs = inner(equation)
+            if subs:
+                for sub in subs:
+                    body_vars = _open(sub).invars
+                    aligned = zip(body_vars, given[len(given) - len(body_vars) :], strict=False)
+                    visit(_open(sub), {var: what for var, what in aligned if what})
+                continue
+            for place, what in enumerate(given):
+                if what and what[0] not in found:
+                    found[what[0]] = Use(order, _told_axes(equation, place, what[1]))
+        return known
+
+    pairs = zip(jaxpr.jaxpr.invars, names, strict=False)
+    start = {var: (name, tuple(range(var.aval.ndim))) for var, name in pairs}
+    visit(jaxpr.jaxpr, start)
+    for var in jaxpr.jaxpr.outvars:
+        if not _literal(var) and var in start:
+            found.setdefault(start[var][0], Use(next(count)))
+    return found
+
+
+_SAME_ARRAY = ("transpose", "convert_element_type", "copy", "copy_p", "rev", "parity_tag")
+
+
+def _told_axes(
+    equation: JaxprEqn, place: int, axes: tuple[int, ...]
+) -> tuple[tuple[int, ...], ...] | None:
+    if equation.primitive.name == "dot_general":
+        contracted = equation.params["dimension_numbers"][0][place]
+        batch = equation.params["dimension_numbers"][1][place]
+        if batch:
+            return None
+        out = tuple(axes[axis] for axis in range(len(axes)) if axis not in contracted)
+        return out, tuple(axes[axis] for axis in sorted(contracted))
+    if equation.primitive.name == "conv_general_dilated" and place == 1:
+        return tuple((axes[axis],) for axis in equation.params["dimension_numbers"].rhs_spec)
+    return None

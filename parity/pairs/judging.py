@@ -1,0 +1,83 @@
+"""The proof of a pair, part by part."""
+
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import torch
+
+from parity.pairs import locate
+from parity.pairs.pair import Pair
+from parity.pairs.proof import MapRow, Proof
+
+Progress = Callable[[str, int, int], None]
+
+
+def prove(
+    pair: Pair,
+    *,
+    seed: int = 0,
+    weights: Literal["drawn", "given"] = "drawn",
+    map: Path | Sequence[MapRow] | None = None,  # noqa: A002 - the field's word
+    progress: Progress = lambda *_: None,
+) -> Proof:
+    """Prove that a pair's two sides are the same computation, or locate every difference.
+
+    `weights` drawn: all leaves are drawn anew from `seed`, so that nothing hides behind zeros or
+    ones. `map` holds rows of the user's, which win. PairError: the pair cannot be proved as it is;
+    NondeterminismError: a side differs from itself.
+    """
+    rows = list(map) if isinstance(map, list | tuple) else []
+    case = locate.prepare(pair, seed, weights, rows, progress)
+    locate.repair(case, progress)
+    found = locate.differences(case, progress)
+    forward = [locate.accepted(one.difference, pair.accept) for one in found]
+    differences = locate.grouped(forward)
+    counted = [one for one in differences if one.accepted is None]
+    layers = locate.layer_table(case)
+    summary = {"weights": _weights(case), "forward": _forward(case, differences, layers)}
+    return Proof(
+        same=not counted and not case.unmapped,
+        differences=differences,
+        notes=case.notes,
+        map=case.map.rows,
+        layers=layers,
+        coverage={"layers": len(case.layers), "unmapped": case.unmapped,
+                  "not compared": case.forced.uncompared},
+        summary=summary,
+        environment=environment(),
+    )  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """Return the versions that a proof was made with."""
+    import flax
+    import numpy
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def _weights(case: locate.Case) -> str:
+    ours = {row.torch for row in case.map.rows}
+    theirs = {row.jax for row in case.map.rows}
+    have, want = len(case.torch.leaves), len(case.jax.leaves)
+    if len(ours) == have and len(theirs) == want and have == want:
+        return f"{have} of {have} leaves on each side mapped"
+    return f"{len(ours)} of {have} leaves of PyTorch mapped to {len(theirs)} of {want} of JAX"
+
+
+def _forward(case: locate.Case, differences: Any, layers: Any) -> str:
+    inside = {name for one in differences if one.kind == "inside" for name in [one.torch, *one.also]}
+    places = sum(1 + len(one.also) for one in differences)
+    many = f"{places} difference{'s' * (places != 1)}"
+    if not layers:
+        return f"{many}; compared as a whole, since no layers are called"
+    return f"{many}, {len(layers) - len(inside)} of {len(layers)} layers the same function"

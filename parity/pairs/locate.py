@@ -1,0 +1,452 @@
+"""The map settled, and the forward pass: every difference located, and its cause named."""
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from typing import Any
+
+import numpy as np
+import torch
+
+from parity.contract.errors import NondeterminismError
+from parity.pairs import causes_spatial  # noqa: F401 - enters its rules
+from parity.pairs.causes import Candidate, candidates
+from parity.pairs.forward import (
+    Evidence,
+    Forced,
+    Key,
+    Layer,
+    Recorded,
+    distance,
+    force,
+    record,
+    shared_layers,
+    sources,
+)
+from parity.pairs.jax_side import JaxSide, Program, jax_side
+from parity.pairs.jaxprs import uses
+from parity.pairs.leaves import Use, drawn
+from parity.pairs.mapping import Map, find_map
+from parity.pairs.pair import Accept, Pair
+from parity.pairs.patterns import behind_flatten, inverse, rearranged
+from parity.pairs.proof import Difference, LayerEvidence, MapRow, Place, Proof
+from parity.pairs.torch_side import Operations, TorchSide, Variant, arrays, mark, torch_side
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Case:
+    """Both sides with the same weights, and PyTorch's values at every shared layer."""
+
+    pair: Pair
+    torch: TorchSide
+    jax: JaxSide
+    program: Program
+    map: Map
+    values: dict[str, np.ndarray]
+    """PyTorch's leaves."""
+    set_jax: dict[str, np.ndarray]
+    """JAX's leaves that PyTorch lacks, set to what makes them vanish."""
+    layers: list[Layer]
+    used: tuple[dict[str, Use], dict[str, Use]]
+    notes: list[str] = field(default_factory=list)
+    unmapped: list[str] = field(default_factory=list)
+    recorded: Recorded = field(default_factory=Recorded)
+    forced: Forced = field(default_factory=Forced)
+
+    @property
+    def jax_values(self) -> dict[str, np.ndarray]:
+        """JAX's leaves with PyTorch's numbers."""
+        return {**self.map.jax_values(self.values, self.jax.leaves), **self.set_jax}
+
+    def record(self, **options: Any) -> Recorded:
+        """Run PyTorch's side and keep its values."""
+        names = {layer.torch for layer in self.layers}
+        return record(self.torch, self.pair.inputs, names, **options)
+
+    def force(self, recorded: Recorded | None = None, **options: Any) -> Forced:
+        """Run JAX's side with PyTorch's values at every shared layer."""
+        return force(self.program, self.jax_values, self.pair.inputs, recorded or self.recorded,
+                     self.layers, **options)  # fmt: skip
+
+
+def prepare(
+    pair: Pair, seed: int, weights: str, rows: Sequence[MapRow], progress: Progress
+) -> Case:
+    """Find the map, draw the weights, and run both sides."""
+    progress("weights", 0, 4)
+    ours, theirs = torch_side(pair), jax_side(pair)
+    mode = Operations()
+    for name, value in ours.tensors.items():
+        mark(value, f"leaf:{name}")
+    with torch.no_grad():
+        first = arrays(ours.run(pair.inputs, mode=mode))
+        again = arrays(ours.run(pair.inputs))
+    if any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(first, again, strict=True)):
+        raise NondeterminismError("the PyTorch side gives two results for the same inputs; switch"
+                                  " dropout and other randomness off in eval mode")  # fmt: skip
+    used_t: dict[str, Use] = {}
+    for operation in mode.made:
+        for parent in operation.parents:
+            if isinstance(parent, str) and parent.startswith("leaf:"):
+                used_t.setdefault(parent[5:], Use(operation.number))
+    program = theirs.trace({n: leaf.value for n, leaf in theirs.leaves.items()}, list(pair.inputs))
+    used_j = uses(program.jaxpr, program.names)
+    live_t = {n: leaf for n, leaf in ours.leaves.items() if n in used_t or leaf.trained}
+    live_j = theirs.leaves
+    found = find_map(live_t, live_j, used_t, used_j, rows)
+    values = {n: leaf.value.astype(np.float64) for n, leaf in ours.leaves.items()}
+    if weights == "drawn":
+        rng = np.random.default_rng(seed)
+        mapped = {row.torch for row in found.rows}
+        values |= {n: drawn(ours.leaves[n], rng) for n in ours.leaves if n in mapped}
+    case = Case(pair, ours, theirs, program, found, values, {}, [], (used_t, used_j))
+    _vanish(case)
+    ours.set(values)
+    case.layers = shared_layers(found, ours.nodes(), theirs.nodes())
+    _run(case)
+    _check_calls(case)
+    return case
+
+
+def _vanish(case: Case) -> None:
+    """Set what only one side has to what makes it vanish, and say so; the rest is unmapped."""
+    for names, leaves, side, used in (
+        (case.map.alone_torch, case.torch.leaves, "PyTorch", case.used[0]),
+        (case.map.alone_jax, case.jax.leaves, "JAX", case.used[1]),
+    ):
+        for name in names:
+            leaf = leaves[name]
+            if name not in used:
+                case.notes.append(f"{side}'s {name} never influences the output")
+                continue
+            if leaf.role == "bias" or (leaf.role == "weight" and leaf.kind == "norm"):
+                value = np.full(leaf.shape, 0.0 if leaf.role == "bias" else 1.0)
+                target = case.values if side == "PyTorch" else case.set_jax
+                target[name] = value
+                what = "zero" if leaf.role == "bias" else "one"
+                case.notes.append(f"only {side} has {name}, which is set to {what}; a trained one"
+                                  " would differ")  # fmt: skip
+            elif leaf.trained:
+                case.unmapped.append(f"{side}'s {name} {leaf.shape}")
+            else:
+                case.notes.append(f"{side}'s buffer {name} has no twin, and keeps its value")
+
+
+def _run(case: Case) -> None:
+    case.recorded = case.record()
+    case.forced = case.force()
+
+
+def _check_calls(case: Case) -> None:
+    """Leave out layers that one side calls more often; their callers take their place."""
+    for _ in range(4):
+        calls = {key[0]: key[2] + 1 for key in case.recorded.arrays}
+        unlike = [layer for layer in case.layers
+                  if calls.get(layer.torch) != case.forced.calls.get(layer.jax)]  # fmt: skip
+        if not unlike:
+            return
+        ours = {n: node for n, node in case.torch.nodes().items()
+                if n not in {layer.torch for layer in unlike}}  # fmt: skip
+        theirs = {n: node for n, node in case.jax.nodes().items()
+                  if n not in {layer.jax for layer in unlike}}  # fmt: skip
+        case.layers = shared_layers(case.map, ours, theirs)
+        first = unlike[0]
+        case.notes.append(f"{first.torch} is called {calls.get(first.torch, 0)} times in PyTorch"
+                          f" and {case.forced.calls.get(first.jax, 0)} times in JAX")  # fmt: skip
+        _run(case)
+
+
+def repair(case: Case, progress: Progress) -> None:
+    """Settle by the outcome what names and shapes leave open, layer by layer.
+
+    A layer whose output is far off gets the other patterns of its leaves, and the leaves of other
+    layers of its shape; what makes it agree to rounding is kept.
+    """
+    _flattened(case)
+    for layer in list(case.layers):
+        if not _far(case, layer):
+            continue
+        progress(f"probing {layer.torch}", 1, 4)
+        for rows in itertools.islice(_options(case, layer), 40):
+            before = case.map.rows
+            case.map.rows = rows
+            tried = case.force()
+            if sum(e.wrong for e in tried.evidence.values()) < sum(
+                e.wrong for e in case.forced.evidence.values()
+            ) and not any(e.wrong for e in _outs(tried, layer)):
+                case.forced = tried
+                break
+            case.map.rows = before
+    if not case.layers and case.forced.wrong:
+        _without_layers(case)
+
+
+def _outs(forced: Forced, layer: Layer) -> list[Evidence]:
+    return [e for (key, _), e in forced.evidence.items() if key[0] == layer.torch and key[1] == "out"]
+
+
+def _far(case: Case, layer: Layer) -> bool:
+    return any(e.wrong and e.size > 1e-3 for e in _outs(case.forced, layer))
+
+
+def _flattened(case: Case) -> None:
+    """Permute the inputs of a linear layer's weights where its input was flattened otherwise."""
+    changed = False
+    for (key, _), (pattern, sizes) in case.forced.arrangements.items():
+        found = re.search(r"\(([^)]*)\) -> .*\(([^)]*)\)$", pattern)
+        if not found or key[1] != "in":
+            continue
+        atoms, after = found[1].split(), found[2].split()
+        if sorted(atoms) != sorted(after) or atoms == after or len(atoms) < 2:
+            continue
+        order = [atoms.index(atom) for atom in after]
+        full = [*(sizes[a] for a in atoms[:-1]), -1]
+        for place, row in enumerate(case.map.rows):
+            shape = case.torch.leaves[row.torch].shape
+            if row.torch.startswith(key[0] + ".") and len(shape) == 2 and "(" not in row.pattern:
+                full[-1] = shape[1] // int(np.prod(full[:-1]))
+                pattern_, sizes_ = behind_flatten(row.pattern, 1, full, order)
+                case.map.rows[place] = replace(row, pattern=pattern_, sizes=sizes_,
+                                               how=f"{row.how}; behind a flatten")  # fmt: skip
+                changed = True
+    if changed:
+        case.forced = case.force()
+
+
+def _options(case: Case, layer: Layer) -> Any:
+    """Yield the rows with one layer's patterns changed, or its leaves exchanged with another's."""
+    rows = case.map.rows
+    mine = [n for n, row in enumerate(rows) if row.torch.startswith(layer.torch + ".")]
+    choices = [[(rows[n].pattern, dict(rows[n].sizes)), *case.map.choices.get(n, [])[:5]]
+               for n in mine]  # fmt: skip
+    for chosen in itertools.islice(itertools.product(*choices), 1, 24):
+        changed = list(rows)
+        for n, (pattern, sizes) in zip(mine, chosen, strict=True):
+            changed[n] = replace(rows[n], pattern=pattern, sizes=sizes, how="probing")
+        yield changed
+    parts = [n for n in mine if rows[n].torch_part or rows[n].jax_part]
+    groups: dict[tuple[str, Any], list[int]] = {}
+    for n in parts:
+        groups.setdefault((rows[n].torch if rows[n].torch_part else "",
+                           rows[n].jax if rows[n].jax_part else ""), []).append(n)  # fmt: skip
+    sizes_ = {len(group) for group in groups.values()}
+    if len(sizes_) == 1 and sizes_ <= {2, 3, 4}:
+        for order in itertools.islice(itertools.permutations(range(sizes_.pop())), 1, None):
+            changed = list(rows)
+            for group in groups.values():
+                for place, n in enumerate(group):
+                    other = rows[group[order[place]]]
+                    changed[n] = replace(rows[n], torch_part=other.torch_part, how="probing") if (
+                        rows[n].torch_part) else replace(rows[n], jax_part=other.jax_part, how="probing")  # fmt: skip
+            yield changed
+    for other in case.layers:
+        if other is layer or not _far(case, other):
+            continue
+        theirs = [n for n, row in enumerate(rows) if row.torch.startswith(other.torch + ".")]
+        if [case.torch.leaves[rows[n].torch].shape for n in mine] != [
+            case.torch.leaves[rows[n].torch].shape for n in theirs
+        ]:
+            continue
+        changed = list(rows)
+        for a, b in zip(mine, theirs, strict=True):
+            changed[a] = replace(rows[a], jax=rows[b].jax, how="probing")
+            changed[b] = replace(rows[b], jax=rows[a].jax, how="probing")
+        yield changed
+
+
+def _without_layers(case: Case) -> None:
+    """Settle the patterns of a function's parameters: all together, since nothing lies between."""
+    rows = case.map.rows
+    open_ = [n for n in range(len(rows)) if case.map.choices.get(n)]
+    choices = [[(rows[n].pattern, dict(rows[n].sizes)), *case.map.choices[n][:3]] for n in open_]
+    for chosen in itertools.islice(itertools.product(*choices), 1, 64):
+        case.map.rows = list(rows)
+        for n, (pattern, sizes) in zip(open_, chosen, strict=True):
+            case.map.rows[n] = replace(rows[n], pattern=pattern, sizes=sizes, how="probing")
+        tried = case.force()
+        if not tried.wrong:
+            case.forced = tried
+            return
+    case.map.rows = rows
+
+
+@dataclass
+class Found:
+    """A difference of the forward pass with what computes it JAX's way."""
+
+    difference: Difference
+    corrections: dict[int, Variant]
+
+
+def differences(case: Case, progress: Progress) -> list[Found]:
+    """Locate every difference of the forward pass, and name its cause if the catalogue has it.
+
+    What one cause explains in several places is one difference, at the first of them.
+    """
+    keys = [key for key in case.recorded.arrays if case.forced.at(key)]
+    truth = case.recorded
+    found: list[Found] = []
+    corrections: dict[int, Variant] = {}
+    for number, key in enumerate(keys):
+        progress("forward", number, len(keys))
+        evidence = [e for e in case.forced.at(key) if _off(e, truth) > e.rounding]
+        if not evidence:
+            continue
+        worst = max(evidence, key=lambda e: e.size)
+        cause, changed = _cause(case, key, worst, corrections)
+        corrections = {**corrections, **changed}
+        truth = case.record(variants=corrections, forced=case.recorded.arrays)
+        found.append(Found(_difference(case, key, worst, cause), changed))
+    return found
+
+
+def _off(evidence: Evidence, truth: Recorded) -> float:
+    """Return the error of JAX's value against PyTorch's, computed with what was found so far."""
+    array = truth.arrays[evidence.key][evidence.place]
+    sizes = _sizes_of(evidence, array)
+    if sizes is None:
+        return evidence.error
+    return distance(evidence.own, sizes)[0]
+
+
+def _sizes_of(evidence: Evidence, array: np.ndarray) -> np.ndarray | None:
+    pattern, sizes = evidence.arranged
+    try:
+        return rearranged(array, pattern, sizes)
+    except Exception:  # noqa: BLE001 - einops raises its own; a variant may change a shape
+        return None
+
+
+def _cause(
+    case: Case, key: Key, evidence: Evidence, corrections: dict[int, Variant]
+) -> tuple[Candidate | None, dict[int, Variant]]:
+    """Return the candidate that makes PyTorch compute JAX's numbers, and what it replaces.
+
+    Without one, the operation that ends the region is replaced by JAX's numbers.
+    """
+    numbers, _ = case.recorded.slice(key)
+    literals = _literals(evidence)
+    at = [e for e in case.forced.at(key) if e.wrong]
+
+    def explains(variants: dict[int, Variant]) -> bool:
+        try:
+            tried = case.record(variants={**corrections, **variants}, forced=case.recorded.arrays)
+        except Exception:  # noqa: BLE001 - a variant that does not fit may raise anything
+            return False
+        return all(_off(e, tried) <= e.rounding for e in at)
+
+    for number in reversed(numbers):
+        for candidate in candidates(case.recorded.operations[number], literals):
+            if explains({number: candidate.variant}):
+                return candidate, {number: candidate.variant}
+    last = case.recorded.made_by.get((*key, evidence.place))
+    if isinstance(last, int):
+        return None, {last: _replaced_by(evidence)}
+    return None, {}
+
+
+def _replaced_by(evidence: Evidence) -> Variant:
+    pattern, sizes = evidence.arranged
+    value = rearranged(np.asarray(evidence.own), inverse(pattern), sizes)
+
+    def compute(func: Any, args: Any, kwargs: Any) -> Any:
+        out = func(*args, **kwargs)
+        first = out[0] if isinstance(out, tuple | list) else out
+        new = torch.from_numpy(value.copy()).reshape(first.shape).to(first.dtype)
+        return (new, *out[1:]) if isinstance(out, tuple | list) else new
+
+    return compute
+
+
+def _literals(evidence: Evidence) -> list[float]:
+    """Return the numbers in JAX's region, those that PyTorch's constants may be compared with."""
+    found: dict[float, None] = {}
+    for equation, given in evidence.equations:
+        numbers = [x for x in given if x is not None]
+        numbers += [v for v in equation.params.values() if isinstance(v, float)]
+        found.update((float(f"{x:.7g}"), None) for x in numbers)
+        found.update((x, None) for x in numbers)
+    return list(found)
+
+
+def place_of(case: Case, key: Key) -> tuple[str, Place, Place]:
+    """Return kind and names of a place: a layer, or the two that the code lies between."""
+    names = {layer.torch: layer.jax for layer in case.layers}
+    layer, way, _ = key
+    if way == "out":
+        return "inside", layer, names[layer]
+    _, sources_ = case.recorded.slice(key)
+    before = [name[: -len(":out")] for name in sources_ if name.endswith(":out")]
+    order = [known.torch for known in case.layers]
+    first = max(before, key=order.index) if before else "input"
+    theirs = names.get(first, first), names.get(layer, layer)
+    return "between", (first, layer), theirs
+
+
+def _difference(
+    case: Case, key: Key, evidence: Evidence, cause: Candidate | None
+) -> Difference:
+    kind, ours, theirs = place_of(case, key)
+    numbers, _ = case.recorded.slice(key)
+    made = [case.recorded.operations[n] for n in numbers]
+    quiet = ("view", "t", "transpose", "permute", "expand", "empty", "_unsafe_view", "clone")
+    told = [o for o in made if o.name not in quiet][-4:]
+    return Difference(
+        stage="forward",
+        kind=kind,  # type: ignore[arg-type]
+        torch=ours,
+        jax=theirs,
+        size=evidence.size,
+        rounding=evidence.rounding / evidence.scale,
+        cause=cause.cause if cause else None,
+        explanation=cause.explanation if cause else "",
+        fix=cause.fix if cause else None,
+        torch_source="; ".join(f"{o.name} ({o.source})" for o in told),
+        jax_source=sources(evidence.equations),
+    )
+
+
+def accepted(difference: Difference, accept: Sequence[Accept]) -> Difference:
+    """Return the difference with the reason why it is meant, if it is."""
+    places = [difference.torch] if isinstance(difference.torch, str) else list(difference.torch)
+    for one in accept:
+        if one.name == difference.cause and any(fnmatch(place, one.at) for place in places):
+            return replace(difference, accepted=one.because or "accepted")
+    return difference
+
+
+def grouped(found: Sequence[Difference]) -> list[Difference]:
+    """Return differences of one kind as one, with the further places that it is seen at."""
+    groups: dict[Any, list[Difference]] = {}
+    for one in found:
+        pattern = re.sub(r"\d+", "*", str(one.torch))
+        groups.setdefault((one.stage, one.kind, pattern, one.cause, one.accepted), []).append(one)
+    result = []
+    for group in groups.values():
+        also = [_name(one.torch) for one in group[1:]]
+        result.append(replace(group[0], also=also, size=max(one.size for one in group)))
+    return result
+
+
+def _name(place: Place) -> str:
+    return place if isinstance(place, str) else " and ".join(place)
+
+
+def layer_table(case: Case) -> list[LayerEvidence]:
+    """Return the evidence at each layer, in PyTorch's order."""
+    found = []
+    for layer in case.layers:
+        by_way = {way: [e for (key, _), e in case.forced.evidence.items()
+                        if key[0] == layer.torch and key[1] == way]
+                  for way in ("in", "out")}  # fmt: skip
+        sizes = {way: max((e.size for e in all_), default=None) for way, all_ in by_way.items()}
+        every = [*by_way["in"], *by_way["out"]]
+        shape = by_way["out"][0].shape if by_way["out"] else ()
+        rounding = max((e.rounding / e.scale for e in every), default=0.0)
+        found.append(LayerEvidence(torch=layer.torch, jax=layer.jax, shape=shape,
+                                   before=sizes["in"], inside=sizes["out"], rounding=rounding))  # fmt: skip
+    return found

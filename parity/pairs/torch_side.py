@@ -1,0 +1,284 @@
+"""PyTorch's side of a pair: leaves, layers, and every operation as it is made."""
+
+import contextlib
+import copy
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from parity.pairs.leaves import Leaf, Node, kind_of, nodes_of
+from parity.pairs.pair import Pair, PairError, user_code
+
+Values = Mapping[str, np.ndarray]
+
+
+class Seen(Protocol):
+    """What is called with each tensor that goes into a layer or comes out of it."""
+
+    def __call__(self, layer: str, way: str, place: int, call: int, value: Tensor) -> Tensor:
+        """Return what takes its place."""
+        ...
+
+
+@dataclass
+class TorchSide:
+    """A PyTorch model, or function, whose leaves can be replaced."""
+
+    leaves: dict[str, Leaf]
+    net: Any
+    """A copy of the model in float64; a function of tensors where there are no layers."""
+    pair: Pair
+    tensors: dict[str, Tensor]
+    calls: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def nodes(self) -> dict[str, Node]:
+        """Return the layers that the last run called."""
+        return nodes_of(self.calls, self.leaves, self.aliases)
+
+    def set(self, values: Values) -> None:
+        """Give leaves new values."""
+        for name, value in values.items():
+            self.tensors[name].data = torch.from_numpy(np.array(value, np.float64))
+
+    def run(
+        self,
+        inputs: Sequence[Any],
+        *,
+        seen: Seen | None = None,
+        train: bool = False,
+        mode: "Operations | None" = None,
+    ) -> Any:
+        """Return what the model returns for inputs, in float64; `seen` is called at each layer."""
+        use = (self.pair.train_torch if train else None) or self.pair.call_torch
+        use = use or (lambda net, *xs: net(*xs))
+        given = [x if isinstance(x, Tensor) else tensor(x) for x in inputs]
+        if isinstance(self.net, nn.Module):
+            _set_mode(self.net, train)
+        before = torch.get_default_dtype()
+        self.calls.clear()
+        with contextlib.ExitStack() as stack:
+            torch.set_default_dtype(torch.float64)
+            stack.callback(torch.set_default_dtype, before)
+            if isinstance(self.net, nn.Module):
+                stack.enter_context(_hooked(self.net, self.calls, seen))
+            stack.enter_context(user_code("the PyTorch side"))
+            if mode:
+                stack.enter_context(mode)
+                for place, x in enumerate(given):
+                    mark(x, f"input{place if len(given) > 1 else ''}")
+            return use(self.net, *given)
+
+
+def tensor(array: Any) -> Tensor:
+    """Return an array as a tensor of its own; floats in float64."""
+    array = np.array(array)
+    if array.dtype.kind == "f":
+        array = array.astype(np.float64)
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.int64)
+    return torch.from_numpy(array)
+
+
+def torch_side(pair: Pair) -> TorchSide:
+    """Return PyTorch's side of a pair. PairError: a model that cannot be copied."""
+    model = pair.torch
+    if isinstance(model, tuple):
+        if len(model) != 2 or not callable(model[0]):
+            raise PairError("Pair: torch is a tuple, but not (function, its parameters)")
+        return _of_function(*model, pair)
+    if not isinstance(model, nn.Module):
+        return TorchSide({}, model, pair, {})
+    with user_code("copying the PyTorch model"):
+        net = copy.deepcopy(model).to("cpu", torch.float64)
+    leaves, tensors = {}, {}
+    names: dict[int, str] = {}
+    aliases: dict[str, list[str]] = {}
+    kinds = {name: kind_of(type(module).__name__) for name, module in net.named_modules()}
+    groups = ((True, net.named_parameters), (False, net.named_buffers))
+    for trained, group in groups:
+        for name, value in group(remove_duplicate=False):
+            owner = name.rpartition(".")[0]
+            if id(value) in names:
+                aliases.setdefault(owner, []).append(names[id(value)])
+            elif value.is_floating_point():
+                names[id(value)] = name
+                tensors[name] = value
+                array = value.detach().numpy().copy()
+                leaves[name] = Leaf(name, array, kinds.get(owner, "other"), trained)
+    found = {owner: tuple(alias) for owner, alias in aliases.items()}
+    return TorchSide(leaves, net, pair, tensors, aliases=found)
+
+
+def _of_function(function: Callable[..., Any], params: Any, pair: Pair) -> TorchSide:
+    flat, tree = tree_flatten(params)
+    held = [value.detach().double().clone().requires_grad_() for value in flat]
+    from torch.utils._pytree import tree_unflatten
+
+    whole = tree_unflatten(held, tree)
+    tensors = dict(_named(whole))
+    leaves = {name: Leaf(name, value.detach().numpy().copy(), "other")
+              for name, value in tensors.items()}  # fmt: skip
+    return TorchSide(leaves, lambda *xs: function(whole, *xs), pair, tensors)
+
+
+def _named(tree: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    start = name + "." if name else ""
+    if isinstance(tree, Tensor):
+        yield name, tree
+    else:
+        for key, item in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+            yield from _named(item, f"{start}{key}")
+
+
+def _set_mode(net: nn.Module, train: bool) -> None:
+    net.train(train)
+    for module in net.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        if isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0  # type: ignore[assignment] - of attention and recurrent layers
+
+
+@contextlib.contextmanager
+def _hooked(net: nn.Module, calls: dict[str, str], seen: Seen | None) -> Iterator[None]:
+    """Let `seen` be called at each layer, for the time of the block, whatever happens in it."""
+    count: dict[str, int] = {}
+    handles = []
+    for name, module in net.named_modules():
+
+        def before(own: nn.Module, args: Any, kwargs: Any, name: str = name) -> Any:
+            calls.setdefault(name, type(own).__name__)
+            count[name] = count.get(name, -1) + 1
+            return _seen((args, kwargs), seen, name, "in", count[name]) if seen else None
+
+        def after(own: nn.Module, args: Any, kwargs: Any, out: Any, name: str = name) -> Any:
+            return _seen(out, seen, name, "out", count[name]) if seen else None
+
+        handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+        handles.append(module.register_forward_hook(after, with_kwargs=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _seen(tree: Any, seen: Seen, layer: str, way: str, call: int) -> Any:
+    place = 0
+
+    def replace(value: Any) -> Any:
+        nonlocal place
+        if not isinstance(value, Tensor):
+            return value
+        place += 1
+        return seen(layer, way, place - 1, call, value)
+
+    return tree_map(replace, tree)
+
+
+def arrays(outputs: Any) -> list[Tensor]:
+    """Return the tensors in what a model returns, dicts by sorted key, as JAX sorts them."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    if type(outputs) is dict:
+        return [x for key in sorted(outputs) for x in arrays(outputs[key])]
+    if isinstance(outputs, Mapping):
+        return [x for item in outputs.values() for x in arrays(item)]
+    if isinstance(outputs, list | tuple):
+        return [x for item in outputs for x in arrays(item)]
+    if isinstance(outputs, int | float | complex | np.ndarray):
+        return [torch.as_tensor(outputs)]
+    if hasattr(outputs, "__dataclass_fields__"):
+        return [x for name in outputs.__dataclass_fields__ for x in arrays(getattr(outputs, name))]
+    return []
+
+
+@dataclass
+class Operation:
+    """An aten operation as it was made."""
+
+    number: int
+    name: str
+    """As `gelu`."""
+    scalars: tuple[Any, ...]
+    """Its arguments that are no tensors."""
+    source: str
+    """File and line of the code that is not PyTorch's."""
+    parents: tuple["int | str", ...]
+    """Numbers of the operations, or names of the marks, that its tensors come from."""
+    dtype: str
+    shape: tuple[int, ...]
+    island: bool = False
+    """Whether it makes a float narrower than its inputs."""
+
+
+Variant = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+"""(aten function, arguments, keyword arguments) → what is returned in its place."""
+
+
+class Operations(TorchDispatchMode):
+    """Lists each operation; computes some otherwise, and in float64 whatever type is asked for."""
+
+    def __init__(self, *, variants: Mapping[int, Variant] = {}, widen: bool = False) -> None:
+        super().__init__()
+        self.made: list[Operation] = []
+        self._variants, self._widen = variants, widen
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        number = len(self.made)
+        given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+        parents = tuple(p for p in (getattr(x, "_parity", None) for x in given) if p is not None)
+        narrow_in = any(_is_narrow(x.dtype) for x in given)
+        if self._widen:
+            args, kwargs = tree_map(_wide, (args, kwargs))
+        variant = self._variants.get(number)
+        out = variant(func, args, kwargs) if variant else func(*args, **kwargs)
+        results = [x for x in tree_flatten(out)[0] if isinstance(x, Tensor)]
+        first = results[0] if results else torch.empty(0)
+        asked = kwargs.get("dtype") if self._widen else first.dtype
+        name = func.overloadpacket.__name__
+        scalars = tuple(x for x in tree_flatten((args, kwargs))[0] if not isinstance(x, Tensor))
+        operation = Operation(number, name, scalars, _source(), parents, str(first.dtype)[6:],
+                              tuple(first.shape), _is_narrow(asked) and not narrow_in)  # fmt: skip
+        self.made.append(operation)
+        for result in results:
+            with contextlib.suppress(AttributeError):
+                result._parity = number  # type: ignore[attr-defined]
+        return out
+
+
+def mark(value: Tensor, name: str) -> Tensor:
+    """Let a tensor be known by name to the operations that use it."""
+    value._parity = name  # type: ignore[attr-defined]
+    return value
+
+
+def _is_narrow(dtype: Any) -> bool:
+    return isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype != torch.float64
+
+
+def _wide(value: Any) -> Any:
+    if isinstance(value, Tensor) and _is_narrow(value.dtype):
+        return value.double()
+    return torch.float64 if _is_narrow(value) else value
+
+
+def _source() -> str:
+    frame = sys._getframe(2)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if "/torch/" not in file and "/parity/pairs/" not in file and "contextlib" not in file:
+            return f"{'/'.join(file.split('/')[-3:])}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
