@@ -285,6 +285,24 @@ def factor(operation: Operation, literals: Literals) -> Iterator[Candidate]:
             )
 
 
+@of("bmm", "mm", "baddbmm", "sum", "mean", "embedding")
+def scaled(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """A factor that only JAX has."""
+    numbers = [*literals, *(1 / x for x in literals if x)]
+    numbers += [x**0.5 for x in literals if x > 0]
+    for factor in dict.fromkeys(x for x in numbers if x not in (0, 1)):
+
+        def compute(func: Any, args: Any, kwargs: Any, factor: float = factor) -> Any:
+            return func(*args, **kwargs) * factor
+
+        yield Candidate(
+            "scale",
+            f"JAX multiplies by {factor:.7g} what PyTorch takes as it is ({operation.name})",
+            "leave the factor out in JAX",
+            compute,
+        )
+
+
 @of("_softmax", "_log_softmax", "cumsum", "cumprod")
 def axis(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """Another axis."""

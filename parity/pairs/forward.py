@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from parity.pairs.jax_side import JaxSide, Program
-from parity.pairs.jaxprs import Evaluator, Tag, Widened, source
+from parity.pairs.jaxprs import Evaluator, Tag, source, widened
 from parity.pairs.leaves import Node
 from parity.pairs.mapping import Map
 from parity.pairs.pair import PairError
@@ -28,10 +28,41 @@ ROUNDING = 1e-11
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of each side that hold the same leaves, and are called as often."""
+    """A layer of each side that hold the same leaves, and are called as often.
+
+    Where one side has several layers stacked in one, PyTorch's name is `whole#i/n`, part i of n, or
+    `a+b+c`, those that JAX has in one.
+    """
 
     torch: str
     jax: str
+
+
+def plain(name: str) -> str:
+    """Return the name of the module that a part of it belongs to."""
+    return name.split("#")[0].split("+")[-1]
+
+
+def _add_stacked(found: "Recorded", layers: set[str], key: Key) -> None:
+    """Add the arrays of the parts of a layer, and of the layers that are one in JAX."""
+    name, way, call = key
+    for layer in layers:
+        if "#" in layer and layer.split("#")[0] == name:
+            i, n = map(int, layer.split("#")[1].split("/"))
+            found.arrays[layer, way, call] = [
+                np.split(x, n, axis=1 if x.ndim == 4 else -1)[i] if way == "out" else x
+                for x in found.arrays[key]
+            ]
+            found.made_by[layer, way, call, 0] = found.made_by[*key, 0]
+        elif "+" in layer and layer.split("+")[-1] == name:
+            parts = [found.arrays.get((part, way, call)) for part in layer.split("+")]
+            if all(parts):
+                first = [part[0] for part in parts if part]
+                found.arrays[layer, way, call] = (
+                    [np.concatenate(first, axis=-1)] if way == "out" else [first[0]]
+                )
+                for place, part in enumerate(layer.split("+")):
+                    found.made_by[layer, way, call, place] = found.made_by[part, way, call, 0]
 
 
 @dataclass
@@ -72,13 +103,15 @@ def record(
     `variants` are computed in place of the operations of these numbers.
     """
     found = Recorded()
+    watched = {part for layer in layers for part in layer.split("#")[0].split("+")}
 
     def seen(layer: str, way: str, place: int, call: int, value: Any) -> Any:
-        if layer not in layers:
+        if layer not in watched:
             return value
         key = (layer, way, call)
         found.made_by[(*key, place)] = getattr(value, "_parity", "")
         found.arrays.setdefault(key, []).append(_numpy(value))
+        _add_stacked(found, layers, key)
         with _disable_current_modes():  # these operations are not the user's
             if forced is not None and place < len(forced.get(key, ())):
                 value = torch.from_numpy(forced[key][place].copy())
@@ -131,7 +164,37 @@ def shared_layers(found: Map, ours: Mapping[str, Node], theirs: Mapping[str, Nod
             if not covers(other.name, [layer.jax for _, layer in layers]):
                 layers.append((node.order, Layer(node.name, other.name)))
                 break
+    layers += _stacked_layers(found, ours, theirs, [layer for _, layer in layers])
     return [layer for _, layer in sorted(layers, key=lambda item: item[0])]
+
+
+def _stacked_layers(
+    found: Map, ours: Mapping[str, Node], theirs: Mapping[str, Node], taken: Sequence[Layer]
+) -> list[tuple[int, Layer]]:
+    """Return layers that one side has in one, and the other side apart."""
+    layers: dict[Layer, int] = {}
+    whole_j: dict[str, dict[int, str]] = {}
+    for row in found.rows:
+        mine, other = row.torch.rpartition(".")[0], row.jax.rpartition(".")[0]
+        if mine not in ours or other not in theirs or not (mine and other):
+            continue
+        if any(_within(mine, layer.torch) or _within(other, layer.jax) for layer in taken):
+            continue
+        if len(ours[mine].leaves) > 2 or len(theirs[other].leaves) > 2:
+            continue
+        if row.torch_part and not row.jax_part:
+            i, n, _ = row.torch_part
+            layers[Layer(f"{mine}#{i}/{n}", other)] = ours[mine].order
+        elif row.jax_part and not row.torch_part:
+            whole_j.setdefault(other, {})[row.jax_part[0]] = mine
+    for other, parts in whole_j.items():
+        names = [parts[i] for i in sorted(parts)]
+        layers[Layer("+".join(names), other)] = max(ours[name].order for name in names)
+    return [(order, layer) for layer, order in layers.items()]
+
+
+def _within(name: str, other: str) -> bool:
+    return name == other or name.startswith(other + ".") or other.startswith(name + ".")
 
 
 @dataclass
@@ -170,7 +233,6 @@ class Forced:
     uncompared: list[str] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)
     arrangements: dict[tuple[Key, int], tuple[str, dict[str, int]]] = field(default_factory=dict)
-    casts: dict[str, str] = field(default_factory=dict)
 
     def at(self, key: Key) -> list[Evidence]:
         """Return the evidence of all arrays of a key."""
@@ -207,12 +269,12 @@ def force(
 
     def match(key: Key, own: Any, *, output: bool = False) -> Any:
         """Compare an array with that of PyTorch's that it should be; return that one."""
-        own_array = np.asarray(own)
+        own_array = np.asarray(own, np.float64) if _is_float(own) else np.asarray(own)
         taken = used.setdefault(key, set())
         for place, truth in enumerate(recorded.arrays.get(key, ())):
             if place in taken or truth.size != own_array.size:
                 continue
-            if (truth.dtype.kind == "f") != (own_array.dtype.kind == "f"):
+            if (truth.dtype.kind == "f") != _is_float(own):
                 continue
             known = like.arrangements.get((key, place)) if like else None
             arranged = known or _arrangement(truth, own_array, recorded, flat=not output)
@@ -223,8 +285,8 @@ def force(
             _compare(found, (key, place), own_array, forced, arranged, truth.shape)
             found.evidence[key, place].equations = list(window)
             window.clear()
-            return jnp.asarray(forced, own_array.dtype)
-        if key[0] != OUTPUT and own_array.dtype.kind == "f":
+            return jnp.asarray(forced, np.float64 if widen and _is_float(own) else own.dtype)
+        if key[0] != OUTPUT and _is_float(own):
             found.uncompared.append(f"{key[0]}, {key[1]}put of shape {own_array.shape}")
         return own
 
@@ -240,9 +302,8 @@ def force(
         window.append((equation, [_scalar(x) for x in given]))
         return around(equation, given, evaluate) if around else evaluate(*given)
 
-    wide = Widened()
     if widen:
-        around = wide
+        around = _widening(around)
     outputs, _ = program.run(Evaluator(on_tag, logged), values, list(inputs))
     truth = recorded.arrays[OUTPUT, "in", 0]
     if len(outputs) != len(truth):
@@ -254,8 +315,20 @@ def force(
                 raise PairError(f"output {place} is {want.shape} in PyTorch and {own.shape} in JAX,"
                                 " which no permutation of axes fits")  # fmt: skip
             match((OUTPUT, "in", 0), own, output=True)
-    found.casts = wide.casts
     return found
+
+
+def _widening(around: Around | None) -> Around:
+    def both(equation: Any, given: list[Any], evaluate: Callable[..., list[Any]]) -> list[Any]:
+        if around is None:
+            return widened(equation, given)
+        return around(equation, given, lambda *inputs: widened(equation, list(inputs)))
+
+    return both
+
+
+def _is_float(value: Any) -> bool:
+    return jnp.issubdtype(value.dtype, jnp.floating)
 
 
 def _scalar(value: Any) -> Any:

@@ -46,7 +46,7 @@ class JaxSide:
             return [jnp.asarray(x) for x in flat_outputs], after
 
         with jax.enable_x64(True), user_code("the JAX side"):
-            leaves = [jnp.asarray(values[name]) for name in names]
+            leaves = [jnp.asarray(wide(values[name])) for name in names]
             arrays = [jnp.asarray(wide(array)) for array in inputs]
             jaxpr, shapes = jaxprs.traced(flat, leaves, arrays)
         return Program(jaxpr, names, len(shapes[0]), sorted(shapes[1]), structure[0])

@@ -1,7 +1,7 @@
 """A jaxpr, evaluated equation by equation: layers' values are seen and replaced, casts left out."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -184,30 +184,29 @@ def bind(equation: JaxprEqn, given: list[Any], **changed: Any) -> list[Any]:
 _TYPES = ("new_dtype", "preferred_element_type", "dtype", "out_dtype")
 
 
-@dataclass
-class Widened:
-    """Evaluates an equation in float64 whatever type it asks for, and lists what it asked for."""
+def widened(
+    equation: JaxprEqn, given: list[Any], _: Callable[..., list[Any]] | None = None
+) -> list[Any]:
+    """Evaluate an equation in float64, whatever narrower float it asks for."""
+    given = [jnp.asarray(x, jnp.float64) if _narrow(getattr(x, "dtype", None)) else x
+             for x in given]  # fmt: skip
+    if equation.primitive.name in ("convert_element_type", "reduce_precision"):
+        target = equation.params.get("new_dtype", jnp.float64)
+        if all(jnp.issubdtype(dtype, jnp.floating) for dtype in (given[0].dtype, target)):
+            return given
+    changed = {key: jnp.dtype(jnp.float64) for key in _TYPES if _narrow(equation.params.get(key))}
+    return bind(equation, given, **changed)
 
-    casts: dict[str, str] = field(default_factory=dict)
-    """By file and line: the narrower type."""
 
-    def __call__(
-        self, equation: JaxprEqn, given: list[Any], _: Callable[..., list[Any]]
-    ) -> list[Any]:
-        name = equation.primitive.name
-        wide = [jnp.asarray(x, jnp.float64) if _narrow(getattr(x, "dtype", None)) else x
-                for x in given]  # fmt: skip
-        if name in ("convert_element_type", "reduce_precision"):
-            target = equation.params.get("new_dtype")
-            if jnp.issubdtype(wide[0].dtype, jnp.floating) and (
-                target is None or jnp.issubdtype(target, jnp.floating)
-            ):
-                if target is not None and _narrow(target) and given[0].dtype == jnp.float64:
-                    self.casts.setdefault(source(equation), str(jnp.dtype(target)))
-                return [wide[0]]
-        changed = {key: jnp.dtype(jnp.float64) for key in _TYPES
-                   if _narrow(equation.params.get(key))}  # fmt: skip
-        return bind(equation, wide, **changed)
+def narrow_types(found: Iterable[JaxprEqn]) -> dict[str, str]:
+    """Return the floats narrower than float64 that equations give, by file and line."""
+    types = {}
+    for equation in found:
+        for var in equation.outvars:
+            dtype = getattr(var.aval, "dtype", None)
+            if _narrow(dtype):
+                types.setdefault(source(equation), str(dtype))
+    return types
 
 
 def _narrow(dtype: Any) -> bool:

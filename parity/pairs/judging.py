@@ -9,8 +9,9 @@ import jax
 import torch
 
 from parity.pairs import locate
+from parity.pairs.gradients import gradient_differences
 from parity.pairs.pair import Pair
-from parity.pairs.proof import MapRow, Proof
+from parity.pairs.proof import Difference, MapRow, Proof
 
 Progress = Callable[[str, int, int], None]
 
@@ -33,11 +34,16 @@ def prove(
     case = locate.prepare(pair, seed, weights, rows, progress)
     locate.repair(case, progress)
     found = locate.differences(case, progress)
-    forward = [locate.accepted(one.difference, pair.accept) for one in found]
-    differences = locate.grouped(forward)
+    narrow, notes = locate.low_precision(case)
+    case.notes += notes
+    forward = [locate.accepted(one, pair.accept)
+               for one in [*(one.difference for one in found), *narrow]]  # fmt: skip
+    gradients, said = _gradients(case, forward, seed)
+    differences = locate.grouped([*forward, *gradients])
     counted = [one for one in differences if one.accepted is None]
     layers = locate.layer_table(case)
-    summary = {"weights": _weights(case), "forward": _forward(case, differences, layers)}
+    summary = {"weights": _weights(case), "forward": _forward(case, locate.grouped(forward), layers)}
+    summary["gradients"] = said
     return Proof(
         same=not counted and not case.unmapped,
         differences=differences,
@@ -49,6 +55,18 @@ def prove(
         summary=summary,
         environment=environment(),
     )  # fmt: skip
+
+
+def _gradients(
+    case: locate.Case, forward: Sequence[Difference], seed: int
+) -> tuple[list[Difference], str]:
+    if any(one.accepted is None for one in forward) or case.unmapped:
+        return [], "not judged, since the forward passes differ (--accept names a difference that is meant)"
+    found, compared = gradient_differences(case, seed)
+    if not compared:
+        return [], "not judged, since nothing has one"
+    many = f"{len(found)} difference{'s' * (len(found) != 1)}"
+    return found, f"{many} in {compared} gradients of leaves, inputs and layers' values"
 
 
 def environment() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import Any
@@ -21,12 +21,13 @@ from parity.pairs.forward import (
     Recorded,
     distance,
     force,
+    plain,
     record,
     shared_layers,
     sources,
 )
 from parity.pairs.jax_side import JaxSide, Program, jax_side
-from parity.pairs.jaxprs import uses
+from parity.pairs.jaxprs import equations, narrow_types, uses
 from parity.pairs.leaves import Use, drawn
 from parity.pairs.mapping import Map, find_map
 from parity.pairs.pair import Accept, Pair
@@ -56,6 +57,9 @@ class Case:
     unmapped: list[str] = field(default_factory=list)
     recorded: Recorded = field(default_factory=Recorded)
     forced: Forced = field(default_factory=Forced)
+    widen: bool = False
+    """Whether a part of either side asks for less than float64, and is computed in it all the
+    same."""
 
     @property
     def jax_values(self) -> dict[str, np.ndarray]:
@@ -65,12 +69,12 @@ class Case:
     def record(self, **options: Any) -> Recorded:
         """Run PyTorch's side and keep its values."""
         names = {layer.torch for layer in self.layers}
-        return record(self.torch, self.pair.inputs, names, **options)
+        return record(self.torch, self.pair.inputs, names, **{"widen": self.widen, **options})
 
     def force(self, recorded: Recorded | None = None, **options: Any) -> Forced:
         """Run JAX's side with PyTorch's values at every shared layer."""
         return force(self.program, self.jax_values, self.pair.inputs, recorded or self.recorded,
-                     self.layers, **options)  # fmt: skip
+                     self.layers, **{"widen": self.widen, **options})  # fmt: skip
 
 
 def prepare(
@@ -107,6 +111,7 @@ def prepare(
     _vanish(case)
     ours.set(values)
     case.layers = shared_layers(found, ours.nodes(), theirs.nodes())
+    case.widen = bool(narrow_types(equations(program.jaxpr)) or any(o.island for o in mode.made))
     _run(case)
     _check_calls(case)
     return case
@@ -144,7 +149,9 @@ def _run(case: Case) -> None:
 def _check_calls(case: Case) -> None:
     """Leave out layers that one side calls more often; their callers take their place."""
     for _ in range(4):
-        calls = {key[0]: key[2] + 1 for key in case.recorded.arrays}
+        calls: dict[str, int] = {}
+        for name, _, call in case.recorded.arrays:
+            calls[name] = max(calls.get(name, 0), call + 1)
         unlike = [layer for layer in case.layers
                   if calls.get(layer.torch) != case.forced.calls.get(layer.jax)]  # fmt: skip
         if not unlike:
@@ -207,7 +214,7 @@ def _flattened(case: Case) -> None:
         full = [*(sizes[a] for a in atoms[:-1]), -1]
         for place, row in enumerate(case.map.rows):
             shape = case.torch.leaves[row.torch].shape
-            if row.torch.startswith(key[0] + ".") and len(shape) == 2 and "(" not in row.pattern:
+            if row.torch.startswith(plain(key[0]) + ".") and len(shape) == 2 and "(" not in row.pattern:
                 full[-1] = shape[1] // int(np.prod(full[:-1]))
                 pattern_, sizes_ = behind_flatten(row.pattern, 1, full, order)
                 case.map.rows[place] = replace(row, pattern=pattern_, sizes=sizes_,
@@ -220,7 +227,7 @@ def _flattened(case: Case) -> None:
 def _options(case: Case, layer: Layer) -> Any:
     """Yield the rows with one layer's patterns changed, or its leaves exchanged with another's."""
     rows = case.map.rows
-    mine = [n for n, row in enumerate(rows) if row.torch.startswith(layer.torch + ".")]
+    mine = [n for n, row in enumerate(rows) if row.torch.startswith(plain(layer.torch) + ".")]
     choices = [[(rows[n].pattern, dict(rows[n].sizes)), *case.map.choices.get(n, [])[:5]]
                for n in mine]  # fmt: skip
     for chosen in itertools.islice(itertools.product(*choices), 1, 24):
@@ -246,7 +253,7 @@ def _options(case: Case, layer: Layer) -> Any:
     for other in case.layers:
         if other is layer or not _far(case, other):
             continue
-        theirs = [n for n, row in enumerate(rows) if row.torch.startswith(other.torch + ".")]
+        theirs = [n for n, row in enumerate(rows) if row.torch.startswith(plain(other.torch) + ".")]
         if [case.torch.leaves[rows[n].torch].shape for n in mine] != [
             case.torch.leaves[rows[n].torch].shape for n in theirs
         ]:
@@ -272,6 +279,53 @@ def _without_layers(case: Case) -> None:
             case.forced = tried
             return
     case.map.rows = rows
+
+
+def low_precision(case: Case) -> tuple[list[Difference], list[str]]:
+    """Compare once more as the sides are written; return what is less precise on one side only.
+
+    Where both sides, or one as precise as the user's own `dtype`, it is a note.
+    """
+    if not case.widen:
+        return [], []
+    recorded = case.record(widen=False)
+    forced = case.force(recorded, widen=False, like=case.forced)
+    allowed = _bits(case.pair.dtype)
+    differences, notes = [], {}
+    for (key, place), evidence in forced.evidence.items():
+        wide = case.forced.evidence.get((key, place))
+        if not evidence.wrong or wide is None or wide.wrong:
+            continue
+        theirs = narrow_types(equation for equation, _ in evidence.equations)
+        made = [recorded.operations[n] for n in recorded.slice(key)[0]]
+        ours = {o.source: o.dtype for o in made if _bits(o.dtype) < 53}
+        lowest = [min(map(_bits, types.values()), default=53) for types in (ours, theirs)]
+        kind, torch_place, jax_place = place_of(case, key)
+        if min(lowest) >= allowed or lowest[0] == lowest[1]:
+            side, types = ("PyTorch", ours) if lowest[0] < lowest[1] else ("JAX", theirs)
+            side = "both sides" if lowest[0] == lowest[1] else side
+            for source_, dtype in list(types.items())[:1]:
+                what = torch_place if isinstance(torch_place, str) else " and ".join(torch_place)
+                text = f"the same function, computed in {dtype} by {side} ({source_})"
+                notes.setdefault(text, []).append(f"{kind} {what}")
+            continue
+        side, types = ("PyTorch", ours) if lowest[0] < lowest[1] else ("JAX", theirs)
+        source_, dtype = min(types.items(), key=lambda item: _bits(item[1]))
+        differences.append(Difference(
+            stage="forward", kind=kind, torch=torch_place, jax=jax_place,  # type: ignore[arg-type]
+            size=evidence.size, rounding=evidence.rounding / evidence.scale,
+            cause="low-precision",
+            explanation=f"{side} computes this in {dtype}, the other side not",
+            fix=f"compute in {case.pair.dtype} at {source_}",
+            torch_source="", jax_source=source_))  # fmt: skip
+    said = [f"{text}: {places[0]}{f' and {len(places) - 1} more' * (len(places) > 1)}"
+            for text, places in notes.items()]  # fmt: skip
+    return differences, said
+
+
+def _bits(dtype: str) -> int:
+    """Return the digits of a float's significand; 53 for what is no float."""
+    return {"float32": 24, "bfloat16": 8, "float16": 11}.get(dtype, 4 if "float8" in dtype else 53)
 
 
 @dataclass
@@ -340,13 +394,40 @@ def _cause(
         return all(_off(e, tried) <= e.rounding for e in at)
 
     for number in reversed(numbers):
-        for candidate in candidates(case.recorded.operations[number], literals):
+        operation = case.recorded.operations[number]
+        others = _operands(case, key, operation.shape) if operation.name in ("add", "add_") else ()
+        for candidate in itertools.chain(candidates(operation, literals), others):
             if explains({number: candidate.variant}):
                 return candidate, {number: candidate.variant}
     last = case.recorded.made_by.get((*key, evidence.place))
     if isinstance(last, int):
         return None, {last: _replaced_by(evidence)}
     return None, {}
+
+
+def _operands(case: Case, key: Key, shape: tuple[int, ...]) -> Iterator[Candidate]:
+    """Yield sums with one term left out, or with another value of the model in its place."""
+
+    def of(place: int, value: Any) -> Variant:
+        def compute(func: Any, args: Any, kwargs: Any) -> Any:
+            if not isinstance(args[1], torch.Tensor):
+                raise TypeError
+            new = torch.from_numpy(value.copy()) if value is not None else torch.zeros_like(args[place])
+            return func(*args[:place], new, *args[place + 1 :], **kwargs)
+
+        return compute
+
+    for place in (0, 1):
+        yield Candidate("residual", f"JAX adds only one of two terms (the {('second', 'first')[place]})",
+                        "add both in JAX", of(place, None))  # fmt: skip
+    earlier = list(itertools.takewhile(lambda other: other != key, case.recorded.arrays))
+    for other in earlier[::-1][:12]:
+        for array in case.recorded.arrays[other]:
+            if array.shape == shape and array.dtype.kind == "f":
+                what = f"what goes {'into' if other[1] == 'in' else 'out of'} {plain(other[0])}"
+                for place in (0, 1):
+                    yield Candidate("residual", f"JAX adds {what} instead of another term",
+                                    "add PyTorch's terms in JAX", of(place, array))  # fmt: skip
 
 
 def _replaced_by(evidence: Evidence) -> Variant:
@@ -378,13 +459,13 @@ def place_of(case: Case, key: Key) -> tuple[str, Place, Place]:
     names = {layer.torch: layer.jax for layer in case.layers}
     layer, way, _ = key
     if way == "out":
-        return "inside", layer, names[layer]
+        return "inside", plain(layer), names[layer]
     _, sources_ = case.recorded.slice(key)
-    before = [name[: -len(":out")] for name in sources_ if name.endswith(":out")]
-    order = [known.torch for known in case.layers]
-    first = max(before, key=order.index) if before else "input"
+    before = {name[: -len(":out")] for name in sources_ if name.endswith(":out")}
+    order = [known for known in case.layers if plain(known.torch) in before]
+    first = order[-1].torch if order else "input"
     theirs = names.get(first, first), names.get(layer, layer)
-    return "between", (first, layer), theirs
+    return "between", (plain(first), plain(layer)), theirs
 
 
 def _difference(

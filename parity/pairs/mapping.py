@@ -14,12 +14,6 @@ from parity.pairs.leaves import Leaf, Use
 from parity.pairs.patterns import inverse, patterns, rearranged
 from parity.pairs.proof import MapRow
 
-_PARTS = {
-    r"in_proj_(weight|bias)": ("query", "key", "value"),
-    r"(weight|bias)_[ih]h.*": {4: ("i", "f", "g", "o"), 3: ("r", "z", "n")},
-}
-"""PyTorch's leaves that hold several stacked along their first axis, and what these are called."""
-
 _WORDS = {
     "q": "query", "k": "key", "v": "value", "qkv": "querykeyvalue", "fc": "linear",
     "dense": "linear", "lin": "linear", "ln": "norm", "bn": "norm", "layernorm": "norm",
@@ -44,7 +38,6 @@ class Slot:
 
     leaf: Leaf
     part: tuple[int, int, int] | None = None
-    label: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,9 +49,8 @@ class Slot:
 
     @property
     def role(self) -> str:
-        """Of its leaf; a recurrent layer's weights have one for each of its two inputs."""
-        name = self.leaf.attribute
-        return re.sub(r"_([ih]h)_l.*|_([ih]h)$", "", name) if self.label else self.leaf.role
+        """Of its leaf."""
+        return self.leaf.role
 
 
 @dataclass
@@ -128,8 +120,9 @@ def find_map(
     taken_t, taken_j = {row.torch for row in given}, {row.jax for row in given}
     ours = {n: leaf for n, leaf in torch.items() if n not in taken_t}
     theirs = {n: leaf for n, leaf in jax.items() if n not in taken_j}
-    units_t = _units(ours, torch_use, [math.prod(leaf.shape) for leaf in theirs.values()])
-    units_j = _units(theirs, jax_use, None)
+    sizes_t, sizes_j = ([math.prod(leaf.shape) for leaf in side.values()] for side in (ours, theirs))
+    units_t = _units(ours, torch_use, sizes_t, sizes_j, torch=True)
+    units_j = _units(theirs, jax_use, sizes_j, sizes_t, torch=False)
     found = Map(list(given), [], [], {})
     left_t: list[Slot] = []
     left_j: list[Slot] = []
@@ -164,40 +157,67 @@ def _order(leaf: Leaf, use: Mapping[str, Use]) -> float:
 
 
 def _units(
-    leaves: Mapping[str, Leaf], use: Mapping[str, Use], other_sizes: list[int] | None
+    leaves: Mapping[str, Leaf],
+    use: Mapping[str, Use],
+    own: Sequence[int],
+    other: Sequence[int],
+    *,
+    torch: bool,
 ) -> list[Unit]:
-    """Return the layers' slots in the order of use; a stacked leaf is parted if need be."""
+    """Return the layers' slots in the order of use; a leaf that the other side has in parts is cut.
+
+    `own` and `other` are the sizes of the leaves of both sides.
+    """
     units: dict[str, Unit] = {}
+    cut = {leaf.owner: labels for leaf in leaves.values() if len(leaf.shape) >= 2
+           and (labels := _labels(leaf, own, other))}  # fmt: skip
     for name, leaf in leaves.items():
         order = _order(leaf, use)
-        names = _parts(leaf) if other_sizes is not None else None
-        if names and math.prod(leaf.shape) not in (other_sizes or []):
-            for i, label in enumerate(names):
-                which = re.search(r"_([ih]h)", leaf.attribute)
-                level = re.sub(r".*_l(\d+)", r"\1", leaf.attribute) if which else ""
-                key = f"{leaf.owner}.{level}.{(which[1][0] if which else '')}{label}"
-                slot = Slot(leaf, (i, len(names), 0), label)
+        labels = cut.get(leaf.owner, ())
+        axis = _cut_axis(leaf, len(labels), use.get(name), torch=torch) if labels else None
+        which = re.search(r"_([ih]h)(_l\d+.*)?$", leaf.attribute)
+        level = f".{which[2] or ''}" if which else ""
+        if axis is not None and (leaf.role in ("weight", "bias") or "_" in leaf.attribute):
+            for i, label in enumerate(labels):
+                key = f"{leaf.owner}{level}.{which[1][0] if which else ''}{label}"
                 unit = units.setdefault(key, Unit(key, "linear", order + i / 100, {}))
-                unit.slots.setdefault("weight" if "weight" in leaf.attribute else "bias", slot)
-        else:
-            level = re.search(r"_([ih]h_l.*|[ih]h)$", leaf.attribute)
-            key = f"{leaf.owner}.{level[1]}" if level else leaf.owner
-            role = leaf.attribute.split("_")[0] if level else leaf.role
-            if leaf.kind == "other" and role not in ("weight", "bias"):
-                key = name  # a parameter of its own
-            unit = units.setdefault(key, Unit(key, leaf.kind, order, {}))
-            unit.slots[role] = Slot(leaf)
-            unit.order = min(unit.order, order)
+                role = "bias" if "bias" in leaf.attribute else "weight"
+                unit.slots[role] = Slot(leaf, (i, len(labels), axis))
+            continue
+        key = f"{leaf.owner}{level}.{which[1]}" if which else leaf.owner
+        role = leaf.attribute.split("_")[0] if which else leaf.role
+        if leaf.kind == "other" and role not in ("weight", "bias"):
+            key = name  # a parameter of its own
+        unit = units.setdefault(key, Unit(key, leaf.kind, order, {}))
+        unit.slots[role] = Slot(leaf)
+        unit.order = min(unit.order, order)
     return sorted(units.values(), key=lambda unit: unit.order)
 
 
-def _parts(leaf: Leaf) -> Sequence[str] | None:
-    for text, names in _PARTS.items():
-        if re.fullmatch(text, leaf.attribute):
-            if isinstance(names, dict):
-                return names.get(4 if "lstm" in leaf.owner.lower() else 3)
-            return names
-    return None
+def _labels(leaf: Leaf, own: Sequence[int], other: Sequence[int]) -> Sequence[str]:
+    """Return what the parts of a leaf are called, if the other side has its parts and not it."""
+    size = math.prod(leaf.shape)
+    if size in other:
+        return ()
+    name = leaf.name.lower()
+    for n in (3, 2, 4):
+        if size % n or sum(x == size // n for x in other) - sum(x == size // n for x in own) < n:
+            continue
+        if n == 4 or re.search(r"weight_[ih]h", name):
+            return {4: ("i", "f", "g", "o"), 3: ("r", "z", "n")}.get(n, ("0", "1"))
+        if n == 3:
+            return ("query", "key", "value")
+        return ("key", "value") if "kv" in name else ("gate", "up") if "gate" in name else ("0", "1")
+    return ()
+
+
+def _cut_axis(leaf: Leaf, n: int, use: Use | None, *, torch: bool) -> int | None:
+    """Return the axis that the parts lie along: of their number, or of the outputs."""
+    axes: list[int] = [0] if torch else [a for a, length in enumerate(leaf.shape) if length == n]
+    if not torch and use is not None and use.axes:
+        axes += use.axes[0]
+    axes += range(len(leaf.shape) - 1, -1, -1)
+    return next((axis for axis in axes if leaf.shape[axis] % n == 0), None)
 
 
 def _assigned(ours: list[Unit], theirs: list[Unit]) -> list[tuple[Unit, Unit]]:
