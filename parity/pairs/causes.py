@@ -50,6 +50,18 @@ def candidates(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         yield from rule(operation, literals)
 
 
+Together = Callable[[Sequence[Operation]], "tuple[Candidate, dict[int, Variant]] | None"]
+TOGETHER: list[Together] = []
+
+
+def together(made: Sequence[Operation]) -> Iterator[tuple[Candidate, dict[int, Variant]]]:
+    """Yield causes that change several operations of a region at once."""
+    for rule in TOGETHER:
+        found = rule(made)
+        if found:
+            yield found
+
+
 def _argument(place: int, value: Any) -> Variant:
     """Return the variant with one positional argument replaced."""
 
@@ -266,6 +278,16 @@ def added(operation: Operation, literals: Literals) -> Iterator[Candidate]:
             )
 
 
+@of("pow")
+def base(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Another base of a power, as of rotary frequencies."""
+    numbers = [x for x in operation.scalars if isinstance(x, float | int)]
+    for other in dict.fromkeys([*literals, 10000.0, 500000.0, 1000000.0, 1000.0]):
+        if numbers and other != numbers[0]:
+            yield Candidate("constant", f"PyTorch: {numbers[0]:g} to a power; JAX: {other:g}",
+                            f"use {numbers[0]:g} in JAX", _argument(0, other))  # fmt: skip
+
+
 @of("mul", "div", "pow")
 def factor(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """Another factor, or none."""
@@ -385,6 +407,13 @@ def diagonal(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                     lambda _, args, __: torch.ones_like(args[0]))  # fmt: skip
 
 
+def _shifted(mask: Tensor, step: int, fill: bool) -> Tensor:
+    """Return a mask moved along its last axis, so that its diagonal is another."""
+    new = mask.roll(step, -1)
+    new[..., 0 if step > 0 else -1] = fill
+    return new
+
+
 @of("masked_fill", "where")
 def masked(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """Another number where a mask is."""
@@ -397,5 +426,15 @@ def masked(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                 f"mask by {numbers[0]:g} in JAX",
                 lambda func, args, kwargs, value=other: torch.masked_fill(args[0], args[1], value),
             )
+    for step, hidden in ((1, False), (-1, True)):
+        for fill in (hidden, not hidden):
+
+            def moved(func: Any, args: Any, kwargs: Any, s: int = step, f: bool = fill) -> Any:
+                place = 1 if operation.name == "masked_fill" else 0
+                new = _shifted(args[place].clone(), s, f)
+                return func(*args[:place], new, *args[place + 1 :], **kwargs)
+
+            yield Candidate("mask-diagonal", "JAX's mask begins at the next diagonal",
+                            "take PyTorch's diagonal in JAX", moved)  # fmt: skip
     if operation.name == "masked_fill":
         yield Candidate("mask-missing", "JAX has no mask", "mask in JAX", _as(torch.clone))

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parity.pairs.causes import Candidate, Literals, of
-from parity.pairs.torch_side import Operation
+from parity.pairs.causes import TOGETHER, Candidate, Literals, of
+from parity.pairs.torch_side import Operation, Variant
 
 
 def _same(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
@@ -318,3 +318,57 @@ def transposed(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         "transpose as PyTorch does in JAX",
         lambda func, args, kwargs: args[0].reshape(func(*args, **kwargs).shape),
     )
+
+
+def rotary(made: Sequence[Operation]) -> tuple[Candidate, dict[int, Variant]] | None:
+    """Rotary pairs (i, i + d/2) against (2i, 2i + 1): halves for neighbours, in all operations."""
+
+    def halves(func: Any, args: Any, kwargs: Any) -> Any:
+        return args[0][..., ::2], args[0][..., 1::2]
+
+    def interleaved(func: Any, args: Any, kwargs: Any) -> Any:
+        parts = args[0]
+        if len(parts) != 2 or parts[0].shape != parts[1].shape:
+            raise ValueError
+        return torch.stack(list(parts), -1).flatten(-2)
+
+    def half(func: Any, args: Any, kwargs: Any) -> Any:
+        x, axis, start, *_ = args
+        return x[..., ::2] if not start else x[..., 1::2]
+
+    def neighbours(func: Any, args: Any, kwargs: Any) -> Any:
+        x, _, start, *_ = args
+        middle = x.shape[-1] // 2
+        return x[..., middle:] if start else x[..., :middle]
+
+    def joined(func: Any, args: Any, kwargs: Any) -> Any:
+        parts = list(args[0])
+        return torch.cat(parts, -1).reshape(*parts[0].shape, 2)
+
+    variants: dict[int, Variant] = {}
+    for o in made:
+        last = len(o.shape) - 1
+        axes = [x for x in o.scalars if isinstance(x, int)]
+        if o.name == "split" and axes[-1:] and axes[-1] in (-1, last):
+            variants[o.number] = halves
+        elif o.name == "cat" and (not axes or axes[-1] in (-1, last)) and len(o.parents) == 2:
+            variants[o.number] = interleaved
+        elif o.name == "slice" and axes[:1] and axes[0] in (-1, last):
+            if axes[3:] == [2]:
+                variants[o.number] = neighbours
+            elif axes[1:2] == [o.shape[-1]] or axes[2:3] == [o.shape[-1]]:
+                variants[o.number] = half
+        elif o.name == "stack" and o.shape[-1] == 2:
+            variants[o.number] = joined
+    if len(variants) < 2:
+        return None
+    candidate = Candidate(
+        "rope-interleaved",
+        "one side rotates the pairs (i, i + d/2), the other (2i, 2i + 1)",
+        "rotate PyTorch's pairs in JAX",
+        halves,
+    )
+    return candidate, variants
+
+
+TOGETHER.append(rotary)

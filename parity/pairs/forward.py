@@ -18,7 +18,7 @@ from parity.pairs.leaves import Node
 from parity.pairs.mapping import Map
 from parity.pairs.pair import PairError
 from parity.pairs.patterns import patterns, rearranged
-from parity.pairs.torch_side import Operations, TorchSide, Variant, arrays, mark
+from parity.pairs.torch_side import Operations, Region, TorchSide, Variant, arrays, mark
 
 Key = tuple[str, str, int]
 """(PyTorch's name of a layer, in or out, call); the model's outputs are ("output", "in", 0)."""
@@ -72,6 +72,8 @@ class Recorded:
     arrays: dict[Key, list[np.ndarray]] = field(default_factory=dict)
     made_by: dict[tuple[str, str, int, int], "int | str"] = field(default_factory=dict)
     """By key and place among the arrays: the operation that made it."""
+    places: dict[tuple[str, str, int, int], int] = field(default_factory=dict)
+    """Likewise: which of the operation's results it is."""
     operations: Sequence[Any] = ()
 
     def slice(self, key: Key) -> tuple[list[int], list[str]]:
@@ -97,6 +99,7 @@ def record(
     variants: Mapping[int, Variant] | None = None,
     forced: Mapping[Key, list[np.ndarray]] | None = None,
     widen: bool = False,
+    keep: Region | None = None,
 ) -> Recorded:
     """Run PyTorch's side and keep the values at its layers; `forced` ones are put in their place.
 
@@ -110,6 +113,7 @@ def record(
             return value
         key = (layer, way, call)
         found.made_by[(*key, place)] = getattr(value, "_parity", "")
+        found.places[(*key, place)] = getattr(value, "_parity_place", 0)
         found.arrays.setdefault(key, []).append(_numpy(value))
         _add_stacked(found, layers, key)
         with _disable_current_modes():  # these operations are not the user's
@@ -117,11 +121,12 @@ def record(
                 value = torch.from_numpy(forced[key][place].copy())
             return mark(value.view_as(value), f"{layer}:{way}")
 
-    mode = Operations(variants=variants or {}, widen=widen)
+    mode = Operations(variants=variants, widen=widen, keep=keep)
     with torch.no_grad():
         outputs = arrays(side.run(inputs, seen=seen, mode=mode))
         for place, value in enumerate(outputs):
             found.made_by[(OUTPUT, "in", 0, place)] = getattr(value, "_parity", "")
+            found.places[(OUTPUT, "in", 0, place)] = getattr(value, "_parity_place", 0)
         found.arrays[(OUTPUT, "in", 0)] = [_numpy(value) for value in outputs]
     found.operations = mode.made
     return found

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import torch
 from parity.pairs import locate
 from parity.pairs.gradients import gradient_differences
 from parity.pairs.pair import Pair
+from parity.pairs.training import loss_pair, renamed, training_differences
 from parity.pairs.proof import Difference, MapRow, Proof
 
 Progress = Callable[[str, int, int], None]
@@ -39,11 +41,14 @@ def prove(
     forward = [locate.accepted(one, pair.accept)
                for one in [*(one.difference for one in found), *narrow]]  # fmt: skip
     gradients, said = _gradients(case, forward, seed)
-    differences = locate.grouped([*forward, *gradients])
+    training, told = _training(case, [*forward, *gradients], seed)
+    differences = locate.grouped([*forward, *gradients, *training])
     counted = [one for one in differences if one.accepted is None]
     layers = locate.layer_table(case)
     summary = {"weights": _weights(case), "forward": _forward(case, locate.grouped(forward), layers)}
     summary["gradients"] = said
+    if told:
+        summary["training"] = told
     return Proof(
         same=not counted and not case.unmapped,
         differences=differences,
@@ -67,6 +72,25 @@ def _gradients(
         return [], "not judged, since nothing has one"
     many = f"{len(found)} difference{'s' * (len(found) != 1)}"
     return found, f"{many} in {compared} gradients of leaves, inputs and layers' values"
+
+
+def _training(
+    case: locate.Case, before: Sequence[Difference], seed: int
+) -> tuple[list[Difference], str]:
+    pair = case.pair
+    if pair.loss is None:
+        return [], ""
+    if any(one.accepted is None for one in before) or case.unmapped:
+        return [], "not judged, since what comes before it differs"
+    losses = prove(loss_pair(case), seed=seed)
+    found = [replace(renamed(one), accepted=None) for one in losses.differences]
+    if pair.optimizer is None:
+        return found, f"the losses are {'the same' if losses else 'not the same'}"
+    if not found:
+        found = training_differences(case)
+    found = [locate.accepted(one, pair.accept) for one in found]
+    many = f"{len(found)} difference{'s' * (len(found) != 1)}"
+    return found, f"{many} in {pair.steps} steps: loss, gradients, buffers, updates"
 
 
 def environment() -> dict[str, Any]:

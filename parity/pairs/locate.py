@@ -1,6 +1,7 @@
 """The map settled, and the forward pass: every difference located, and its cause named."""
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ import torch
 
 from parity.contract.errors import NondeterminismError
 from parity.pairs import causes_spatial  # noqa: F401 - enters its rules
-from parity.pairs.causes import Candidate, candidates
+from parity.pairs.causes import Candidate, candidates, together
 from parity.pairs.forward import (
     Evidence,
     Forced,
@@ -33,7 +34,7 @@ from parity.pairs.mapping import Map, find_map
 from parity.pairs.pair import Accept, Pair
 from parity.pairs.patterns import behind_flatten, inverse, rearranged
 from parity.pairs.proof import Difference, LayerEvidence, MapRow, Place, Proof
-from parity.pairs.torch_side import Operations, TorchSide, Variant, arrays, mark, torch_side
+from parity.pairs.torch_side import Operations, Region, TorchSide, Variant, arrays, mark, torch_side
 
 Progress = Callable[[str, int, int], None]
 
@@ -351,10 +352,11 @@ def differences(case: Case, progress: Progress) -> list[Found]:
         if not evidence:
             continue
         worst = max(evidence, key=lambda e: e.size)
-        cause, changed = _cause(case, key, worst, corrections)
+        causes, changed = _cause(case, key, worst, corrections)
         corrections = {**corrections, **changed}
         truth = case.record(variants=corrections, forced=case.recorded.arrays)
-        found.append(Found(_difference(case, key, worst, cause), changed))
+        for cause in causes or [None]:
+            found.append(Found(_difference(case, key, worst, cause), changed))
     return found
 
 
@@ -367,6 +369,19 @@ def _off(evidence: Evidence, truth: Recorded) -> float:
     return distance(evidence.own, sizes)[0]
 
 
+def _explained(case: Case, evidence: Evidence, made: dict[tuple[int, int], Any]) -> float:
+    """Return how far what a region makes now is from JAX's, over rounding."""
+    at = (*evidence.key, evidence.place)
+    number = case.recorded.made_by[at]
+    value = made.get((number, case.recorded.places[at])) if isinstance(number, int) else None
+    if value is None:
+        return math.inf
+    array = _sizes_of(evidence, value.double().numpy() if value.is_floating_point() else value.numpy())
+    if array is None or array.shape != evidence.own.shape:
+        return math.inf
+    return distance(evidence.own, array)[0] / evidence.rounding
+
+
 def _sizes_of(evidence: Evidence, array: np.ndarray) -> np.ndarray | None:
     pattern, sizes = evidence.arranged
     try:
@@ -377,32 +392,60 @@ def _sizes_of(evidence: Evidence, array: np.ndarray) -> np.ndarray | None:
 
 def _cause(
     case: Case, key: Key, evidence: Evidence, corrections: dict[int, Variant]
-) -> tuple[Candidate | None, dict[int, Variant]]:
-    """Return the candidate that makes PyTorch compute JAX's numbers, and what it replaces.
+) -> tuple[list[Candidate], dict[int, Variant]]:
+    """Return the candidates that make PyTorch compute JAX's numbers, and what they replace.
 
-    Without one, the operation that ends the region is replaced by JAX's numbers.
+    One is enough, as a rule; two independent mistakes in one region take two. Without any, the
+    operation that ends the region is replaced by JAX's numbers.
     """
     numbers, _ = case.recorded.slice(key)
-    literals = _literals(evidence)
     at = [e for e in case.forced.at(key) if e.wrong]
+    region = Region(numbers)
+    case.record(variants=corrections, forced=case.recorded.arrays, keep=region)
 
-    def explains(variants: dict[int, Variant]) -> bool:
-        try:
-            tried = case.record(variants={**corrections, **variants}, forced=case.recorded.arrays)
-        except Exception:  # noqa: BLE001 - a variant that does not fit may raise anything
-            return False
-        return all(_off(e, tried) <= e.rounding for e in at)
+    def off(variants: dict[int, Variant]) -> float:
+        with torch.no_grad():
+            try:
+                made = region.run({**corrections, **variants})
+            except Exception:  # noqa: BLE001 - a variant that does not fit may raise anything
+                return math.inf
+        return max(_explained(case, e, made) for e in at)
 
-    for number in reversed(numbers):
-        operation = case.recorded.operations[number]
+    tried = []
+    for candidate, variants in _ways(case, key, numbers, _literals(evidence)):
+        left = off(variants)
+        if left <= 1:
+            return [candidate], variants
+        tried.append((left, candidate, variants))
+    before = off({})
+    tried.sort(key=lambda one: one[0])
+    for left, candidate, variants in tried[:6]:
+        for _, other, more in tried[:400] if left < 0.5 * before else ():
+            if other.cause != candidate.cause and not set(variants) & set(more):
+                if off({**variants, **more}) <= 1:
+                    return [candidate, other], {**variants, **more}
+    last = case.recorded.made_by.get((*key, evidence.place))
+    return [], {last: _replaced_by(evidence)} if isinstance(last, int) else {}
+
+
+def _ways(
+    case: Case, key: Key, numbers: Sequence[int], literals: Sequence[float]
+) -> Iterator[tuple[Candidate, dict[int, Variant]]]:
+    """Yield what to try in a region: an operation otherwise, or all that are like it."""
+    made = [case.recorded.operations[number] for number in numbers]
+    names = {operation.name for operation in made}
+    for whole in together(made):
+        yield whole
+    for operation in reversed(made):
+        alike = [o.number for o in made
+                 if (o.name, o.scalars) == (operation.name, operation.scalars)]  # fmt: skip
         others = _operands(case, key, operation.shape) if operation.name in ("add", "add_") else ()
         for candidate in itertools.chain(candidates(operation, literals), others):
-            if explains({number: candidate.variant}):
-                return candidate, {number: candidate.variant}
-    last = case.recorded.made_by.get((*key, evidence.place))
-    if isinstance(last, int):
-        return None, {last: _replaced_by(evidence)}
-    return None, {}
+            if candidate.cause == "constant" and {"sin", "cos"} <= names:
+                candidate = replace(candidate, cause="rope-base")
+            yield candidate, {operation.number: candidate.variant}
+            if len(alike) > 1 and operation.number == alike[-1]:
+                yield candidate, dict.fromkeys(alike, candidate.variant)
 
 
 def _operands(case: Case, key: Key, shape: tuple[int, ...]) -> Iterator[Candidate]:

@@ -227,10 +227,16 @@ Variant = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 class Operations(TorchDispatchMode):
     """Lists each operation; computes some otherwise, and in float64 whatever type is asked for."""
 
-    def __init__(self, *, variants: Mapping[int, Variant] = {}, widen: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        variants: Mapping[int, Variant] | None = None,
+        widen: bool = False,
+        keep: "Region | None" = None,
+    ) -> None:
         super().__init__()
         self.made: list[Operation] = []
-        self._variants, self._widen = variants, widen
+        self._variants, self._widen, self._keep = variants or {}, widen, keep
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -243,6 +249,8 @@ class Operations(TorchDispatchMode):
         if self._widen:
             args, kwargs = tree_map(_wide, (args, kwargs))
         variant = self._variants.get(number)
+        if self._keep:
+            self._keep.keep(number, func, args, kwargs)
         out = variant(func, args, kwargs) if variant else func(*args, **kwargs)
         results = [x for x in tree_flatten(out)[0] if isinstance(x, Tensor)]
         first = results[0] if results else torch.empty(0)
@@ -252,10 +260,60 @@ class Operations(TorchDispatchMode):
         operation = Operation(number, name, scalars, _source(), parents, str(first.dtype)[6:],
                               tuple(first.shape), _is_narrow(asked) and not narrow_in)  # fmt: skip
         self.made.append(operation)
-        for result in results:
-            with contextlib.suppress(AttributeError):
-                result._parity = number  # type: ignore[attr-defined]
+        for place, result in enumerate(results):
+            result._parity, result._parity_place = number, place  # type: ignore[attr-defined]
         return out
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Stands for a tensor that another operation of the region makes."""
+
+    number: int
+    place: int
+
+
+class Region:
+    """Some operations of a run, kept so that they can be made again, one of them otherwise."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self._wanted = set(numbers)
+        self._calls: dict[int, tuple[Any, Any]] = {}
+
+    def keep(self, number: int, func: Any, args: Any, kwargs: Any) -> None:
+        """Keep a call with copies of what comes from outside, if it is wanted.
+
+        What it returns is not held: PyTorch makes other operations for a tensor that is.
+        """
+        if number not in self._wanted:
+            return
+
+        def held(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            made = getattr(value, "_parity", None)
+            known = made in self._calls
+            return _Made(made, value._parity_place) if known else value.clone()  # type: ignore
+
+        self._calls[number] = func, tree_map(held, (args, kwargs))
+
+    def run(self, variants: Mapping[int, Variant]) -> dict[tuple[int, int], Tensor]:
+        """Make the operations again; return each result by number and place."""
+        made: dict[tuple[int, int], Tensor] = {}
+
+        def read(value: Any) -> Any:
+            if isinstance(value, _Made):
+                return made[value.number, value.place]
+            return value.clone() if isinstance(value, Tensor) else value
+
+        for number in sorted(self._calls):
+            func, call = self._calls[number]
+            args, kwargs = tree_map(read, call)
+            variant = variants.get(number)
+            out = variant(func, args, kwargs) if variant else func(*args, **kwargs)
+            results = [x for x in tree_flatten(out)[0] if isinstance(x, Tensor)]
+            made.update(((number, place), result) for place, result in enumerate(results))
+        return made
 
 
 def mark(value: Tensor, name: str) -> Tensor:
