@@ -32,9 +32,17 @@ CORRECT = frozenset({"add", "add_any", "sub", "rsub", "mul", "sqrt", "square", "
 ABSOLUTE = {"lgamma": 8.0, "digamma": 4.0}
 """Error in units that remains at a root of the function."""
 
-FLOOR = 0.25
 SAMPLES = 8
-LAMBDA = 12.0
+FLOOR = 0.5
+LAMBDA = 10.0
+"""Right code lies within LAMBDA·σ, where σ is `pooled` from SAMPLES perturbed runs.
+
+Of 1,200 right float32 runs (`python -m benchmarks.rounding`: 20 programs, 20 seeds, JAX op by op
+and jit, PyTorch) the largest error is 1.7 σ in the median, 3.8 in 99 %, 5.0 in 99.9 %, 5.2 at most.
+The rms error is ρ = 0.5 to 0.7 of σ. With ρ = 0.7 an element passes LAMBDA by chance with
+2e-14 where the floor holds (1e-8, were ρ 1). Where an element's σ is far above the tensor's rms σ
+no floor helps: 6e-7; with 4 samples 1e-4.
+"""
 
 
 def inexact(values: np.ndarray, unit: float) -> np.ndarray:

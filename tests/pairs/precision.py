@@ -95,42 +95,69 @@ def fewer_bits(values: np.ndarray, bits: int) -> np.ndarray:
 PRODUCTS = ("dot_general", "conv_general_dilated", "mm", "addmm", "bmm", "convolution")
 
 
-def jax_reduced(program: Program, arrays: Any, bits: int, only: int | None = None) -> list[Any]:
-    """Return float32 outputs with the operands of all products rounded, or of the one `only`."""
+def jax_reduced(
+    program: Program, arrays: Any, bits: int, *, last: bool = False
+) -> list[np.ndarray]:
+    """Return float32 outputs with the operands of all products rounded, or of the last one."""
     closed = jax.make_jaxpr(program.jax)(*arrays)
-    number = 0
+    fewer = _Fewer(bits, last)
 
     def before(equation: Any, inputs: list[Any]) -> list[Any]:
-        nonlocal number
-        if equation.primitive.name not in PRODUCTS:
-            return inputs
-        number += 1
-        if only not in (None, number - 1):
-            return inputs
-        return [jax.numpy.asarray(fewer_bits(np.asarray(value), bits)) for value in inputs]
+        return list(fewer(inputs)) if equation.primitive.name in PRODUCTS else inputs
 
-    return [np.asarray(out) for out in evaluate(closed, [*map(jax.numpy.asarray, arrays)], before)]
+    found: list[np.ndarray] = []
+    for _ in range(1 + last):
+        found = evaluate(closed, [*map(jax.numpy.asarray, arrays)], before)
+        fewer.restart()
+    return [np.asarray(out) for out in found]
+
+
+def torch_reduced(
+    program: Program, arrays: Any, bits: int, *, last: bool = False
+) -> list[np.ndarray]:
+    """Return float32 outputs with the operands of all products rounded, or of the last one."""
+    fewer = _Fewer(bits, last)
+    found: list[np.ndarray] = []
+    torch.backends.mkldnn.set_flags(False)  # its fused LSTM hides its products
+    try:
+        for _ in range(1 + last):
+            with _Reduced(fewer):
+                found = torch_outputs(program, arrays)
+            fewer.restart()
+    finally:
+        torch.backends.mkldnn.set_flags(True)
+    return found
+
+
+class _Fewer:
+    """Rounds matrices; of the last product alone, which a first run has to count."""
+
+    def __init__(self, bits: int, last: bool) -> None:
+        self._bits, self._number, self._only = bits, 0, -1 if last else None
+
+    def __call__(self, values: Any) -> Any:
+        self._number += 1
+        chosen = self._only in (None, self._number)
+        return [self._round(value) if chosen else value for value in values]
+
+    def restart(self) -> None:
+        self._only, self._number = self._only and self._number, 0
+
+    def _round(self, value: Any) -> Any:
+        if not hasattr(value, "ndim") or value.ndim < 2:
+            return value
+        rounded = fewer_bits(np.asarray(value), self._bits)
+        if isinstance(value, torch.Tensor):
+            return torch.from_numpy(rounded)
+        return jax.numpy.asarray(rounded)
 
 
 class _Reduced(TorchDispatchMode):
-    def __init__(self, bits: int, only: int | None) -> None:
+    def __init__(self, fewer: _Fewer) -> None:
         super().__init__()
-        self.bits, self.only, self.number = bits, only, 0
+        self._fewer = fewer
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func._schema.name.split("::")[1] in PRODUCTS:
-            self.number += 1
-            if self.only in (None, self.number - 1):
-                args = tuple(map(self._fewer, args))
+            args = self._fewer(args)
         return func(*args, **(kwargs or {}))
-
-    def _fewer(self, value: Any) -> Any:
-        if not isinstance(value, torch.Tensor) or value.ndim < 2:
-            return value
-        return torch.from_numpy(fewer_bits(value.numpy(), self.bits))
-
-
-def torch_reduced(program: Program, arrays: Any, bits: int, only: int | None = None) -> list[Any]:
-    """Return float32 outputs with the operands of all products rounded, or of the one `only`."""
-    with _Reduced(bits, only):
-        return torch_outputs(program, arrays)

@@ -52,7 +52,7 @@ def test_rounding_explains_no_reduced_precision(name: str, side: str) -> None:
     assert ratio(sampled, outputs(program, arrays)) < LAMBDA
     assert ratio(sampled, outputs(program, half)) > 10 * LAMBDA
     assert ratio(sampled, reduced(program, arrays, 10)) > 10 * LAMBDA
-    assert ratio(sampled, reduced(program, arrays, 7, 1)) > 10 * LAMBDA
+    assert ratio(sampled, reduced(program, arrays, 7, last=True)) > 10 * LAMBDA
 
 
 def test_jit_lies_as_near_as_op_by_op() -> None:
