@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import shutil
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 
@@ -86,6 +87,8 @@ def computing(recipe: Recipe) -> Iterator[None]:
             stack.callback(torch.compiler.reset)
             one_graph = dynamo.patch(fail_on_recompile_limit_hit=True, trace_autograd_ops=True)
             stack.enter_context(one_graph)  # of loss and gradients
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # are left idle
         yield
 
 
