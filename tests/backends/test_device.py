@@ -94,8 +94,9 @@ def test_platforms_that_jax_cannot_have_are_named(monkeypatch: pytest.MonkeyPatc
 
 def test_the_environment_has_versions_device_and_flags_as_json(backend: Backend) -> None:
     facts = backend.environment(Recipe(device="cpu"))
-    versions = {"torchcnn": {"torch": torch.__version__}, "jaxcnn": {"jax": jax.__version__}}
-    assert versions[backend.__name__].items() <= facts.items()
+    package = {"torchcnn": torch, "jaxcnn": jax}[backend.__name__]
+    # its wheel for CUDA is 2.11.0 to pip, and 2.11.0+cu130 to itself
+    assert package.__version__.startswith(str(facts[package.__name__]))
     assert facts["device"] == "cpu"
     assert facts["float32 matmul precision"] == "highest"
     assert json.loads(json.dumps(facts)) == facts
