@@ -2,12 +2,14 @@
 
 import sys
 
+from parity.contract.cli.convolutions import plain_convolutions
 from parity.contract.interrupts import exit_on_interrupt
 
 
 def main() -> int:
     """Run the command line and return its exit status."""
     exit_on_interrupt()
+    plain_convolutions()
     import jaxcnn  # after it, so that Ctrl-C works from here on
     from parity.contract.cli import programs
 

@@ -21,7 +21,7 @@ def resolve(recipe: Recipe) -> Recipe:
     default = "cuda" if platform == "gpu" else platform
     device = default if recipe.device == "auto" else recipe.device
     mode = "jit" if recipe.mode == "auto" else recipe.mode
-    faster = "fused" if device == "cpu" and mode == "jit" else "layers"
+    faster = "fused" if device in ("cpu", "cuda") and mode == "jit" else "layers"
     kernel = faster if recipe.kernel == "auto" else recipe.kernel
     return dataclasses.replace(recipe, device=device, mode=mode, kernel=kernel)
 
@@ -46,8 +46,8 @@ def computing(recipe: Recipe) -> Iterator[None]:
 
     Matrix products and convolutions are exact to the dtype: no TF32 on a GPU, no bfloat16 passes on
     a TPU. 64-bit types are on for float64 only: with them, Optax would correct its bias in float64.
-    XLA's switch for determinism on a GPU, --xla_gpu_deterministic_ops in $XLA_FLAGS, has to be set
-    before Python starts.
+    What makes a GPU's convolutions deterministic, and sums, is in $XLA_FLAGS, which is read once:
+    the commands set it (`plain_convolutions`).
     """
     with (
         jax.enable_x64(recipe.dtype == "float64"),

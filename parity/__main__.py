@@ -10,6 +10,7 @@ from parity.commands.prove import Prove
 from parity.commands.selftest import Selftest
 from parity.commands.train import Train
 from parity.contract.cli import command
+from parity.contract.cli.convolutions import plain_convolutions
 from parity.contract.interrupts import exit_on_interrupt
 
 COMMANDS: dict[type[command.Debug], command.Command] = {
@@ -20,6 +21,7 @@ COMMANDS: dict[type[command.Debug], command.Command] = {
 def main() -> int:
     """Run the command line and return its exit status."""
     exit_on_interrupt()
+    plain_convolutions()
     description = "Prove that PyTorch and JAX compute the same, or say where they part and why."
     return command.run("parity", description, COMMANDS, sys.argv[1:])
 

@@ -2,6 +2,7 @@
 
 import sys
 
+from parity.contract.cli.convolutions import plain_convolutions
 from parity.contract.cli.threads import bind_threads
 from parity.contract.interrupts import exit_on_interrupt
 
@@ -10,6 +11,7 @@ def main() -> int:
     """Run the command line and return its exit status."""
     exit_on_interrupt()
     bind_threads()
+    plain_convolutions()
     import torchcnn  # after it, so that Ctrl-C works from here on
     from parity.contract.cli import programs
 

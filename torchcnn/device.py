@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import shutil
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 
@@ -67,8 +68,10 @@ def computing(recipe: Recipe) -> Iterator[None]:
     """Compute at the precision that the dtype promises, deterministically, inside this block.
 
     TF32 is off, for matrix products and for cuDNN, and cuDNN neither tunes nor picks algorithms
-    whose sums depend on timing. In jit mode the compiled code of the block is dropped after it, and
-    a step that was recompiled too often is an error: PyTorch would continue in eager mode instead.
+    whose sums depend on timing; that it sums at all is in the environment, which is read once: the
+    commands set it (`plain_convolutions`). In jit mode the compiled code of the block is dropped
+    after it, and a step that was recompiled too often is an error: PyTorch would continue in eager
+    mode instead.
     """
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
@@ -86,6 +89,8 @@ def computing(recipe: Recipe) -> Iterator[None]:
             stack.callback(torch.compiler.reset)
             one_graph = dynamo.patch(fail_on_recompile_limit_hit=True, trace_autograd_ops=True)
             stack.enter_context(one_graph)  # of loss and gradients
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # are left idle
         yield
 
 

@@ -15,9 +15,6 @@ from torchcnn.fused import FusedCNN
 from torchcnn.model import CNN
 from torchcnn.optim import adam
 
-_EXACT_IN_FLOAT32 = 2**24
-"""Steps that a float32 counts exactly."""
-
 
 @dataclass(frozen=True)
 class TrainState:
@@ -39,12 +36,9 @@ def import_state(state: State, recipe: Recipe) -> TrainState:
     weights = {name: _to_native(value, device) for name, value in state.params.items()}
     model.load_state_dict(weights, strict=True, assign=True)
     optimizer = adam(list(model.parameters()), lr=recipe.lr)
-    count = torch.tensor(state.step, dtype=torch.float64)
-    if device.type == "cuda":  # whose fused Adam takes no other count
-        count = count.to(device, torch.float32)
     for name, parameter in model.named_parameters():
         optimizer.state[parameter] = {
-            "step": count.clone(),
+            "step": torch.tensor(state.step, dtype=torch.float64),
             "exp_avg": _to_native(state.adam_m[name], device),
             "exp_avg_sq": _to_native(state.adam_v[name], device),
         }
@@ -54,23 +48,16 @@ def import_state(state: State, recipe: Recipe) -> TrainState:
 
 
 def export_state(state: TrainState) -> State:
-    """Return a canonical copy of model and optimiser; raise StateError where its step is unsure."""
+    """Return a canonical copy of model and optimiser; raise StateError for unequal steps."""
     moments = {name: state.optimizer.state[p] for name, p in state.model.named_parameters()}
     steps = {int(moment["step"].item()) for moment in moments.values()}
     if len(steps) != 1:
         raise StateError(f"Adam has made different numbers of steps: {sorted(steps)}")
-    step = steps.pop()
-    counted = {moment["step"].dtype for moment in moments.values()}
-    if step >= _EXACT_IN_FLOAT32 and counted != {torch.float64}:
-        raise StateError(
-            f"on this device PyTorch's Adam counts to {_EXACT_IN_FLOAT32:,} steps;"
-            " continue with another --device or in JAX"
-        )
     return State(
         params=export_arrays(dict(state.model.named_parameters())),
         adam_m=export_arrays({name: moment["exp_avg"] for name, moment in moments.items()}),
         adam_v=export_arrays({name: moment["exp_avg_sq"] for name, moment in moments.items()}),
-        step=step,
+        step=steps.pop(),
     )
 
 

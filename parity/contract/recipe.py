@@ -61,7 +61,7 @@ class Recipe(Data):
     """Compiled or op by op. auto: what is usual, jit for JAX and eager for PyTorch."""
     kernel: Kernel = "auto"
     """Layer by layer, or convolution, ReLU and pooling as one matrix product. auto: what measures
-    faster: fused on a CPU, except in JAX op by op; layers elsewhere, where nothing is measured."""
+    faster: on a CPU fused, except in JAX op by op; on a GPU fused in JAX compiled; else layers."""
     dtype: DType = "float32"
     """Precision of weights, activations and optimiser state."""
 

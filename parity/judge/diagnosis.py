@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parity.contract.backend import Trace
+from parity.contract.cli.convolutions import XLA_FLAGS
 from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import read_dataset
 from parity.contract.errors import DeviceError
@@ -18,7 +19,7 @@ from parity.subjects.environment import environment, environment_lines, remarks
 from parity.subjects.subject import BACKENDS, KERNELS, MODES, Subject
 
 ON_CPU = "one thread: taskset -c 0 parity doctor"
-ON_ACCELERATOR = "--device cpu or, for JAX on a GPU, XLA_FLAGS=--xla_gpu_deterministic_ops=true"
+ON_ACCELERATOR = f"--device cpu or, for JAX on a GPU, XLA_FLAGS='{' '.join(XLA_FLAGS)}'"
 """What may make a subject deterministic."""
 
 

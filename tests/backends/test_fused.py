@@ -1,5 +1,7 @@
 """The folded kernel is the same function as the layers, ties included."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from parity.contract.backend import Backend
 from parity.contract.data.datasets import digits, pixels
 from parity.contract.recipe import Mode, Recipe
 from parity.contract.state import initial_state
+from parity.subjects.subject import MODES
 from tests.conftest import COMPILES, step
 
 FEW = st.integers(-2, 2).map(float)
@@ -109,6 +112,15 @@ def test_what_is_measured_faster_is_the_default_on_a_cpu(backend: Backend) -> No
 
     eager = {"torchcnn": "fused", "jaxcnn": "layers"}
     assert (kernel("jit"), kernel("eager")) == ("fused", eager[backend.__name__])
+
+
+def test_what_is_measured_faster_is_the_default_on_a_gpu(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("jax.devices", lambda platform: [SimpleNamespace(platform="gpu")])
+    kernels = [backend.resolve(Recipe(device="cuda", mode=mode)).kernel for mode in MODES]
+    assert kernels == {"torchcnn": ["layers"] * 2, "jaxcnn": ["layers", "fused"]}[backend.__name__]
 
 
 @COMPILES

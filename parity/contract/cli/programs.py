@@ -47,7 +47,7 @@ class How(Where):
     mode: Mode = "auto"
     """Compiled, or op by op. auto: jit for JAX, eager for PyTorch, as their users do."""
     kernel: Kernel = "auto"
-    """Layer by layer or as one matrix product. auto: what is faster on a CPU, layers elsewhere."""
+    """Layer by layer or as one matrix product. auto: what measures faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
