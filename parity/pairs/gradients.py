@@ -26,7 +26,7 @@ class Truth:
 
     def __init__(self, case: Case, cotangents: Sequence[np.ndarray]) -> None:
         self.values: dict[At, np.ndarray] = {}
-        watched = {layer.torch for layer in case.layers}
+        watched = {part for layer in case.layers for part in layer.torch.split("#")[0].split("+")}
         kept: dict[At, Tensor] = {}
         inputs = [tensor(x) for x in case.pair.inputs]
         for x in inputs:
@@ -50,9 +50,39 @@ class Truth:
             if given:
                 torch.autograd.backward(*map(list, zip(*given, strict=True)))
         self.values = {at: g.detach().double().numpy().copy() for at, g in kept.items()}
+        self._join(case)
         self.leaves = {n: _gradient(case.torch.tensors[n]) for n, leaf in case.torch.leaves.items()
                        if leaf.trained}  # fmt: skip
         self.inputs = [_gradient(x) for x in inputs]
+
+
+    def _join(self, case: Case) -> None:
+        """Enter the gradients of layers that are one on one side, and of inputs given twice."""
+        for key, place in case.forced.evidence:
+            layer, way, call = key
+            if "#" in layer:
+                base = layer.split("#")[0]
+                i, n = map(int, layer.split("#")[1].split("/"))
+                whole = self.values.get(((base, way, call), place))
+                if whole is not None and way == "out":
+                    whole = np.split(whole, n, axis=1 if whole.ndim == 4 else -1)[i]
+                elif whole is not None and i:  # the first part stands for all
+                    whole = np.zeros_like(whole)
+                if whole is not None:
+                    self.values[key, place] = whole
+            elif "+" in layer:
+                parts = [self.values.get(((part, way, call), place)) for part in layer.split("+")]
+                known = [part for part in parts if part is not None]
+                if len(known) == len(parts):
+                    self.values[key, place] = np.concatenate(known, -1) if way == "out" else sum(known)
+            else:
+                arrays_ = case.recorded.arrays[key]
+                for other in range(len(arrays_)):
+                    again = (key, other) not in case.forced.evidence and other != place
+                    if again and np.array_equal(arrays_[other], arrays_[place]):
+                        more = self.values.pop((key, other), None)
+                        if more is not None:
+                            self.values[key, place] = self.values.get((key, place), 0) + more
 
 
 def _gradient(value: Tensor) -> np.ndarray:
@@ -167,7 +197,15 @@ def _wrong(case: Case, truth: Truth, pulled: Pulled) -> dict[Where, float]:
         if not size <= 10 * ROUNDING:
             found[where] = max(found.get(where, 0.0), size)
 
-    for at, own in pulled.values.items():
+    joined: dict[At, np.ndarray] = {}
+    for (key, place), own in pulled.values.items():
+        layer, way, call = key
+        if "#" in layer and way == "in":
+            first = ("{}#0/{}".format(layer.split("#")[0], layer.split("/")[1]), way, call), place
+            joined[first] = joined.get(first, 0) + own
+        else:
+            joined[key, place] = own
+    for at, own in joined.items():
         want = truth.values.get(at, np.zeros(own.shape))
         enter(_behind(case, at[0]), own, want, float(np.abs(want).max(initial=0)))
     for place, own in pulled.inputs.items():

@@ -11,6 +11,7 @@ import torch
 
 from parity.pairs import locate
 from parity.pairs.gradients import gradient_differences
+from parity.pairs.noise import set_rounding
 from parity.pairs.pair import Pair
 from parity.pairs.training import loss_pair, renamed, training_differences
 from parity.pairs.proof import Difference, MapRow, Proof
@@ -35,6 +36,8 @@ def prove(
     rows = list(map) if isinstance(map, list | tuple) else []
     case = locate.prepare(pair, seed, weights, rows, progress)
     locate.repair(case, progress)
+    progress("rounding", 2, 4)
+    set_rounding(case)
     found = locate.differences(case, progress)
     narrow, notes = locate.low_precision(case)
     case.notes += notes
