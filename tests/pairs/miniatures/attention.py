@@ -250,7 +250,7 @@ class FlaxLibraryAttention(nnx.Module):
         return self.dense(self.ln(x + y if self.residual else y))
 
 
-@right("library-attention")
+@right("library-attention", notes=("float32",))
 @wrong("library-attention-no-residual", between("attn", "norm", "residual"), residual=False)
 def library_attention(seed: int, *, residual: bool = True) -> Pair:
     """PyTorch's attention never calls the layers that it holds. No bias of a key has an effect."""

@@ -165,7 +165,7 @@ class FlaxSeq2Seq(nnx.Module):
         return jax.nn.log_softmax(self.logits(x))
 
 
-@right("seq2seq")
+@right("seq2seq", notes=("float32",))
 @wrong(
     "seq2seq-gelu-tanh",
     between("encoder.linear1", "encoder.linear2", "gelu-tanh"),
