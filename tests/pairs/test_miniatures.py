@@ -36,15 +36,17 @@ def torch_model(pair: Pair) -> Callable[..., Any]:
 
 def jax_model(pair: Pair) -> Callable[..., Any]:
     """Return JAX's side as a function of its inputs."""
-    net = pair.jax
+    net, call = pair.jax, pair.call_jax or (lambda net, *inputs: net(*inputs))
     if isinstance(net, nnx.Module):
         net.eval()
-    elif isinstance(net, tuple) and isinstance(net[0], linen.Module):
+        graph, variables = nnx.split(net)
+        # made anew in each call, so that it can be traced
+        return lambda *inputs: call(nnx.merge(graph, variables, copy=True), *inputs)
+    if isinstance(net, tuple) and isinstance(net[0], linen.Module):
         net = net[0].bind(net[1])
     elif isinstance(net, tuple):
         function, params = net
         net = lambda *inputs: function(params, *inputs)  # noqa: E731 - shorter than a def
-    call = pair.call_jax or (lambda net, *inputs: net(*inputs))
     return lambda *inputs: call(net, *inputs)
 
 

@@ -62,11 +62,13 @@ def lstm(seed: int, *, order: str = "ifgo", forget: float = 0.0, cell_tanh: bool
 class FlaxTagger(nnx.Module):
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.emb = nnx.Embed(12, 8, rngs=rngs)
-        self.rnn = nnx.RNN(nnx.OptimizedLSTMCell(8, 10, rngs=rngs), rngs=rngs)
+        self.rnn = nnx.RNN(nnx.OptimizedLSTMCell(8, 10, rngs=rngs))
         self.head = nnx.Linear(10, 4, rngs=rngs)
 
     def __call__(self, ids: Any) -> Any:
-        hidden: Any = self.rnn(self.emb(ids))
+        x = self.emb(ids)
+        start = jnp.zeros((x.shape[0], 10), x.dtype)
+        hidden: Any = self.rnn(x, initial_carry=(start, start))
         return self.head(hidden)
 
 

@@ -144,7 +144,7 @@ def _optimizer(name: str, cause: str, **options: Any) -> Any:
 @right("t-nesterov", ours=nesterov, theirs=optax.sgd(0.1, 0.9, nesterov=True))
 @right("t-clipped", ours=clipped(exact=True), theirs=CLIPPED)
 @right("t-cosine", ours=cosine, theirs=cosine_port(), steps=4)
-@right("t-warmup", ours=warmup, theirs=WARMUP, steps=5)
+@right("t-warmup", notes=("float32",), ours=warmup, theirs=WARMUP, steps=5)
 @right(
     "t-coupled", ours=adam_l2, theirs=optax.chain(optax.add_decayed_weights(0.05), optax.adam(0.01))
 )
