@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+import jax
 import numpy as np
 import torch
 
@@ -78,7 +79,8 @@ def _register(
 
 
 def _build(build: Build, seed: int) -> Pair:
-    with torch.random.fork_rng(devices=[]):
+    # the default generator of JAX takes seconds to compile for each shape
+    with torch.random.fork_rng(devices=[]), jax.default_prng_impl("unsafe_rbg"):
         torch.manual_seed(seed)
         return build(seed)
 
