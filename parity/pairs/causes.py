@@ -340,6 +340,38 @@ def axis(operation: Operation, literals: Literals) -> Iterator[Candidate]:
             )
 
 
+@of("select")
+def pooled(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """One token of a sequence against the mean of all."""
+
+    def other(index: int) -> Variant:
+        return lambda func, args, kwargs: func(args[0], args[1], index)
+
+    def mean(_: Any, args: Any, __: Any) -> Any:
+        return args[0].mean(args[1])
+
+    yield Candidate("pooling", "PyTorch takes one row; JAX the mean of all", "take PyTorch's in JAX",
+                    mean)  # fmt: skip
+    for index in (0, -1):
+        if index != operation.scalars[-1]:
+            yield Candidate("pooling", f"PyTorch takes row {operation.scalars[-1]}; JAX row {index}",
+                            "take PyTorch's row in JAX", other(index))  # fmt: skip
+
+
+@of("mean")
+def pooled_mean(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """The mean of all tokens against one of them, or their maximum."""
+    for index in (0, -1):
+        yield Candidate("pooling", f"PyTorch takes the mean; JAX row {index}", "take the mean in JAX",
+                        lambda _, args, __, i=index: args[0].select(_one(args[1]), i))  # fmt: skip
+    yield Candidate("pooling", "PyTorch takes the mean; JAX the maximum", "take the mean in JAX",
+                    lambda _, args, __: args[0].amax(args[1]))  # fmt: skip
+
+
+def _one(axes: Any) -> int:
+    return axes[0] if isinstance(axes, list | tuple) else axes
+
+
 @of("mean", "sum", "nll_loss_forward", "mse_loss", "smooth_l1_loss", "huber_loss",
     "binary_cross_entropy", "binary_cross_entropy_with_logits")  # fmt: skip
 def reduction(operation: Operation, literals: Literals) -> Iterator[Candidate]:
@@ -438,3 +470,40 @@ def masked(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                             "take PyTorch's diagonal in JAX", moved)  # fmt: skip
     if operation.name == "masked_fill":
         yield Candidate("mask-missing", "JAX has no mask", "mask in JAX", _as(torch.clone))
+
+
+def epsilon_place(made: Sequence[Operation]) -> tuple[Candidate, dict[int, Variant]] | None:
+    """Epsilon added inside of a root against outside of it."""
+    for outer in made:
+        for inner in made:
+            if inner.number not in outer.parents:
+                continue
+            if inner.name in ("sqrt", "linalg_vector_norm") and outer.name in ("add", "clamp_min"):
+                eps = next((x for x in outer.scalars if isinstance(x, float)), None)
+                if eps is None:
+                    continue
+
+                def into(func: Any, args: Any, kwargs: Any, eps: float = eps) -> Any:
+                    if "norm" in func.overloadpacket.__name__:
+                        return (func(*args, **kwargs) ** 2 + eps).sqrt()
+                    return func(args[0] + eps)
+
+                candidate = Candidate("epsilon-place", "PyTorch adds epsilon outside of the root,"
+                                      " JAX inside", "add it outside in JAX", into)  # fmt: skip
+                return candidate, {inner.number: into, outer.number: _as(torch.clone)}
+            if inner.name == "add" and outer.name in ("sqrt", "rsqrt"):
+                eps = next((x for x in inner.scalars if isinstance(x, float)), None)
+                if eps is None or eps > 0.1:
+                    continue
+
+                def out_of(func: Any, args: Any, kwargs: Any, eps: float = eps) -> Any:
+                    root = args[0].sqrt() + eps
+                    return 1 / root if func.overloadpacket.__name__ == "rsqrt" else root
+
+                candidate = Candidate("epsilon-place", "PyTorch adds epsilon inside of the root,"
+                                      " JAX outside", "add it inside in JAX", out_of)  # fmt: skip
+                return candidate, {outer.number: out_of, inner.number: _as(torch.clone)}
+    return None
+
+
+TOGETHER.append(epsilon_place)

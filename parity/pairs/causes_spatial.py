@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import einops
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -64,6 +65,14 @@ def convolution(operation: Operation, literals: Literals) -> Iterator[Candidate]
 
         return compute
 
+    if True in operation.scalars:
+        for shift in (-1, 1):
+            yield Candidate(
+                "padding",
+                "JAX's transposed convolution lies one pixel beside PyTorch's",
+                "give ConvTranspose the padding k - 1 - p of PyTorch's, in JAX",
+                lambda func, args, kwargs, s=shift: _moved(func, args, s),
+            )
     yield Candidate("padding", "PyTorch pads both sides alike; JAX pads as SAME does",
                     "give the padding as pairs in JAX", same(before=False))  # fmt: skip
     yield Candidate("kernel-flipped", "one side's kernel is flipped in space",
@@ -91,6 +100,18 @@ def convolution(operation: Operation, literals: Literals) -> Iterator[Candidate]
     yield Candidate("bias-missing", "JAX adds no bias", "add the bias in JAX", no_bias)
 
 
+def _moved(func: Any, args: Any, shift: int) -> Tensor:
+    """Return a transposed convolution whose output begins `shift` pixels later."""
+    x, weight, bias, stride, padding, dilation, _, extra, groups = args
+    wide = [p - 1 for p in padding]
+    if min(wide) < 0:
+        raise ValueError
+    whole = func(x, weight, bias, stride, wide, dilation, True, extra, groups)
+    for axis in range(2, whole.ndim):
+        whole = whole.narrow(axis, 1 + shift, whole.shape[axis] - 2)
+    return whole
+
+
 @of("max_pool2d_with_indices", "max_pool1d_with_indices", "avg_pool2d", "avg_pool1d",
     "max_pool3d_with_indices", "avg_pool3d", "max_pool2d", "max_pool1d")  # fmt: skip
 def pooling(operation: Operation, literals: Literals) -> Iterator[Candidate]:
@@ -107,7 +128,7 @@ def pooling(operation: Operation, literals: Literals) -> Iterator[Candidate]:
 
     def counted(func: Any, args: Any, kwargs: Any) -> Any:
         have = args[5] if len(args) > 5 else True
-        args = (*args, *((None, None, [0, 0], False, True)[len(args) :]))
+        args = (*args, *((None, None, [], [0, 0], False, True)[len(args) :]))
         return func(*args[:5], not have, *args[6:], **kwargs)
 
     def same(divided: bool) -> Any:
@@ -186,13 +207,6 @@ def resize(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         return
     yield Candidate("resize-align-corners", f"align_corners={corners} in PyTorch, not so in JAX",
                     "sample at PyTorch's places", to(mode, align_corners=not corners))  # fmt: skip
-    if len(size) == 2:
-        yield Candidate(
-            "resize-antialias",
-            f"PyTorch: {'with' if antialiased else 'no'} antialiasing; JAX: the other",
-            f"antialias={antialiased} in jax.image.resize",
-            to(mode, align_corners=False, antialias=not antialiased),
-        )
     if cubic:
         for antialias in (antialiased, not antialiased):
             yield Candidate(
@@ -202,6 +216,13 @@ def resize(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                 "jax.image.scale_and_translate with a kernel of a = -0.75",
                 lambda _, args, __, aa=antialias: _keys(args[0], size, aa),
             )
+    if len(size) == 2:
+        yield Candidate(
+            "resize-antialias",
+            f"PyTorch: {'with' if antialiased else 'no'} antialiasing; JAX: the other",
+            f"antialias={antialiased} in jax.image.resize",
+            to(mode, align_corners=False, antialias=not antialiased),
+        )
     for other in ("nearest", "nearest-exact", linear, "bicubic"):
         if other != mode and (other != "bicubic" or len(size) == 2):
             options = {} if "nearest" in other else {"align_corners": False}
@@ -234,7 +255,7 @@ _ATTENTION = ("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_produc
 def attention(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """Attention with another scale or mask."""
 
-    def by_hand(scale: Any = None, mask: Any = None) -> Any:
+    def by_hand(scale: Any = None, mask: Any = None, axis: int = -1) -> Any:
         def compute(func: Any, args: Any, kwargs: Any) -> Any:
             q, k, v = args[:3]
             names = [argument.name for argument in func._schema.arguments]
@@ -248,7 +269,7 @@ def attention(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                 if causal:
                     scores = _causal(0)(scores)
                 scores = scores if own is None else scores + own
-            return scores.softmax(-1) @ v, scores.logsumexp(-1)
+            return scores.softmax(axis) @ v, scores.logsumexp(-1)
 
         return compute
 
@@ -268,6 +289,8 @@ def attention(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     yield Candidate("scale", "JAX scales by the whole width, not by that of a head",
                     "divide by sqrt(d) of a head in JAX",
                     by_hand(scale=lambda q: (q.shape[-1] * q.shape[1]) ** -0.5))  # fmt: skip
+    yield Candidate("softmax-axis", "JAX's softmax is over the queries", "softmax over the keys in JAX",
+                    by_hand(axis=-2))  # fmt: skip
     for factor in dict.fromkeys([*literals, *(1 / x for x in literals if x)]):
         yield Candidate("scale", f"JAX scales by {factor:g}", "scale as PyTorch does in JAX",
                         by_hand(scale=lambda _, f=factor: f))  # fmt: skip
@@ -372,3 +395,19 @@ def rotary(made: Sequence[Operation]) -> tuple[Candidate, dict[int, Variant]] | 
 
 
 TOGETHER.append(rotary)
+
+
+@of("pixel_shuffle")
+def shuffled(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Depth to space with the channels last in the packed axis, as TensorFlow and JAX ports do."""
+
+    def other(sizes: str) -> Any:
+        def compute(_: Any, args: Any, __: Any) -> Any:
+            x, r = args
+            return einops.rearrange(x, f"b ({sizes}) h w -> b c (h p) (w q)", p=r, q=r)
+
+        return compute
+
+    for sizes in ("p q c", "c q p", "q p c", "p c q", "q c p"):
+        yield Candidate("transposed", f"PyTorch splits channels as (c p q), JAX as ({sizes})",
+                        "split channels as (c p q) in JAX", other(sizes))  # fmt: skip

@@ -30,12 +30,15 @@ ROUNDING = 1e-11
 class Layer:
     """A layer of each side that hold the same leaves, and are called as often.
 
+    `product`: JAX has no layers; it is the product with this leaf, and the sum with that one.
+
     Where one side has several layers stacked in one, PyTorch's name is `whole#i/n`, part i of n, or
     `a+b+c`, those that JAX has in one.
     """
 
     torch: str
     jax: str
+    product: tuple[str, str | None] | None = None
 
 
 def plain(name: str) -> str:
@@ -198,6 +201,30 @@ def _stacked_layers(
     return [(order, layer) for layer, order in layers.items()]
 
 
+def products_of(layers: Sequence[Layer]) -> dict[str, tuple[str, str | None]]:
+    """Return which leaf's product is which layer, and what is added to it."""
+    return {layer.product[0]: (layer.jax, layer.product[1]) for layer in layers if layer.product}
+
+
+def product_layers(found: Map, ours: Mapping[str, Node]) -> list[Layer]:
+    """Return PyTorch's layers that are a product with one leaf of a JAX side without layers."""
+    layers = []
+    for node in sorted(ours.values(), key=lambda node: node.order):
+        rows = {row.torch: row for row in found.rows}
+        held = [rows.get(leaf) for leaf in node.leaves]
+        weight = next((row for row in held if row and row.torch.endswith(".weight")), None)
+        if node.kind not in ("linear", "convolution", "embedding", "transposed") or not weight:
+            continue
+        bias = next((row.jax for row in held if row and row.torch.endswith(".bias")), None)
+        if len(node.leaves) > 2 or any(row is None or row.jax_part for row in held):
+            continue
+        owner, _, last = weight.jax.rpartition(".")
+        name = owner if owner and last in ("w", "weight", "kernel", "W") else weight.jax
+        layers.append(Layer(node.name, name, (weight.jax, bias)))
+    names = [layer.jax for layer in layers]
+    return [layer for layer in layers if names.count(layer.jax) == 1]
+
+
 def _within(name: str, other: str) -> bool:
     return name == other or name.startswith(other + ".") or other.startswith(name + ".")
 
@@ -282,7 +309,8 @@ def force(
             if (truth.dtype.kind == "f") != _is_float(own):
                 continue
             known = like.arrangements.get((key, place)) if like else None
-            arranged = known or _arrangement(truth, own_array, recorded, flat=not output)
+            arranged = known or _arrangement(truth, own_array, recorded, usual_for(truth.ndim),
+                                             flat=not output)  # fmt: skip
             if arranged is None:
                 continue
             taken.add(place)
@@ -294,6 +322,12 @@ def force(
         if key[0] != OUTPUT and _is_float(own):
             found.uncompared.append(f"{key[0]}, {key[1]}put of shape {own_array.shape}")
         return own
+
+    def usual_for(rank: int) -> str:
+        """Return the last pattern that was certain for this rank."""
+        seen = [e.arranged[0] for e in found.evidence.values()
+                if len(e.shape) == rank and e.error <= 1e-9 * e.scale]  # fmt: skip
+        return seen[-1] if seen else ""
 
     def on_tag(tag: Tag, value: Any) -> Any:
         name = torch_of.get(tag.layer)
@@ -309,7 +343,8 @@ def force(
 
     if widen:
         around = _widening(around)
-    outputs, _ = program.run(Evaluator(on_tag, logged), values, list(inputs))
+    evaluator = Evaluator(on_tag, logged, products_of(layers), program.names)
+    outputs, _ = program.run(evaluator, values, list(inputs))
     truth = recorded.arrays[OUTPUT, "in", 0]
     if len(outputs) != len(truth):
         raise PairError(f"PyTorch returns {len(truth)} arrays and JAX {len(outputs)}; let"
@@ -369,9 +404,9 @@ def distance(own: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 
 
 def _arrangement(
-    truth: np.ndarray, own: np.ndarray, recorded: Recorded, *, flat: bool
+    truth: np.ndarray, own: np.ndarray, recorded: Recorded, before: str, *, flat: bool
 ) -> tuple[str, dict[str, int]] | None:
-    """Return the pattern that brings PyTorch's array to JAX's layout.
+    """Return the pattern that brings PyTorch's array to JAX's layout; `before` is the last one.
 
     Of those that fit the shapes, it is the one that fits the values; if none does, the usual one.
     """
@@ -394,6 +429,7 @@ def _arrangement(
         usual = options[0]
     else:
         usual = next((o for o in options if truth.shape == own.shape), options[0])
+    usual = next((o for o in options if o[1][0] == before), usual)
     best = min(options, key=lambda option: option[0])
     return best[1] if best[0] < 0.3 * usual[0] else usual[1]
 

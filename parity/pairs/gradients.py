@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from parity.pairs.forward import OUTPUT, ROUNDING, Key, distance, plain
+from parity.pairs.forward import OUTPUT, ROUNDING, Key, distance, plain, products_of
 from parity.pairs.jax_side import wide
 from parity.pairs.jaxprs import Evaluator, Tag, bind, equations
 from parity.pairs.locate import Case, place_of
@@ -19,6 +20,21 @@ from parity.pairs.proof import Difference, Place
 from parity.pairs.torch_side import arrays, tensor
 
 At = tuple[Key, int]
+
+
+class _Exact(TorchDispatchMode):
+    """Computes in float64 what PyTorch's own kernels do with constants of float32.
+
+    As 1/6 in the derivative of hardsigmoid, also for float64.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name == "elu_backward" and abs(args[3] * args[1] - 1) < 1e-6:  # celu's 1 / alpha
+            args = (*args[:3], 1 / args[1], *args[4:])
+        if name in ("hardsigmoid_backward", "elu_backward"):
+            return torch._decomp.decomposition_table[func](*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 class Truth:
@@ -48,7 +64,8 @@ class Truth:
             given = [(y, torch.from_numpy(c)) for y, c in zip(outputs, cotangents, strict=True)
                      if y.requires_grad]  # fmt: skip
             if given:
-                torch.autograd.backward(*map(list, zip(*given, strict=True)))
+                with _Exact():
+                    torch.autograd.backward(*map(list, zip(*given, strict=True)))
         self.values = {at: g.detach().double().numpy().copy() for at, g in kept.items()}
         self._join(case)
         self.leaves = {n: _gradient(case.torch.tensors[n]) for n, leaf in case.torch.leaves.items()
@@ -130,7 +147,8 @@ class Pulled:
                 for i, x in zip(moving, moved, strict=True):
                     full[i] = x
                 args = [leaves[n] for n in case.program.names]
-                outputs = Evaluator(on_tag, around)(case.program.jaxpr, *args, *full)
+                evaluator = Evaluator(on_tag, around, products_of(case.layers), case.program.names)
+                outputs = evaluator(case.program.jaxpr, *args, *full)
                 return seen, outputs[: case.program.outputs]
 
             primals, pull = jax.vjp(regions, floats, {at: jnp.asarray(v) for at, v in taps.items()},

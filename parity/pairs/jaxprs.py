@@ -1,7 +1,7 @@
 """A jaxpr, evaluated equation by equation: layers' values are seen and replaced, casts left out."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,9 +95,17 @@ class Evaluator:
     around: Callable[[JaxprEqn, list[Any], Callable[..., list[Any]]], list[Any]] | None = None
     """(equation, inputs, what evaluates it on inputs) → outputs, for every equation that is no
     call; with it, all calls and loops are evaluated equation by equation, too."""
+    products: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+    """Leaves whose product with something is a layer: its name, and the leaf that is added."""
+    leaves: Sequence[str] = ()
+    """Names of the first arguments, where there are `products`."""
     _calls: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    _names: dict[int, tuple[str, Any]] = field(default_factory=dict)
+    _unbiased: dict[int, tuple[str, Any]] = field(default_factory=dict)
+    """Values that are known by name, or lack the bias of a layer, by identity; they are held."""
 
     def __call__(self, jaxpr: ClosedJaxpr, *args: Any) -> list[Any]:
+        self._names.update((id(x), (name, x)) for name, x in zip(self.leaves, args, strict=False))
         return self._run(jaxpr.jaxpr, jaxpr.consts, args)
 
     def _run(self, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
@@ -120,10 +128,8 @@ class Evaluator:
     def _equation(self, equation: JaxprEqn, given: list[Any]) -> list[Any]:
         name = equation.primitive.name
         if equation.primitive is tag_p:
-            which = tuple(equation.params[key] for key in ("layer", "way", "place"))
-            call = self._calls.get(which, 0)
-            self._calls[which] = call + 1
-            return [self.on_tag(Tag(*which, call=call), given[0])]
+            params = equation.params
+            return [self._seen(params["layer"], params["way"], params["place"], given[0])]
         deep = self.around is not None
         if inner(equation) and (deep or name in _CALLS or _has_tags(equation)):
             if name in _CALLS or (name in _CUSTOM and (deep or _has_tags(equation))):
@@ -131,9 +137,47 @@ class Evaluator:
                 return self._run(_open(sub), getattr(sub, "consts", ()), given)
             if name in _LOOPS and (deep or _has_tags(equation)):
                 return getattr(self, f"_{name}")(equation.params, given)
+        if self.products:
+            return self._product(equation, given)
+        return self._plain(equation, given)
+
+    def _seen(self, layer: str, way: str, place: int, value: Any) -> Any:
+        call = self._calls.get((layer, way, place), 0)
+        self._calls[layer, way, place] = call + 1
+        return self.on_tag(Tag(layer, way, place, call), value)
+
+    def _plain(self, equation: JaxprEqn, given: list[Any]) -> list[Any]:
         if self.around is None:
             return bind(equation, given)
         return self.around(equation, given, lambda *inputs: bind(equation, list(inputs)))
+
+    def _product(self, equation: JaxprEqn, given: list[Any]) -> list[Any]:
+        """Evaluate an equation; a leaf's product, and what is added to it, is seen as a layer."""
+        names = [self._names.get(id(x), ("", None))[0] for x in given]
+        kind = equation.primitive.name
+        if kind in (*_SAME_ARRAY, "reshape", "broadcast_in_dim", "squeeze", "expand_dims"):
+            out = self._plain(equation, given)
+            for table in (self._names, self._unbiased):
+                if id(given[0]) in table:
+                    table[id(out[0])] = (table[id(given[0])][0], out[0])
+            return out
+        if kind in ("dot_general", "conv_general_dilated", "gather"):
+            place = next((i for i, name in enumerate(names[:2]) if name in self.products), None)
+            if place is not None and not names[1 - place]:
+                layer, bias = self.products[names[place]]
+                if kind != "gather":
+                    given[1 - place] = self._seen(layer, "in", 0, given[1 - place])
+                out = self._plain(equation, given)
+                if bias is None:
+                    return [self._seen(layer, "out", 0, out[0])]
+                self._unbiased[id(out[0])] = (layer, out[0])
+                return out
+        if kind in ("add", "add_any"):
+            layers = [self._unbiased.get(id(x), ("", None))[0] for x in given]
+            for layer, other in ((layers[0], names[1]), (layers[1], names[0])):
+                if layer and other and (layer, other) in self.products.values():
+                    return [self._seen(layer, "out", 0, self._plain(equation, given)[0])]
+        return self._plain(equation, given)
 
     def _scan(self, params: dict[str, Any], given: list[Any]) -> list[Any]:
         consts, carried = params["num_consts"], params["num_carry"]

@@ -23,6 +23,7 @@ from parity.pairs.forward import (
     distance,
     force,
     plain,
+    product_layers,
     record,
     shared_layers,
     sources,
@@ -112,6 +113,8 @@ def prepare(
     _vanish(case)
     ours.set(values)
     case.layers = shared_layers(found, ours.nodes(), theirs.nodes())
+    if not theirs.calls:
+        case.layers = product_layers(found, ours.nodes())
     case.widen = bool(narrow_types(equations(program.jaxpr)) or any(o.island for o in mode.made))
     _run(case)
     _check_calls(case)
@@ -161,7 +164,9 @@ def _check_calls(case: Case) -> None:
                 if n not in {layer.torch for layer in unlike}}  # fmt: skip
         theirs = {n: node for n, node in case.jax.nodes().items()
                   if n not in {layer.jax for layer in unlike}}  # fmt: skip
-        case.layers = shared_layers(case.map, ours, theirs)
+        drop = {layer.torch for layer in unlike}
+        case.layers = ([layer for layer in case.layers if layer.torch not in drop]
+                       if not theirs else shared_layers(case.map, ours, theirs))  # fmt: skip
         first = unlike[0]
         case.notes.append(f"{first.torch} is called {calls.get(first.torch, 0)} times in PyTorch"
                           f" and {case.forced.calls.get(first.jax, 0)} times in JAX")  # fmt: skip
@@ -189,7 +194,7 @@ def repair(case: Case, progress: Progress) -> None:
                 case.forced = tried
                 break
             case.map.rows = before
-    if not case.layers and case.forced.wrong:
+    if not case.jax.calls and case.forced.wrong:
         _without_layers(case)
 
 
@@ -419,8 +424,8 @@ def _cause(
         tried.append((left, candidate, variants))
     before = off({})
     tried.sort(key=lambda one: one[0])
-    for left, candidate, variants in tried[:6]:
-        for _, other, more in tried[:400] if left < 0.5 * before else ():
+    for left, candidate, variants in tried[:3]:
+        for _, other, more in tried[:150] if left < 0.5 * before else ():
             if other.cause != candidate.cause and not set(variants) & set(more):
                 if off({**variants, **more}) <= 1:
                     return [candidate, other], {**variants, **more}

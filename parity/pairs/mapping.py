@@ -144,12 +144,35 @@ def find_map(
     used_t, used_j = {id(a) for a, _ in matched}, {id(b) for _, b in matched}
     left_t += [s for u in units_t if id(u) not in used_t for s in u.slots.values()]
     left_j += [s for u in units_j if id(u) not in used_j for s in u.slots.values()]
+    _match_alone(found, left_t, left_j, torch_use, jax_use)
     left_t.sort(key=lambda slot: _order(slot.leaf, torch_use))
     left_j.sort(key=lambda slot: _order(slot.leaf, jax_use))
     _stack(found, left_t, left_j, jax_use)
     found.alone_torch = list(dict.fromkeys(slot.leaf.name for slot in left_t))
     found.alone_jax = list(dict.fromkeys(slot.leaf.name for slot in left_j))
     return found
+
+
+def _match_alone(
+    found: Map,
+    left_t: list[Slot],
+    left_j: list[Slot],
+    torch_use: Mapping[str, Use],
+    jax_use: Mapping[str, Use],
+) -> None:
+    """Match leaves one by one where their layers do not fit, as for functions of parameters."""
+    sides = []
+    for slots, use in ((left_t, torch_use), (left_j, jax_use)):
+        sides.append(sorted(
+            (Unit(f"{slot.leaf.name}.{slot.part[0] if slot.part else ''}", slot.leaf.kind,
+                  _order(slot.leaf, use) + (slot.part[0] / 100 if slot.part else 0),
+                  {slot.role: slot}) for slot in slots),
+            key=lambda unit: unit.order))  # fmt: skip
+    for a, b in _assigned(*sides):
+        (mine,), (other,) = a.slots.values(), b.slots.values()
+        _add_row(found, mine, other, jax_use, "order, size and name")
+        left_t.remove(mine)
+        left_j.remove(other)
 
 
 def _order(leaf: Leaf, use: Mapping[str, Use]) -> float:
@@ -205,9 +228,11 @@ def _labels(leaf: Leaf, own: Sequence[int], other: Sequence[int]) -> Sequence[st
             continue
         if n == 4 or re.search(r"weight_[ih]h", name):
             return {4: ("i", "f", "g", "o"), 3: ("r", "z", "n")}.get(n, ("0", "1"))
-        if n == 3:
+        if n == 3 and len(leaf.shape) == 2:
             return ("query", "key", "value")
-        return ("key", "value") if "kv" in name else ("gate", "up") if "gate" in name else ("0", "1")
+        if n == 2 and ("kv" in name or "gate" in name):
+            return ("key", "value") if "kv" in name else ("gate", "up")
+        return tuple(map(str, range(n)))
     return ()
 
 
