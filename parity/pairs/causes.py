@@ -50,7 +50,8 @@ def candidates(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         yield from rule(operation, literals)
 
 
-Together = Callable[[Sequence[Operation]], "tuple[Candidate, dict[int, Variant]] | None"]
+Whole = tuple["Candidate", dict[int, Variant]]
+Together = Callable[[Sequence[Operation]], "Whole | None"]
 TOGETHER: list[Together] = []
 
 
@@ -394,6 +395,18 @@ def reduction(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     )
 
 
+@of("nll_loss_forward")
+def ignored(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """The mean over all labels, those that are ignored too."""
+
+    def over_all(func: Any, args: Any, kwargs: Any) -> Any:
+        out, weight = func(*args, **kwargs)
+        return out * weight / args[1].numel(), weight
+
+    yield Candidate("reduction", "JAX divides by the number of all labels, PyTorch by that of those"
+                    " that are not ignored", "divide by the labels that count in JAX", over_all)  # fmt: skip
+
+
 @of("var", "std", "var_mean")
 def variance(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """The variance divided by n against n - 1."""
@@ -458,6 +471,11 @@ def masked(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                 f"mask by {numbers[0]:g} in JAX",
                 lambda func, args, kwargs, value=other: torch.masked_fill(args[0], args[1], value),
             )
+    def inverted(func: Any, args: Any, kwargs: Any) -> Any:
+        place = 1 if operation.name == "masked_fill" else 0
+        return func(*args[:place], ~args[place], *args[place + 1 :], **kwargs)
+
+    yield Candidate("mask-inverted", "JAX hides what PyTorch shows", "invert the mask in JAX", inverted)
     for step, hidden in ((1, False), (-1, True)):
         for fill in (hidden, not hidden):
 
@@ -507,3 +525,32 @@ def epsilon_place(made: Sequence[Operation]) -> tuple[Candidate, dict[int, Varia
 
 
 TOGETHER.append(epsilon_place)
+
+
+_ORDERS = {"relu": torch.relu, "gelu": F.gelu, "silu": F.silu, "tanh": torch.tanh, "sigmoid":
+           torch.sigmoid}  # fmt: skip
+
+
+def _swapped(place: int) -> Together:
+    def order(made: Sequence[Operation]) -> Whole | None:
+        """An activation of one term of a sum against one of the sum."""
+        known = {operation.number: operation for operation in made}
+        for outer in made:
+            function = _ORDERS.get(outer.name.rstrip("_"))
+            inner = next((known[p] for p in outer.parents if p in known), None)
+            if function is None or inner is None or inner.name.rstrip("_") != "add":
+                continue
+
+            def of_term(func: Any, args: Any, kwargs: Any, act: Any = function) -> Any:
+                terms = [act(x) if i == place else x for i, x in enumerate(args[:2])]
+                return torch.add(*terms)
+
+            candidate = Candidate("order", f"PyTorch takes {outer.name} of the sum, JAX of one term",
+                                  "take it of the sum in JAX", of_term)  # fmt: skip
+            return candidate, {inner.number: of_term, outer.number: _as(torch.clone)}
+        return None
+
+    return order
+
+
+TOGETHER.extend([_swapped(0), _swapped(1)])

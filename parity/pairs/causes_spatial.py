@@ -144,6 +144,8 @@ def pooling(operation: Operation, literals: Literals) -> Iterator[Candidate]:
 
     def by_zeros(func: Any, args: Any, kwargs: Any) -> Any:
         x, kernel, stride, padding = parts(args)
+        if not any(padding):
+            raise ValueError
         return func(_padded(x, [(p, p) for p in padding]), kernel, stride)
 
     def ceiled(func: Any, args: Any, kwargs: Any) -> Any:
@@ -291,6 +293,8 @@ def attention(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                     by_hand(scale=lambda q: (q.shape[-1] * q.shape[1]) ** -0.5))  # fmt: skip
     yield Candidate("softmax-axis", "JAX's softmax is over the queries", "softmax over the keys in JAX",
                     by_hand(axis=-2))  # fmt: skip
+    yield Candidate("softmax-axis", "JAX's softmax is over the heads", "softmax over the keys in JAX",
+                    by_hand(axis=-3))  # fmt: skip
     for factor in dict.fromkeys([*literals, *(1 / x for x in literals if x)]):
         yield Candidate("scale", f"JAX scales by {factor:g}", "scale as PyTorch does in JAX",
                         by_hand(scale=lambda _, f=factor: f))  # fmt: skip
@@ -369,6 +373,7 @@ def rotary(made: Sequence[Operation]) -> tuple[Candidate, dict[int, Variant]] | 
         return torch.cat(parts, -1).reshape(*parts[0].shape, 2)
 
     variants: dict[int, Variant] = {}
+    second = {o.shape for o in made if o.name == "slice" and o.scalars[1:2] in (o.shape[-1:], (1,))}
     for o in made:
         last = len(o.shape) - 1
         axes = [x for x in o.scalars if isinstance(x, int)]
@@ -376,10 +381,10 @@ def rotary(made: Sequence[Operation]) -> tuple[Candidate, dict[int, Variant]] | 
             variants[o.number] = halves
         elif o.name == "cat" and (not axes or axes[-1] in (-1, last)) and len(o.parents) == 2:
             variants[o.number] = interleaved
-        elif o.name == "slice" and axes[:1] and axes[0] in (-1, last):
+        elif o.name == "slice" and o.shape in second and axes[0] in (-1, last):
             if axes[3:] == [2]:
                 variants[o.number] = neighbours
-            elif axes[1:2] == [o.shape[-1]] or axes[2:3] == [o.shape[-1]]:
+            else:
                 variants[o.number] = half
         elif o.name == "stack" and o.shape[-1] == 2:
             variants[o.number] = joined
@@ -411,3 +416,22 @@ def shuffled(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     for sizes in ("p q c", "c q p", "q p c", "p c q", "q c p"):
         yield Candidate("transposed", f"PyTorch splits channels as (c p q), JAX as ({sizes})",
                         "split channels as (c p q) in JAX", other(sizes))  # fmt: skip
+
+
+def strided(made: Sequence[Operation]) -> tuple[Candidate, dict[int, Variant]] | None:
+    """Every second element from the second on, in place of the first."""
+
+    def later(func: Any, args: Any, kwargs: Any) -> Any:
+        x, axis, start, *rest = args
+        return func(x, axis, (start or 0) + 1, *rest)
+
+    variants = {o.number: later for o in made
+                if o.name == "slice" and len(o.scalars) > 3 and o.scalars[3] > 1}  # fmt: skip
+    if not variants:
+        return None
+    candidate = Candidate("stride-phase", "JAX begins one element later", "begin where PyTorch does",
+                          later)  # fmt: skip
+    return candidate, dict(variants)
+
+
+TOGETHER.append(strided)

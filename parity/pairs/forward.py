@@ -210,17 +210,21 @@ def product_layers(found: Map, ours: Mapping[str, Node]) -> list[Layer]:
     """Return PyTorch's layers that are a product with one leaf of a JAX side without layers."""
     layers = []
     for node in sorted(ours.values(), key=lambda node: node.order):
-        rows = {row.torch: row for row in found.rows}
-        held = [rows.get(leaf) for leaf in node.leaves]
-        weight = next((row for row in held if row and row.torch.endswith(".weight")), None)
-        if node.kind not in ("linear", "convolution", "embedding", "transposed") or not weight:
+        rows = [row for row in found.rows if row.torch in node.leaves]
+        if node.kind not in ("linear", "convolution", "embedding", "transposed") or len(node.leaves) > 2:
             continue
-        bias = next((row.jax for row in held if row and row.torch.endswith(".bias")), None)
-        if len(node.leaves) > 2 or any(row is None or row.jax_part for row in held):
+        if {row.torch for row in rows} != set(node.leaves) or any(row.jax_part for row in rows):
             continue
-        owner, _, last = weight.jax.rpartition(".")
-        name = owner if owner and last in ("w", "weight", "kernel", "W") else weight.jax
-        layers.append(Layer(node.name, name, (weight.jax, bias)))
+        for part in dict.fromkeys(row.torch_part for row in rows):
+            mine = [row for row in rows if row.torch_part == part]
+            weight = next((row.jax for row in mine if row.torch.endswith(".weight")), None)
+            bias = next((row.jax for row in mine if row.torch.endswith(".bias")), None)
+            if weight is None:
+                continue
+            owner, _, last = weight.rpartition(".")
+            name = owner if owner and last in ("w", "weight", "kernel", "W") else weight
+            own = f"{node.name}#{part[0]}/{part[1]}" if part else node.name
+            layers.append(Layer(own, name, (weight, bias)))
     names = [layer.jax for layer in layers]
     return [layer for layer in layers if names.count(layer.jax) == 1]
 
