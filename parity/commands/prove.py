@@ -42,7 +42,7 @@ class Prove(Report):
         from parity.pairs.mapfile import read_map, write_map
         from parity.pairs.pair import Accept, load_pair
 
-        rows = read_map(self.map) if self.map else None
+        rows = read_map(self.map) if self.map else []
         pair = load_pair(self.pair)
         meant = [Accept(*text.partition("@")[::2]) for text in self.accept]
         meant = [one if one.at else Accept(one.name) for one in meant]

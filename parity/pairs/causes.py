@@ -4,6 +4,7 @@ A cause is proved, not guessed: PyTorch's side is run again with that one operat
 otherwise, and what JAX computes must come out to rounding.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,16 +52,20 @@ def candidates(operation: Operation, literals: Literals) -> Iterator[Candidate]:
 
 
 Whole = tuple["Candidate", dict[int, Variant]]
-Together = Callable[[Sequence[Operation]], "Whole | None"]
+Together = Callable[[Sequence[Operation], Literals], "Whole | Iterator[Whole] | None"]
 TOGETHER: list[Together] = []
 
 
-def together(made: Sequence[Operation]) -> Iterator[tuple[Candidate, dict[int, Variant]]]:
+def together(
+    made: Sequence[Operation], literals: Literals
+) -> Iterator[tuple[Candidate, dict[int, Variant]]]:
     """Yield causes that change several operations of a region at once."""
     for rule in TOGETHER:
-        found = rule(made)
-        if found:
+        found = rule(made, literals)
+        if isinstance(found, tuple):
             yield found
+        elif found:
+            yield from found
 
 
 def _argument(place: int, value: Any) -> Variant:
@@ -197,6 +202,16 @@ def layer_norm(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     def uncentred_mean(x: Tensor, centred: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
         return x / ((centred**2).mean(axes, keepdim=True) + eps).sqrt()
 
+    def over(axis: int) -> Callable[[Tensor, Tensor, tuple[int, ...], float], Tensor]:
+        def scale(x: Tensor, _: Tensor, __: tuple[int, ...], eps: float) -> Tensor:
+            var, mean = torch.var_mean(x, axis, correction=0, keepdim=True)
+            return (x - mean) / (var + eps).sqrt()
+
+        return scale
+
+    for axis in range(len(operation.shape) - 1):
+        yield Candidate("norm-axis", f"PyTorch normalises the last axes, JAX axis {axis}",
+                        "normalise PyTorch's axes in JAX", by_hand(over(axis)))  # fmt: skip
     for cause, what, function in (
         ("epsilon-place", "adds epsilon outside of the root", outside),
         ("variance-unbiased", "divides the variance by n - 1", unbiased),
@@ -308,11 +323,25 @@ def factor(operation: Operation, literals: Literals) -> Iterator[Candidate]:
             )
 
 
-@of("bmm", "mm", "baddbmm", "sum", "mean", "embedding")
+@of("add")
+def term(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """A factor that only JAX has at one term of a sum."""
+    for factor in dict.fromkeys(x for x in literals if x not in (0, 1)):
+        for place in (0, 1):
+
+            def compute(func: Any, args: Any, kwargs: Any, f: float = factor, p: int = place) -> Any:
+                return func(*(x * f if i == p else x for i, x in enumerate(args)), **kwargs)
+
+            yield Candidate("scale", f"JAX multiplies one term of the sum by {factor:.7g}",
+                            "leave the factor out in JAX", compute)  # fmt: skip
+
+
+@of("bmm", "mm", "baddbmm", "sum", "mean", "embedding", "mse_loss", "l1_loss", "huber_loss")
 def scaled(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """A factor that only JAX has."""
     numbers = [*literals, *(1 / x for x in literals if x)]
     numbers += [x**0.5 for x in literals if x > 0]
+    numbers += [0.5, 2.0] if "loss" in operation.name else []
     for factor in dict.fromkeys(x for x in numbers if x not in (0, 1)):
 
         def compute(func: Any, args: Any, kwargs: Any, factor: float = factor) -> Any:
@@ -490,7 +519,7 @@ def masked(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         yield Candidate("mask-missing", "JAX has no mask", "mask in JAX", _as(torch.clone))
 
 
-def epsilon_place(made: Sequence[Operation]) -> tuple[Candidate, dict[int, Variant]] | None:
+def epsilon_place(made: Sequence[Operation], _: Literals) -> tuple[Candidate, dict[int, Variant]] | None:
     """Epsilon added inside of a root against outside of it."""
     for outer in made:
         for inner in made:
@@ -532,7 +561,7 @@ _ORDERS = {"relu": torch.relu, "gelu": F.gelu, "silu": F.silu, "tanh": torch.tan
 
 
 def _swapped(place: int) -> Together:
-    def order(made: Sequence[Operation]) -> Whole | None:
+    def order(made: Sequence[Operation], _: Literals) -> Whole | None:
         """An activation of one term of a sum against one of the sum."""
         known = {operation.number: operation for operation in made}
         for outer in made:
@@ -554,3 +583,75 @@ def _swapped(place: int) -> Together:
 
 
 TOGETHER.extend([_swapped(0), _swapped(1)])
+
+
+def label_smoothing(made: Sequence[Operation], literals: Literals) -> Iterator[Whole]:
+    """Cross entropy with other smoothing: (1 - e)·nll + e/K·(the sum over all K classes)."""
+    names = [operation.name for operation in made]
+    whole = next((o for o in made if o.name == "_log_softmax"), None)
+    nll = next((o for o in made if o.name == "nll_loss_forward"), None)
+    if whole is None or nll is None or names[-3:] != ["mul", "mul", "add"]:
+        return
+    classes = whole.shape[int(whole.scalars[0])]
+    small, large = made[-3], made[-2]
+    have = 1 - float(large.scalars[0])
+    for other in dict.fromkeys([0.0, have, *(x for x in literals if 0 < x < 1), 0.1, 0.2, 0.05]):
+        for weight, what in ((other / classes, "to all classes"),
+                             (other / (classes - 1), "to the other classes")):  # fmt: skip
+            rest = 1 - other - (weight if "other" in what else 0)
+            candidate = Candidate(
+                "label-smoothing",
+                f"PyTorch: {have:g} to all classes; JAX: {other:g} {what}",
+                f"optax.smooth_labels(one_hot, {have:g}) in JAX",
+                _argument(1, weight),
+            )
+            yield candidate, {small.number: _argument(1, weight), large.number: _argument(1, rest)}
+
+
+def unsmoothed(made: Sequence[Operation], literals: Literals) -> Iterator[Whole]:
+    """Smoothing that only JAX has."""
+    nll = next((o for o in made if o.name == "nll_loss_forward"), None)
+    if nll is None or any(o.name == "neg" for o in made):
+        return
+    for amount in dict.fromkeys([*(x for x in literals if 0 < x < 1), 0.1, 0.2, 0.05]):
+
+        def smoothed(func: Any, args: Any, kwargs: Any, e: float = amount) -> Any:
+            out, weight = func(*args, **kwargs)
+            return (1 - e) * out - e * args[0].mean(1).mean(), weight
+
+        candidate = Candidate("label-smoothing", f"PyTorch: none; JAX: {amount:g}",
+                              "smooth no labels in JAX", smoothed)  # fmt: skip
+        yield candidate, {nll.number: smoothed}
+
+
+def gates(made: Sequence[Operation], literals: Literals) -> Iterator[Whole]:
+    """The gates of an LSTM (i, f, g, o) or a GRU (r, z, n) stacked in another order."""
+    cuts = [o for o in made if o.name in ("unsafe_split", "split", "unsafe_chunk", "chunk")]
+    tanh = any(o.name == "tanh" for o in made)
+    if not cuts or not tanh or not any(o.name == "sigmoid" for o in made):
+        return
+    for n in (3, 4):
+        for order in list(itertools.permutations(range(n)))[1:]:
+
+            def cut(func: Any, args: Any, kwargs: Any, order: Any = order, n: int = n) -> Any:
+                parts = func(*args, **kwargs)
+                if len(parts) != n:
+                    raise ValueError
+                return [parts[i] for i in order]
+
+            candidate = Candidate("gate-order", f"JAX has the gates in the order {order}",
+                                  "stack the gates as PyTorch does in JAX", cut)  # fmt: skip
+            yield candidate, {o.number: cut for o in cuts}
+
+
+@of("sigmoid")
+def gate(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """A gate with a bias of its own, or its complement."""
+    for shift in dict.fromkeys([*(x for x in literals if x and abs(x) <= 5), 1.0]):
+        yield Candidate("constant", f"JAX adds {shift:g} before the sigmoid", "add nothing in JAX",
+                        lambda _, args, __, s=shift: torch.sigmoid(args[0] + s))  # fmt: skip
+    yield Candidate("gate-complement", "JAX takes 1 - the gate", "take the gate in JAX",
+                    lambda _, args, __: 1 - torch.sigmoid(args[0]))  # fmt: skip
+
+
+TOGETHER.extend([label_smoothing, unsmoothed, gates])

@@ -347,7 +347,7 @@ def transposed(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     )
 
 
-def rotary(made: Sequence[Operation]) -> tuple[Candidate, dict[int, Variant]] | None:
+def rotary(made: Sequence[Operation], _: Literals) -> tuple[Candidate, dict[int, Variant]] | None:
     """Rotary pairs (i, i + d/2) against (2i, 2i + 1): halves for neighbours, in all operations."""
 
     def halves(func: Any, args: Any, kwargs: Any) -> Any:
@@ -418,7 +418,7 @@ def shuffled(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                         "split channels as (c p q) in JAX", other(sizes))  # fmt: skip
 
 
-def strided(made: Sequence[Operation]) -> tuple[Candidate, dict[int, Variant]] | None:
+def strided(made: Sequence[Operation], _: Literals) -> tuple[Candidate, dict[int, Variant]] | None:
     """Every second element from the second on, in place of the first."""
 
     def later(func: Any, args: Any, kwargs: Any) -> Any:

@@ -1,9 +1,9 @@
 """The proof of a pair, part by part."""
 
 import platform
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -12,7 +12,7 @@ import torch
 from parity.pairs import locate
 from parity.pairs.gradients import gradient_differences
 from parity.pairs.noise import set_rounding
-from parity.pairs.pair import Pair
+from parity.pairs.pair import Pair, PairError
 from parity.pairs.training import loss_pair, renamed, training_differences
 from parity.pairs.proof import Difference, MapRow, Proof
 
@@ -24,7 +24,7 @@ def prove(
     *,
     seed: int = 0,
     weights: Literal["drawn", "given"] = "drawn",
-    map: Path | Sequence[MapRow] | None = None,  # noqa: A002 - the field's word
+    map: Sequence[MapRow] = (),  # noqa: A002 - the field's word
     progress: Progress = lambda *_: None,
 ) -> Proof:
     """Prove that a pair's two sides are the same computation, or locate every difference.
@@ -33,7 +33,17 @@ def prove(
     ones. `map` holds rows of the user's, which win. PairError: the pair cannot be proved as it is;
     NondeterminismError: a side differs from itself.
     """
-    rows = list(map) if isinstance(map, list | tuple) else []
+    try:
+        return _prove(pair, seed, weights, map, progress)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or re.search(r"RESOURCE_EXHAUSTED|alloc", str(error)):
+            raise PairError("out of memory; give a smaller batch or model") from error
+        raise
+
+
+def _prove(
+    pair: Pair, seed: int, weights: str, rows: Sequence[MapRow], progress: Progress
+) -> Proof:
     case = locate.prepare(pair, seed, weights, rows, progress)
     locate.repair(case, progress)
     progress("rounding", 2, 4)
@@ -71,6 +81,11 @@ def _gradients(
     if any(one.accepted is None for one in forward) or case.unmapped:
         return [], "not judged, since the forward passes differ (--accept names a difference that is meant)"
     found, compared = gradient_differences(case, seed)
+    meant = {str(one.torch): one.cause for one in forward}
+    found = [replace(one, accepted=f"follows from {meant[str(one.torch)]}", cause=None)
+             if str(one.torch) in meant else one for one in found]  # fmt: skip
+    found = [locate.accepted(one, case.pair.accept) if one.accepted is None else one
+             for one in found]  # fmt: skip
     if not compared:
         return [], "not judged, since nothing has one"
     many = f"{len(found)} difference{'s' * (len(found) != 1)}"
@@ -90,10 +105,12 @@ def _training(
     if pair.optimizer is None:
         return found, f"the losses are {'the same' if losses else 'not the same'}"
     if not found:
-        found = training_differences(case)
+        found = training_differences(case, updates_only=bool(before))
     found = [locate.accepted(one, pair.accept) for one in found]
     many = f"{len(found)} difference{'s' * (len(found) != 1)}"
-    return found, f"{many} in {pair.steps} steps: loss, gradients, buffers, updates"
+    what = "updates; the rest follows from what is accepted" if before else (
+        "loss, gradients, buffers, updates")  # fmt: skip
+    return found, f"{many} in {pair.steps} steps: {what}"
 
 
 def environment() -> dict[str, Any]:

@@ -32,7 +32,7 @@ from parity.pairs.jax_side import JaxSide, Program, jax_side
 from parity.pairs.jaxprs import equations, narrow_types, uses
 from parity.pairs.leaves import Use, drawn
 from parity.pairs.mapping import Map, find_map
-from parity.pairs.pair import Accept, Pair
+from parity.pairs.pair import Accept, Pair, PairError
 from parity.pairs.patterns import behind_flatten, inverse, rearranged
 from parity.pairs.proof import Difference, LayerEvidence, MapRow, Place, Proof
 from parity.pairs.torch_side import Operations, Region, TorchSide, Variant, arrays, mark, torch_side
@@ -91,9 +91,7 @@ def prepare(
     with torch.no_grad():
         first = arrays(ours.run(pair.inputs, mode=mode))
         again = arrays(ours.run(pair.inputs))
-    if any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(first, again, strict=True)):
-        raise NondeterminismError("the PyTorch side gives two results for the same inputs; switch"
-                                  " dropout and other randomness off in eval mode")  # fmt: skip
+    _require_equal(first, again, mode)
     used_t: dict[str, Use] = {}
     for operation in mode.made:
         for parent in operation.parents:
@@ -119,6 +117,19 @@ def prepare(
     _run(case)
     _check_calls(case)
     return case
+
+
+def _require_equal(first: Sequence[Any], again: Sequence[Any], mode: Operations) -> None:
+    """Raise an error if two runs of PyTorch's side differ."""
+    pairs = zip(first, again, strict=True)
+    if all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs):
+        return
+    random = next((o for o in mode.made if "dropout" in o.name or "bernoulli" in o.name), None)
+    if random:
+        raise PairError(f"PyTorch's dropout at {random.source} cannot be switched off: give it"
+                        " training=self.training")  # fmt: skip
+    raise NondeterminismError("the PyTorch side gives two results for the same inputs; draw no"
+                              " random numbers in eval mode")  # fmt: skip
 
 
 def _vanish(case: Case) -> None:
@@ -168,8 +179,14 @@ def _check_calls(case: Case) -> None:
         case.layers = ([layer for layer in case.layers if layer.torch not in drop]
                        if not theirs else shared_layers(case.map, ours, theirs))  # fmt: skip
         first = unlike[0]
-        case.notes.append(f"{first.torch} is called {calls.get(first.torch, 0)} times in PyTorch"
-                          f" and {case.forced.calls.get(first.jax, 0)} times in JAX")  # fmt: skip
+        said = (f"{first.torch} is called {calls.get(first.torch, 0)} times in PyTorch"
+                f" and {case.forced.calls.get(first.jax, 0)} times in JAX")  # fmt: skip
+        kept = [layer.torch for layer in case.layers]
+        kinds = [case.torch.nodes()[plain(first.torch)].kind, "recurrent"]
+        if not any(plain(first.torch).startswith(name) for name in kept) and kinds[0] != kinds[1]:
+            if first.product is None:
+                raise PairError(f"{said}; call both as often, or give functions to call them with")
+        case.notes.append(said)
         _run(case)
 
 
@@ -361,7 +378,7 @@ def differences(case: Case, progress: Progress) -> list[Found]:
         corrections = {**corrections, **changed}
         truth = case.record(variants=corrections, forced=case.recorded.arrays)
         for cause in causes or [None]:
-            found.append(Found(_difference(case, key, worst, cause), changed))
+            found.append(Found(_difference(case, key, worst, cause, changed), changed))
     return found
 
 
@@ -439,8 +456,7 @@ def _ways(
     """Yield what to try in a region: an operation otherwise, or all that are like it."""
     made = [case.recorded.operations[number] for number in numbers]
     names = {operation.name for operation in made}
-    for whole in together(made):
-        yield whole
+    yield from together(made, literals)
     for operation in reversed(made):
         alike = [o.number for o in made
                  if (o.name, o.scalars) == (operation.name, operation.scalars)]  # fmt: skip
@@ -450,7 +466,8 @@ def _ways(
                 candidate = replace(candidate, cause="rope-base")
             yield candidate, {operation.number: candidate.variant}
             if len(alike) > 1 and operation.number == alike[-1]:
-                yield candidate, dict.fromkeys(alike, candidate.variant)
+                for step, start in ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)):
+                    yield candidate, dict.fromkeys(alike[start::step], candidate.variant)
 
 
 def _operands(case: Case, key: Key, shape: tuple[int, ...]) -> Iterator[Candidate]:
@@ -516,14 +533,53 @@ def place_of(case: Case, key: Key) -> tuple[str, Place, Place]:
     return "between", (plain(first), plain(layer)), theirs
 
 
-def _difference(
-    case: Case, key: Key, evidence: Evidence, cause: Candidate | None
-) -> Difference:
+def _refined(
+    case: Case, key: Key, changed: dict[int, Variant], cause: Candidate | None
+) -> tuple[str, Place, Place]:
+    """Return the place, as near as PyTorch's modules tell it where JAX has no such layers."""
     kind, ours, theirs = place_of(case, key)
     numbers, _ = case.recorded.slice(key)
+    if kind != "between":
+        return kind, ours, theirs
+    owner = {n: _owner(case, case.recorded.operations[n].module) for n in numbers}
+    cores = {owner[n] for n in (changed if cause else numbers) if n in owner
+             and (cause or case.recorded.operations[n].name not in _QUIET)}  # fmt: skip
+    if len(cores) == 1 and (core := cores.pop()):
+        twins = [row.jax for row in case.map.rows if row.torch.startswith(core + ".")]
+        return "inside", core, _common(twins) or theirs
+    if cause and changed:
+        first, last = min(changed), max(changed)
+        before = [owner[n] for n in numbers if n < first and owner[n]]
+        behind = [owner[n] for n in numbers if n > last and owner[n]]
+        ours = before[-1] if before else ours[0], behind[0] if behind else ours[1]
+    return kind, ours, theirs
+
+
+def _owner(case: Case, module: str) -> str:
+    """Return the module, or the one around it, that owns leaves; none for the whole model."""
+    owners = {name.rpartition(".")[0] for name in case.torch.leaves}
+    while module and module not in owners:
+        module = module.rpartition(".")[0]
+    return module
+
+
+def _common(names: Sequence[str]) -> str:
+    """Return the path that names have in common."""
+    parts = [name.split(".")[:-1] for name in names]
+    shared = [same[0] for same in zip(*parts, strict=False) if len(set(same)) == 1]
+    return ".".join(shared)
+
+
+_QUIET = ("view", "t", "transpose", "permute", "expand", "empty", "_unsafe_view", "clone")
+
+
+def _difference(
+    case: Case, key: Key, evidence: Evidence, cause: Candidate | None, changed: dict[int, Variant]
+) -> Difference:
+    kind, ours, theirs = _refined(case, key, changed, cause)
+    numbers, _ = case.recorded.slice(key)
     made = [case.recorded.operations[n] for n in numbers]
-    quiet = ("view", "t", "transpose", "permute", "expand", "empty", "_unsafe_view", "clone")
-    told = [o for o in made if o.name not in quiet][-4:]
+    told = [o for o in made if o.name not in _QUIET][-4:]
     return Difference(
         stage="forward",
         kind=kind,  # type: ignore[arg-type]

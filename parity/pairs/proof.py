@@ -1,5 +1,6 @@
 """What a proof of a pair says: each difference with its place and cause, and what was covered."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -97,12 +98,18 @@ class Proof:
     environment: Mapping[str, Any]
 
     def __bool__(self) -> bool:
+        """Return whether they are; in a test of pytest's a false one is printed, to be seen there.
+
+        Pytest cuts the text of what an `assert` was given, but shows what was printed.
+        """
+        if not self.same and "PYTEST_CURRENT_TEST" in os.environ:
+            print(self.table(), self, sep="\n")
         return self.same
 
     def __str__(self) -> str:
         counted = [difference for difference in self.differences if difference.accepted is None]
         if self.same:
-            accepted = len(self.differences)
+            accepted = sum(one.cause is not None for one in self.differences)
             meant = f"; {accepted} accepted difference{'s' * (accepted > 1)}" if accepted else ""
             return f"same: the two sides are the same computation{meant}"
         if not counted:
@@ -112,8 +119,7 @@ class Proof:
         return f"different: {many}, {'the first ' * (len(counted) > 1)}{first.where}"
 
     def __repr__(self) -> str:
-        """Return what the command prints, so that a failed `assert` shows it."""
-        return f"\n{self.table()}\n{self}"
+        return f"<Proof {self}>"
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""

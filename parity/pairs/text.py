@@ -28,7 +28,8 @@ def _difference(one: Difference, number: int) -> Iterator[str]:
     yield from _wrapped(f"  {number}  {one.where}{more}", 5)
     yield f"     {one.size:.1e} of scale; rounding: {one.rounding:.0e}"
     if one.accepted:
-        yield from _wrapped(f"     accepted: {one.accepted}", 7)
+        said = "" if one.accepted == "accepted" else f": {one.accepted}"
+        yield from _wrapped(f"     accepted{said}", 7)
     if one.explanation:
         yield from _wrapped(f"     {one.explanation}", 7)
     for side, source in (("PyTorch", one.torch_source), ("JAX", one.jax_source)):
@@ -37,7 +38,7 @@ def _difference(one: Difference, number: int) -> Iterator[str]:
     if one.cause:
         fix = f"; {one.fix}" if one.fix else ""
         yield from _wrapped(f"     cause: {one.cause}{fix}", 7)
-    else:
+    elif not one.accepted:
         yield "     cause: not in the catalogue"
 
 

@@ -68,7 +68,7 @@ class TorchSide:
             torch.set_default_dtype(torch.float64)
             stack.callback(torch.set_default_dtype, before)
             if isinstance(self.net, nn.Module):
-                stack.enter_context(_hooked(self.net, self.calls, seen))
+                stack.enter_context(_hooked(self.net, self.calls, seen, mode))
             stack.enter_context(user_code("the PyTorch side"))
             if mode:
                 stack.enter_context(mode)
@@ -148,7 +148,9 @@ def _set_mode(net: nn.Module, train: bool) -> None:
 
 
 @contextlib.contextmanager
-def _hooked(net: nn.Module, calls: dict[str, str], seen: Seen | None) -> Iterator[None]:
+def _hooked(
+    net: nn.Module, calls: dict[str, str], seen: Seen | None, mode: "Operations | None"
+) -> Iterator[None]:
     """Let `seen` be called at each layer, for the time of the block, whatever happens in it."""
     count: dict[str, int] = {}
     handles = []
@@ -157,9 +159,13 @@ def _hooked(net: nn.Module, calls: dict[str, str], seen: Seen | None) -> Iterato
         def before(own: nn.Module, args: Any, kwargs: Any, name: str = name) -> Any:
             calls.setdefault(name, type(own).__name__)
             count[name] = count.get(name, -1) + 1
+            if mode:
+                mode.modules.append(name)
             return _seen((args, kwargs), seen, name, "in", count[name]) if seen else None
 
         def after(own: nn.Module, args: Any, kwargs: Any, out: Any, name: str = name) -> Any:
+            if mode and mode.modules:
+                mode.modules.pop()
             return _seen(out, seen, name, "out", count[name]) if seen else None
 
         handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
@@ -216,6 +222,8 @@ class Operation:
     """Numbers of the operations, or names of the marks, that its tensors come from."""
     dtype: str
     shape: tuple[int, ...]
+    module: str = ""
+    """The innermost module that it was made in."""
     island: bool = False
     """Whether it makes a float narrower than its inputs."""
 
@@ -236,6 +244,8 @@ class Operations(TorchDispatchMode):
     ) -> None:
         super().__init__()
         self.made: list[Operation] = []
+        self.modules: list[str] = []
+        """Those that are being called, innermost last."""
         self._variants, self._widen, self._keep = variants or {}, widen, keep
 
     def __torch_dispatch__(
@@ -258,7 +268,8 @@ class Operations(TorchDispatchMode):
         name = func.overloadpacket.__name__
         scalars = tuple(x for x in tree_flatten((args, kwargs))[0] if not isinstance(x, Tensor))
         operation = Operation(number, name, scalars, _source(), parents, str(first.dtype)[6:],
-                              tuple(first.shape), _is_narrow(asked) and not narrow_in)  # fmt: skip
+                              tuple(first.shape), self.modules[-1] if self.modules else "",
+                              _is_narrow(asked) and not narrow_in)  # fmt: skip
         self.made.append(operation)
         for place, result in enumerate(results):
             result._parity, result._parity_place = number, place  # type: ignore[attr-defined]
