@@ -23,6 +23,9 @@ from parity.pairs.torch_side import Operations, Region, TorchSide, Variant, arra
 Key = tuple[str, str, int]
 """(PyTorch's name of a layer, in or out, call); the model's outputs are ("output", "in", 0)."""
 OUTPUT = "output"
+LAST_PLACES = 64
+"""Units in the last place of an array's largest value that need no further explanation: mistakes
+lie 4 to 12 decades above."""
 ROUNDING = 1e-11
 
 
@@ -245,8 +248,9 @@ class Evidence:
     arranged: tuple[str, dict[str, int]] = ("", {})
     """The pattern from PyTorch's layout to JAX's."""
     rounding: float = 0.0
+    is_float: bool = True
     own: Any = None
-    """JAX's value."""
+    """JAX's value, kept where it is more than a few last places off."""
     equations: list[Any] = field(default_factory=list)
     """JAX's, evaluated since the layer before."""
 
@@ -320,7 +324,7 @@ def force(
             taken.add(place)
             forced = rearranged(truth, *arranged)
             _compare(found, (key, place), own_array, forced, arranged, truth.shape)
-            found.evidence[key, place].equations = list(window)
+            found.evidence[key, place].equations = list(window) if found.evidence[key, place].wrong else []
             window.clear()
             return jnp.asarray(forced, np.float64 if widen and _is_float(own) else own.dtype)
         if key[0] != OUTPUT and _is_float(own):
@@ -389,7 +393,9 @@ def _compare(
 ) -> None:
     error, scale = distance(own, forced)
     found.arrangements[at] = arranged
-    found.evidence[at] = Evidence(*at, shape, error, scale, arranged, ROUNDING * scale, own)
+    limit = LAST_PLACES * np.finfo(np.float64).eps * scale if own.dtype.kind == "f" else 0.0
+    found.evidence[at] = Evidence(*at, shape, error, scale, arranged, limit,
+                                  own.dtype.kind == "f", None if error <= limit else own)  # fmt: skip
 
 
 def distance(own: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
@@ -434,8 +440,17 @@ def _arrangement(
     else:
         usual = next((o for o in options if truth.shape == own.shape), options[0])
     usual = next((o for o in options if o[1][0] == before), usual)
-    best = min(options, key=lambda option: option[0])
-    return best[1] if best[0] < 0.3 * usual[0] else usual[1]
+    best = max(options, key=lambda option: _alike(own, rearranged(truth, *option[1])))
+    gain = _alike(own, rearranged(truth, *best[1])) - _alike(own, rearranged(truth, *usual[1]))
+    return best[1] if gain > 0.3 else usual[1]
+
+
+def _alike(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the correlation of two arrays: near one in the right order, near none in another."""
+    a, b = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.vdot(a - a.mean(), b - b.mean()) / (a.std() * b.std() * max(a.size, 1))
+    return float(found) if np.isfinite(found) else 0.0
 
 
 def _behind_flatten(
@@ -447,16 +462,20 @@ def _behind_flatten(
               if array.ndim >= 3 and math.prod(array.shape[1:]) == length}  # fmt: skip
     shapes |= {(c, *s) for c, s in _pooled(recorded, length)}
     front = " ".join("abcdefgh"[: truth.ndim - 1])
+    likely: list[tuple[float, tuple[str, dict[str, int]]]] = []
     for shape in shapes:
         atoms = "uvwxyz"[: len(shape)]
         sizes = dict(zip(atoms[:-1], shape, strict=False))
         for order in itertools.permutations(range(len(shape))):
             to = " ".join(atoms[i] for i in order)
             option = (f"{front} ({' '.join(atoms)}) -> {front} ({to})", sizes)
-            error, scale = distance(own, rearranged(truth, *option))
+            moved = rearranged(truth, *option)
+            error, scale = distance(own, moved)
             if error <= 1e-9 * scale:
                 return option
-    return None
+            likely.append((_alike(own, moved), option))
+    best = max(likely, key=lambda one: one[0], default=(0.0, None))
+    return best[1] if best[0] > max(0.3 + _alike(own, truth), 0.5) else None
 
 
 def _pooled(recorded: Recorded, length: int) -> list[tuple[int, tuple[int, ...]]]:

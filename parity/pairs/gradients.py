@@ -115,7 +115,7 @@ class Pulled:
         forced = case.forced
         taps = {at: rearranged(case.recorded.arrays[at[0]][at[1]], *forced.arrangements[at])
                 for at, e in forced.evidence.items() if at[0][0] != OUTPUT
-                and np.asarray(e.own).dtype.kind == "f"}  # fmt: skip
+                and e.is_float}  # fmt: skip
         torch_of = {layer.jax: layer.torch for layer in case.layers}
         with jax.enable_x64(True):
             floats = {n: jnp.asarray(v) for n, v in case.jax_values.items()}
@@ -131,8 +131,8 @@ class Pulled:
                     key = (name or "", tag.way, tag.call)
                     places = [p for (k, p) in forced.evidence if k == key]
                     number = used.get(key, 0)
-                    if name is None or number >= len(places) or value.size != np.size(
-                        forced.evidence[key, places[number]].own
+                    if name is None or number >= len(places) or value.size != int(
+                        np.prod(forced.evidence[key, places[number]].shape)
                     ):
                         return value
                     used[key] = number + 1

@@ -45,10 +45,21 @@ class JaxSide:
             structure[:] = [tree]
             return [jnp.asarray(x) for x in flat_outputs], after
 
-        with jax.enable_x64(True), user_code("the JAX side"):
-            leaves = [jnp.asarray(wide(values[name])) for name in names]
-            arrays = [jnp.asarray(wide(array)) for array in inputs]
-            jaxpr, shapes = jaxprs.traced(flat, leaves, arrays)
+        def trace(precise: bool) -> Any:
+            dtype = np.float64 if precise else np.float32
+            with jax.enable_x64(precise), user_code("the JAX side"):
+                leaves = [jnp.asarray(values[name], dtype) for name in names]
+                arrays = [wide(array) for array in inputs]
+                arrays = [x.astype(dtype) if x.dtype.kind == "f" else x for x in arrays]
+                return jaxprs.traced(flat, leaves, [jnp.asarray(x) for x in arrays])
+
+        try:
+            jaxpr, shapes = trace(True)
+        except PairError as error:
+            # a part that insists on float32: its program is computed in float64 all the same
+            if not isinstance(error.__cause__, TypeError) or train:
+                raise
+            jaxpr, shapes = trace(False)
         return Program(jaxpr, names, len(shapes[0]), sorted(shapes[1]), structure[0])
 
 
