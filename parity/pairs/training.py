@@ -82,7 +82,7 @@ def train_torch(case: Case) -> Trained:
             outputs = case.torch.run(inputs, train=True)
             loss = case.pair.loss[0](outputs, *targets)
             loss.backward()
-        found.losses.append(float(loss))
+        found.losses.append(float(loss.detach()))
         found.gradients.append({n: None if t.grad is None else t.grad.double().numpy().copy()
                                 for n, t in held.items()})  # fmt: skip
         with user_code("PyTorch's optimizer"):
