@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from parity.pairs.jax_side import JaxSide, Program
+from parity.pairs.jax_side import Program
 from parity.pairs.jaxprs import Evaluator, Tag, source, widened
 from parity.pairs.leaves import Node
 from parity.pairs.mapping import Map
@@ -214,7 +214,10 @@ def product_layers(found: Map, ours: Mapping[str, Node]) -> list[Layer]:
     layers = []
     for node in sorted(ours.values(), key=lambda node: node.order):
         rows = [row for row in found.rows if row.torch in node.leaves]
-        if node.kind not in ("linear", "convolution", "embedding", "transposed") or len(node.leaves) > 2:
+        if (
+            node.kind not in ("linear", "convolution", "embedding", "transposed")
+            or len(node.leaves) > 2
+        ):
             continue
         if {row.torch for row in rows} != set(node.leaves) or any(row.jax_part for row in rows):
             continue
@@ -297,10 +300,13 @@ def force(
     around: Around | None = None,
     like: Forced | None = None,
     widen: bool = False,
+    as_traced: bool = False,
+    keep: bool = False,
 ) -> Forced:
     """Run JAX's side, each shared layer's inputs and outputs replaced by PyTorch's.
 
-    `like` is an earlier run whose arrangements are used again. PairError: other numbers of outputs.
+    `like` is an earlier run whose arrangements are used again; `keep` keeps all of JAX's arrays,
+    and `as_traced` computes in the types of the program. PairError: other numbers of outputs.
     """
     torch_of = {layer.jax: layer.torch for layer in layers}
     found = Forced()
@@ -324,7 +330,11 @@ def force(
             taken.add(place)
             forced = rearranged(truth, *arranged)
             _compare(found, (key, place), own_array, forced, arranged, truth.shape)
-            found.evidence[key, place].equations = list(window) if found.evidence[key, place].wrong else []
+            if keep:
+                found.evidence[key, place].own = own_array
+            found.evidence[key, place].equations = (
+                list(window) if found.evidence[key, place].wrong else []
+            )
             window.clear()
             return jnp.asarray(forced, np.float64 if widen and _is_float(own) else own.dtype)
         if key[0] != OUTPUT and _is_float(own):
@@ -352,12 +362,12 @@ def force(
     if widen:
         around = _widening(around)
     evaluator = Evaluator(on_tag, logged, products_of(layers), program.names)
-    outputs, _ = program.run(evaluator, values, list(inputs))
+    outputs, _ = program.run(evaluator, values, list(inputs), as_traced=as_traced)
     truth = recorded.arrays[OUTPUT, "in", 0]
     if len(outputs) != len(truth):
         raise PairError(f"PyTorch returns {len(truth)} arrays and JAX {len(outputs)}; let"
                         " call_torch and call_jax return the same ones")  # fmt: skip
-    with jax.enable_x64(True):
+    with jax.enable_x64(not as_traced):
         for place, (own, want) in enumerate(zip(outputs, truth, strict=True)):
             if own.size != want.size:
                 raise PairError(f"output {place} is {want.shape} in PyTorch and {own.shape} in JAX,"

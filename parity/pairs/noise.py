@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from parity.pairs.forward import Forced
 from parity.pairs.locate import Case
 from parity.pairs.rounding_jax import perturbed
 
