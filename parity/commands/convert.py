@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from parity.contract.cli.command import Debug
-from parity.contract.errors import CheckpointError, OutputError
+from parity.contract.errors import CheckpointError, OutputError, RecipeError
 
 if TYPE_CHECKING:
     from parity.contract.run.checkpoint import Checkpoint
@@ -23,8 +23,11 @@ _BACKENDS = {".pt": "torchcnn", "": "jaxcnn"}
 class Convert(Debug):
     """Convert a checkpoint: .safetensors, .pt, or a folder of Orbax, whose name has no suffix.
 
-    Weights, optimiser state, position and recipe are kept. A state_dict alone gets moments of zero,
-    the default recipe, and a training at its beginning.
+    Of this project's network, weights, optimiser state, position and recipe are kept. A state_dict
+    alone gets moments of zero, the default recipe, and a training at its beginning.
+
+    With --pair, of any model: its weights, from PyTorch's state_dict to the tree of JAX's model, or
+    back, every value bit for bit.
     """
 
     source: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SOURCE")]]
@@ -33,10 +36,33 @@ class Convert(Debug):
     """Checkpoint to write."""
     overwrite: bool = False
     """Replace TARGET if it is there."""
+    pair: Annotated[str | None, tyro.conf.arg(metavar="FILE[:NAME]")] = None
+    """A .py file or a module with the `parity.Pair` of both models."""
+    map: Path | None = None
+    """TOML file with rows of the map, as `parity prove --save-map` writes it, which win."""
 
     def run(self) -> None:
+        if self.pair is not None:
+            return self._convert_pair(self.pair)
+        if self.map is not None:
+            raise RecipeError("--map is of a pair; give --pair FILE[:NAME] too")
         checkpoint = convert(self.source, self.target, overwrite=self.overwrite)
         print(f"{self.source} → {self.target}: {checkpoint}")
+        return None
+
+    def _convert_pair(self, name: str) -> None:
+        from parity.contract.cli.console import ProgressBar
+        from parity.pairs.conversion import convert_weights
+        from parity.pairs.mapfile import read_map
+        from parity.pairs.pair import load_pair
+
+        rows = read_map(self.map) if self.map else ()
+        pair = load_pair(name)
+        with ProgressBar() as bar:
+            done = convert_weights(pair, self.source, self.target, map=rows,
+                                   overwrite=self.overwrite, progress=bar.show)  # fmt: skip
+        print(*(f"note: {note}" for note in done.notes), sep="\n", end="\n" * bool(done.notes))
+        print(f"{self.source} → {self.target}: {done}")
 
 
 def convert(source: Path, target: Path, *, overwrite: bool = False) -> "Checkpoint":

@@ -329,7 +329,9 @@ def term(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     for factor in dict.fromkeys(x for x in literals if x not in (0, 1)):
         for place in (0, 1):
 
-            def compute(func: Any, args: Any, kwargs: Any, f: float = factor, p: int = place) -> Any:
+            def compute(
+                func: Any, args: Any, kwargs: Any, f: float = factor, p: int = place
+            ) -> Any:
                 return func(*(x * f if i == p else x for i, x in enumerate(args)), **kwargs)
 
             yield Candidate("scale", f"JAX multiplies one term of the sum by {factor:.7g}",
@@ -500,11 +502,14 @@ def masked(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                 f"mask by {numbers[0]:g} in JAX",
                 lambda func, args, kwargs, value=other: torch.masked_fill(args[0], args[1], value),
             )
+
     def inverted(func: Any, args: Any, kwargs: Any) -> Any:
         place = 1 if operation.name == "masked_fill" else 0
         return func(*args[:place], ~args[place], *args[place + 1 :], **kwargs)
 
-    yield Candidate("mask-inverted", "JAX hides what PyTorch shows", "invert the mask in JAX", inverted)
+    yield Candidate(
+        "mask-inverted", "JAX hides what PyTorch shows", "invert the mask in JAX", inverted
+    )
     for step, hidden in ((1, False), (-1, True)):
         for fill in (hidden, not hidden):
 
@@ -519,7 +524,9 @@ def masked(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         yield Candidate("mask-missing", "JAX has no mask", "mask in JAX", _as(torch.clone))
 
 
-def epsilon_place(made: Sequence[Operation], _: Literals) -> tuple[Candidate, dict[int, Variant]] | None:
+def epsilon_place(
+    made: Sequence[Operation], _: Literals
+) -> tuple[Candidate, dict[int, Variant]] | None:
     """Epsilon added inside of a root against outside of it."""
     for outer in made:
         for inner in made:

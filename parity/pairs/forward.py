@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from parity.pairs.jax_side import JaxSide, Program
+from parity.pairs.jax_side import Program
 from parity.pairs.jaxprs import Evaluator, Tag, source, widened
 from parity.pairs.leaves import Node
 from parity.pairs.mapping import Map
@@ -23,6 +23,9 @@ from parity.pairs.torch_side import Operations, Region, TorchSide, Variant, arra
 Key = tuple[str, str, int]
 """(PyTorch's name of a layer, in or out, call); the model's outputs are ("output", "in", 0)."""
 OUTPUT = "output"
+LAST_PLACES = 64
+"""Units in the last place of an array's largest value that need no further explanation: mistakes
+lie 4 to 12 decades above."""
 ROUNDING = 1e-11
 
 
@@ -211,7 +214,10 @@ def product_layers(found: Map, ours: Mapping[str, Node]) -> list[Layer]:
     layers = []
     for node in sorted(ours.values(), key=lambda node: node.order):
         rows = [row for row in found.rows if row.torch in node.leaves]
-        if node.kind not in ("linear", "convolution", "embedding", "transposed") or len(node.leaves) > 2:
+        if (
+            node.kind not in ("linear", "convolution", "embedding", "transposed")
+            or len(node.leaves) > 2
+        ):
             continue
         if {row.torch for row in rows} != set(node.leaves) or any(row.jax_part for row in rows):
             continue
@@ -245,8 +251,9 @@ class Evidence:
     arranged: tuple[str, dict[str, int]] = ("", {})
     """The pattern from PyTorch's layout to JAX's."""
     rounding: float = 0.0
+    is_float: bool = True
     own: Any = None
-    """JAX's value."""
+    """JAX's value, kept where it is more than a few last places off."""
     equations: list[Any] = field(default_factory=list)
     """JAX's, evaluated since the layer before."""
 
@@ -293,10 +300,13 @@ def force(
     around: Around | None = None,
     like: Forced | None = None,
     widen: bool = False,
+    as_traced: bool = False,
+    keep: bool = False,
 ) -> Forced:
     """Run JAX's side, each shared layer's inputs and outputs replaced by PyTorch's.
 
-    `like` is an earlier run whose arrangements are used again. PairError: other numbers of outputs.
+    `like` is an earlier run whose arrangements are used again; `keep` keeps all of JAX's arrays,
+    and `as_traced` computes in the types of the program. PairError: other numbers of outputs.
     """
     torch_of = {layer.jax: layer.torch for layer in layers}
     found = Forced()
@@ -320,7 +330,11 @@ def force(
             taken.add(place)
             forced = rearranged(truth, *arranged)
             _compare(found, (key, place), own_array, forced, arranged, truth.shape)
-            found.evidence[key, place].equations = list(window)
+            if keep:
+                found.evidence[key, place].own = own_array
+            found.evidence[key, place].equations = (
+                list(window) if found.evidence[key, place].wrong else []
+            )
             window.clear()
             return jnp.asarray(forced, np.float64 if widen and _is_float(own) else own.dtype)
         if key[0] != OUTPUT and _is_float(own):
@@ -348,12 +362,12 @@ def force(
     if widen:
         around = _widening(around)
     evaluator = Evaluator(on_tag, logged, products_of(layers), program.names)
-    outputs, _ = program.run(evaluator, values, list(inputs))
+    outputs, _ = program.run(evaluator, values, list(inputs), as_traced=as_traced)
     truth = recorded.arrays[OUTPUT, "in", 0]
     if len(outputs) != len(truth):
         raise PairError(f"PyTorch returns {len(truth)} arrays and JAX {len(outputs)}; let"
                         " call_torch and call_jax return the same ones")  # fmt: skip
-    with jax.enable_x64(True):
+    with jax.enable_x64(not as_traced):
         for place, (own, want) in enumerate(zip(outputs, truth, strict=True)):
             if own.size != want.size:
                 raise PairError(f"output {place} is {want.shape} in PyTorch and {own.shape} in JAX,"
@@ -389,7 +403,9 @@ def _compare(
 ) -> None:
     error, scale = distance(own, forced)
     found.arrangements[at] = arranged
-    found.evidence[at] = Evidence(*at, shape, error, scale, arranged, ROUNDING * scale, own)
+    limit = LAST_PLACES * np.finfo(np.float64).eps * scale if own.dtype.kind == "f" else 0.0
+    found.evidence[at] = Evidence(*at, shape, error, scale, arranged, limit,
+                                  own.dtype.kind == "f", None if error <= limit else own)  # fmt: skip
 
 
 def distance(own: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
@@ -434,8 +450,17 @@ def _arrangement(
     else:
         usual = next((o for o in options if truth.shape == own.shape), options[0])
     usual = next((o for o in options if o[1][0] == before), usual)
-    best = min(options, key=lambda option: option[0])
-    return best[1] if best[0] < 0.3 * usual[0] else usual[1]
+    best = max(options, key=lambda option: _alike(own, rearranged(truth, *option[1])))
+    gain = _alike(own, rearranged(truth, *best[1])) - _alike(own, rearranged(truth, *usual[1]))
+    return best[1] if gain > 0.3 else usual[1]
+
+
+def _alike(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the correlation of two arrays: near one in the right order, near none in another."""
+    a, b = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.vdot(a - a.mean(), b - b.mean()) / (a.std() * b.std() * max(a.size, 1))
+    return float(found) if np.isfinite(found) else 0.0
 
 
 def _behind_flatten(
@@ -447,16 +472,20 @@ def _behind_flatten(
               if array.ndim >= 3 and math.prod(array.shape[1:]) == length}  # fmt: skip
     shapes |= {(c, *s) for c, s in _pooled(recorded, length)}
     front = " ".join("abcdefgh"[: truth.ndim - 1])
+    likely: list[tuple[float, tuple[str, dict[str, int]]]] = []
     for shape in shapes:
         atoms = "uvwxyz"[: len(shape)]
         sizes = dict(zip(atoms[:-1], shape, strict=False))
         for order in itertools.permutations(range(len(shape))):
             to = " ".join(atoms[i] for i in order)
             option = (f"{front} ({' '.join(atoms)}) -> {front} ({to})", sizes)
-            error, scale = distance(own, rearranged(truth, *option))
+            moved = rearranged(truth, *option)
+            error, scale = distance(own, moved)
             if error <= 1e-9 * scale:
                 return option
-    return None
+            likely.append((_alike(own, moved), option))
+    best = max(likely, key=lambda one: one[0], default=(0.0, None))
+    return best[1] if best[0] > max(0.3 + _alike(own, truth), 0.5) else None
 
 
 def _pooled(recorded: Recorded, length: int) -> list[tuple[int, tuple[int, ...]]]:

@@ -17,7 +17,7 @@ from parity.pairs.jaxprs import Evaluator, Tag, bind, equations
 from parity.pairs.locate import Case, place_of
 from parity.pairs.patterns import inverse, rearranged
 from parity.pairs.proof import Difference, Place
-from parity.pairs.torch_side import arrays, tensor
+from parity.pairs.torch_side import Wide, arrays, tensor
 
 At = tuple[Key, int]
 
@@ -59,7 +59,7 @@ class Truth:
 
         for leaf in case.torch.tensors.values():
             leaf.grad = None
-        with torch.enable_grad():
+        with torch.enable_grad(), Wide() if case.widen else contextlib.nullcontext():
             outputs = arrays(case.torch.run(inputs, seen=seen))
             given = [(y, torch.from_numpy(c)) for y, c in zip(outputs, cotangents, strict=True)
                      if y.requires_grad]  # fmt: skip
@@ -71,7 +71,6 @@ class Truth:
         self.leaves = {n: _gradient(case.torch.tensors[n]) for n, leaf in case.torch.leaves.items()
                        if leaf.trained}  # fmt: skip
         self.inputs = [_gradient(x) for x in inputs]
-
 
     def _join(self, case: Case) -> None:
         """Enter the gradients of layers that are one on one side, and of inputs given twice."""
@@ -91,7 +90,9 @@ class Truth:
                 parts = [self.values.get(((part, way, call), place)) for part in layer.split("+")]
                 known = [part for part in parts if part is not None]
                 if len(known) == len(parts):
-                    self.values[key, place] = np.concatenate(known, -1) if way == "out" else sum(known)
+                    self.values[key, place] = (
+                        np.concatenate(known, -1) if way == "out" else sum(known)
+                    )
             else:
                 arrays_ = case.recorded.arrays[key]
                 for other in range(len(arrays_)):
@@ -111,11 +112,13 @@ def _gradient(value: Tensor) -> np.ndarray:
 class Pulled:
     """JAX's gradients, each region fed with PyTorch's at its end."""
 
-    def __init__(self, case: Case, truth: Truth, cotangents: Sequence[np.ndarray], around: Any) -> None:
+    def __init__(
+        self, case: Case, truth: Truth, cotangents: Sequence[np.ndarray], around: Any
+    ) -> None:
         forced = case.forced
         taps = {at: rearranged(case.recorded.arrays[at[0]][at[1]], *forced.arrangements[at])
                 for at, e in forced.evidence.items() if at[0][0] != OUTPUT
-                and np.asarray(e.own).dtype.kind == "f"}  # fmt: skip
+                and e.is_float}  # fmt: skip
         torch_of = {layer.jax: layer.torch for layer in case.layers}
         with jax.enable_x64(True):
             floats = {n: jnp.asarray(v) for n, v in case.jax_values.items()}
@@ -131,15 +134,19 @@ class Pulled:
                     key = (name or "", tag.way, tag.call)
                     places = [p for (k, p) in forced.evidence if k == key]
                     number = used.get(key, 0)
-                    if name is None or number >= len(places) or value.size != np.size(
-                        forced.evidence[key, places[number]].own
+                    if (
+                        name is None
+                        or number >= len(places)
+                        or value.size != int(np.prod(forced.evidence[key, places[number]].shape))
                     ):
                         return value
                     used[key] = number + 1
                     at = (key, places[number])
                     if at not in tapped:
                         truth_array = case.recorded.arrays[key][at[1]]
-                        return jnp.asarray(rearranged(truth_array, *forced.arrangements[at]), value.dtype)
+                        return jnp.asarray(
+                            rearranged(truth_array, *forced.arrangements[at]), value.dtype
+                        )
                     seen[at] = value
                     return tapped[at]
 
@@ -153,8 +160,13 @@ class Pulled:
 
             primals, pull = jax.vjp(regions, floats, {at: jnp.asarray(v) for at, v in taps.items()},
                                     [inputs[i] for i in moving])  # fmt: skip
-            ends = {at: self._to_jax(case, at, truth.values.get(at), x) for at, x in primals[0].items()}
-            outs = [self._output(case, n, c, x) for n, (c, x) in enumerate(zip(cotangents, primals[1], strict=True))]
+            ends = {
+                at: self._to_jax(case, at, truth.values.get(at), x) for at, x in primals[0].items()
+            }
+            outs = [
+                self._output(case, n, c, x)
+                for n, (c, x) in enumerate(zip(cotangents, primals[1], strict=True))
+            ]
             leaves, tapped, moved = pull((ends, outs))
         self.leaves = {n: np.asarray(g, np.float64) for n, g in leaves.items()}
         self.values = {at: rearranged(np.asarray(g, np.float64), inverse(forced.arrangements[at][0]),
@@ -240,7 +252,9 @@ def _wrong(case: Case, truth: Truth, pulled: Pulled) -> dict[Where, float]:
         owner = row.torch.rpartition(".")[0]
         scale = max((float(np.abs(g).max(initial=0)) for n, g in truth.leaves.items()
                      if n.rpartition(".")[0] == owner), default=0.0)  # fmt: skip
-        inside = next((n for n in names if owner == plain(n) or owner.startswith(plain(n) + ".")), None)
+        inside = next(
+            (n for n in names if owner == plain(n) or owner.startswith(plain(n) + ".")), None
+        )
         if inside:
             theirs = next(layer.jax for layer in case.layers if layer.torch == inside)
             enter(("inside", plain(inside), theirs), own, want, scale)
@@ -259,14 +273,20 @@ def _behind(case: Case, key: Key) -> Where:
     for other in case.recorded.arrays:
         if (other[0] in names or other[0] == OUTPUT) and other[1] == "in":
             _, before = case.recorded.slice(other)
-            if any(name == mark or (mark == "input" and name.startswith("input")) for name in before):
+            if any(
+                name == mark or (mark == "input" and name.startswith("input")) for name in before
+            ):
                 first = plain(layer), plain(other[0])
                 return "between", first, (names.get(layer, layer), names.get(other[0], other[0]))
     return place_of(case, (OUTPUT, "in", 0))
 
 
 def _cause(
-    case: Case, truth: Truth, cotangents: Sequence[np.ndarray], around: Any, wrong: dict[Where, float]
+    case: Case,
+    truth: Truth,
+    cotangents: Sequence[np.ndarray],
+    around: Any,
+    wrong: dict[Where, float],
 ) -> tuple[str | None, str, str | None]:
     """Return cause, explanation and fix of gradients that differ where values do not."""
 

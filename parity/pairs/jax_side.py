@@ -34,8 +34,13 @@ class JaxSide:
         """Return the layers that the last trace called."""
         return nodes_of(self.calls, self.leaves, self.aliases)
 
-    def trace(self, values: Values, inputs: list[Any], *, train: bool = False) -> "Program":
-        """Return the computation from leaves and inputs to outputs and buffers, in float64."""
+    def trace(
+        self, values: Values, inputs: list[Any], *, train: bool = False, precise: bool = True
+    ) -> "Program":
+        """Return the computation from leaves and inputs to outputs and buffers.
+
+        It is in float64, or in float32 if not `precise`, or if a part of it insists on that.
+        """
         names = list(values)
         structure: list[Any] = []
 
@@ -45,11 +50,24 @@ class JaxSide:
             structure[:] = [tree]
             return [jnp.asarray(x) for x in flat_outputs], after
 
-        with jax.enable_x64(True), user_code("the JAX side"):
-            leaves = [jnp.asarray(wide(values[name])) for name in names]
-            arrays = [jnp.asarray(wide(array)) for array in inputs]
-            jaxpr, shapes = jaxprs.traced(flat, leaves, arrays)
-        return Program(jaxpr, names, len(shapes[0]), sorted(shapes[1]), structure[0])
+        def trace(precise: bool) -> Any:
+            dtype = np.float64 if precise else np.float32
+            with jax.enable_x64(precise), user_code("the JAX side"):
+                leaves = [jnp.asarray(values[name], dtype) for name in names]
+                arrays = [wide(array) for array in inputs]
+                arrays = [x.astype(dtype) if x.dtype.kind == "f" else x for x in arrays]
+                return jaxprs.traced(flat, leaves, [jnp.asarray(x) for x in arrays])
+
+        single = not precise
+        try:
+            jaxpr, shapes = trace(precise)
+        except PairError as error:
+            # a part that insists on float32: its program is computed in float64 all the same
+            if not precise or train or not isinstance(error.__cause__, TypeError):
+                raise
+            jaxpr, shapes = trace(False)
+            single = True
+        return Program(jaxpr, names, len(shapes[0]), sorted(shapes[1]), structure[0], single)
 
 
 @dataclass(frozen=True)
@@ -61,14 +79,24 @@ class Program:
     outputs: int
     buffers: list[str]
     structure: Any
+    single: bool = False
+    """Whether it was traced in float32."""
 
     def run(
-        self, evaluator: jaxprs.Evaluator, values: Values, inputs: list[Any]
+        self,
+        evaluator: jaxprs.Evaluator,
+        values: Values,
+        inputs: list[Any],
+        *,
+        as_traced: bool = False,
     ) -> tuple[list[Any], dict[str, Any]]:
-        """Evaluate it in float64 on the leaves and inputs given."""
-        with jax.enable_x64(True):
-            args = [jnp.asarray(values[name]) for name in self.names]
-            found = evaluator(self.jaxpr, *args, *(jnp.asarray(wide(x)) for x in inputs))
+        """Evaluate it on the leaves and inputs given, in float64 or in the types it has."""
+        with jax.enable_x64(not as_traced):
+            args = [values[name] for name in self.names] + [wide(x) for x in inputs]
+            types = [var.aval.dtype for var in self.jaxpr.jaxpr.invars]
+            args = [jnp.asarray(x, dtype if as_traced or dtype.kind != "f" else None)
+                    for x, dtype in zip(args, types, strict=True)]  # fmt: skip
+            found = evaluator(self.jaxpr, *args)
         after = dict(zip(self.buffers, found[self.outputs :], strict=True))
         return found[: self.outputs], after
 

@@ -232,14 +232,21 @@ def widened(
     equation: JaxprEqn, given: list[Any], _: Callable[..., list[Any]] | None = None
 ) -> list[Any]:
     """Evaluate an equation in float64, whatever narrower float it asks for."""
-    given = [jnp.asarray(x, jnp.float64) if _narrow(getattr(x, "dtype", None)) else x
-             for x in given]  # fmt: skip
+    given = [_wide(x) for x in given]
     if equation.primitive.name in ("convert_element_type", "reduce_precision"):
         target = equation.params.get("new_dtype", jnp.float64)
         if all(jnp.issubdtype(dtype, jnp.floating) for dtype in (given[0].dtype, target)):
             return given
     changed = {key: jnp.dtype(jnp.float64) for key in _TYPES if _narrow(equation.params.get(key))}
     return bind(equation, given, **changed)
+
+
+def _wide(value: Any) -> Any:
+    if not _narrow(getattr(value, "dtype", None)):
+        return value
+    if isinstance(value, np.generic):  # a number in the code, 1e-5 and not the nearest float32
+        return jnp.asarray(float(str(value)), jnp.float64)
+    return jnp.asarray(value, jnp.float64)
 
 
 def narrow_types(found: Iterable[JaxprEqn]) -> dict[str, str]:

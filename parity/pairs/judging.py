@@ -13,8 +13,9 @@ from parity.pairs import locate
 from parity.pairs.gradients import gradient_differences
 from parity.pairs.noise import set_rounding
 from parity.pairs.pair import Pair, PairError
-from parity.pairs.training import loss_pair, renamed, training_differences
 from parity.pairs.proof import Difference, MapRow, Proof
+from parity.pairs.single import judge_single
+from parity.pairs.training import loss_pair, renamed, training_differences
 
 Progress = Callable[[str, int, int], None]
 
@@ -42,7 +43,13 @@ def prove(
 
 
 def _prove(
-    pair: Pair, seed: int, weights: str, rows: Sequence[MapRow], progress: Progress
+    pair: Pair,
+    seed: int,
+    weights: str,
+    rows: Sequence[MapRow],
+    progress: Progress,
+    *,
+    nested: bool = False,
 ) -> Proof:
     case = locate.prepare(pair, seed, weights, rows, progress)
     locate.repair(case, progress)
@@ -55,13 +62,18 @@ def _prove(
                for one in [*(one.difference for one in found), *narrow]]  # fmt: skip
     gradients, said = _gradients(case, forward, seed)
     training, told = _training(case, [*forward, *gradients], seed)
-    differences = locate.grouped([*forward, *gradients, *training])
+    float32, precision = ([], "") if nested else _float32(case, forward)
+    differences = locate.grouped([*forward, *gradients, *training, *float32])
     counted = [one for one in differences if one.accepted is None]
     layers = locate.layer_table(case)
-    summary = {"weights": _weights(case), "forward": _forward(case, locate.grouped(forward), layers)}
+    summary = {
+        "weights": _weights(case),
+        "forward": _forward(case, locate.grouped(forward), layers),
+    }
     summary["gradients"] = said
     if told:
         summary["training"] = told
+    summary["float32"] = precision
     return Proof(
         same=not counted and not case.unmapped,
         differences=differences,
@@ -79,7 +91,10 @@ def _gradients(
     case: locate.Case, forward: Sequence[Difference], seed: int
 ) -> tuple[list[Difference], str]:
     if any(one.accepted is None for one in forward) or case.unmapped:
-        return [], "not judged, since the forward passes differ (--accept names a difference that is meant)"
+        return (
+            [],
+            "not judged, since the forward passes differ (--accept names a difference that is meant)",
+        )
     found, compared = gradient_differences(case, seed)
     meant = {str(one.torch): one.cause for one in forward}
     found = [replace(one, accepted=f"follows from {meant[str(one.torch)]}", cause=None)
@@ -92,6 +107,13 @@ def _gradients(
     return found, f"{many} in {compared} gradients of leaves, inputs and layers' values"
 
 
+def _float32(case: locate.Case, before: Sequence[Difference]) -> tuple[list[Difference], str]:
+    if any(one.accepted is None for one in before) or case.unmapped:
+        return [], "not judged, since the forward passes differ"
+    found, said = judge_single(case)
+    return [locate.accepted(one, case.pair.accept) for one in found], said
+
+
 def _training(
     case: locate.Case, before: Sequence[Difference], seed: int
 ) -> tuple[list[Difference], str]:
@@ -100,7 +122,7 @@ def _training(
         return [], ""
     if any(one.accepted is None for one in before) or case.unmapped:
         return [], "not judged, since what comes before it differs"
-    losses = prove(loss_pair(case), seed=seed)
+    losses = _prove(loss_pair(case), seed, "drawn", (), lambda *_: None, nested=True)
     found = [replace(renamed(one), accepted=None) for one in losses.differences]
     if pair.optimizer is None:
         return found, f"the losses are {'the same' if losses else 'not the same'}"
@@ -137,7 +159,9 @@ def _weights(case: locate.Case) -> str:
 
 
 def _forward(case: locate.Case, differences: Any, layers: Any) -> str:
-    inside = {name for one in differences if one.kind == "inside" for name in [one.torch, *one.also]}
+    inside = {
+        name for one in differences if one.kind == "inside" for name in [one.torch, *one.also]
+    }
     places = sum(1 + len(one.also) for one in differences)
     many = f"{places} difference{'s' * (places != 1)}"
     if not layers:

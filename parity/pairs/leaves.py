@@ -95,7 +95,9 @@ def drawn(leaf: Leaf, rng: np.random.Generator) -> np.ndarray:
         fan_in = given.size / max(shape[0], shape[-1])
         near = float(np.std(given)) if 0.1 < np.std(given) * fan_in**0.5 < 10 else fan_in**-0.5
         return rng.normal(0, near, shape)
-    spread = max(float(np.std(given)), 0.1 * float(np.abs(given).mean()) or 0.3) if given.size else 0
+    spread = (
+        max(float(np.std(given)), 0.1 * float(np.abs(given).mean()) or 0.3) if given.size else 0
+    )
     moved = given + rng.normal(0, max(spread, 0.1), shape)
     return np.where(given > 0, np.abs(moved), moved) if (given > 0).all() else moved
 
@@ -114,9 +116,7 @@ def nodes_of(
         below = [leaf for leaf in leaves if leaf.startswith(start)]
         extra = [alias for owner, names in aliases.items() for alias in names
                  if owner == name or owner.startswith(start)]  # fmt: skip
-        found[name] = Node(
-            name, kind_of(class_name), tuple(dict.fromkeys([*below, *extra])), order
-        )
+        found[name] = Node(name, kind_of(class_name), tuple(dict.fromkeys([*below, *extra])), order)
     return found
 
 

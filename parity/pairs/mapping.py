@@ -120,7 +120,9 @@ def find_map(
     taken_t, taken_j = {row.torch for row in given}, {row.jax for row in given}
     ours = {n: leaf for n, leaf in torch.items() if n not in taken_t}
     theirs = {n: leaf for n, leaf in jax.items() if n not in taken_j}
-    sizes_t, sizes_j = ([math.prod(leaf.shape) for leaf in side.values()] for side in (ours, theirs))
+    sizes_t, sizes_j = (
+        [math.prod(leaf.shape) for leaf in side.values()] for side in (ours, theirs)
+    )
     units_t = _units(ours, torch_use, sizes_t, sizes_j, torch=True)
     units_j = _units(theirs, jax_use, sizes_j, sizes_t, torch=False)
     found = Map(list(given), [], [], {})
@@ -278,8 +280,10 @@ def _fit(a: Unit, b: Unit) -> bool:
             return False
     common = set(a.slots) & set(b.slots)
     if not common or (a.size != b.size):
-        return len(a.slots) == len(b.slots) == 1 and a.size == b.size and _permutable(
-            next(iter(a.slots.values())), next(iter(b.slots.values()))
+        return (
+            len(a.slots) == len(b.slots) == 1
+            and a.size == b.size
+            and _permutable(next(iter(a.slots.values())), next(iter(b.slots.values())))
         )
     return all(_permutable(a.slots[role], b.slots[role]) for role in common)
 
@@ -314,7 +318,9 @@ def _unlike(a: Unit, b: Unit) -> float:
 
 def _add_row(found: Map, a: Slot, b: Slot, use: Mapping[str, Use], how: str) -> None:
     orders = _orders(a, b, use.get(b.leaf.name))
-    options = list(dict.fromkeys((p, tuple(s.items())) for p, s in patterns(a.shape, b.shape, orders)))
+    options = list(
+        dict.fromkeys((p, tuple(s.items())) for p, s in patterns(a.shape, b.shape, orders))
+    )
     if not options:
         return
     known = use[b.leaf.name].axes if b.leaf.name in use else None

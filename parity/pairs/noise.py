@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from parity.pairs.forward import Forced
 from parity.pairs.locate import Case
 from parity.pairs.rounding_jax import perturbed
 
@@ -34,22 +33,19 @@ def noisy(rng: np.random.Generator, unit: float) -> Callable[..., list[Any]]:
 
 
 def set_rounding(case: Case) -> None:
-    """Give each evidence the error that rounding explains in float64."""
-    spread: dict[Any, float] = {}
+    """Give each evidence that is off the error that rounding explains in float64."""
+    off = {at: evidence for at, evidence in case.forced.evidence.items() if evidence.wrong}
+    if not off:
+        return
+    spread = dict.fromkeys(off, 0.0)
     for sample in range(SAMPLES):
         rng = np.random.default_rng(sample)
         shaken = case.force(like=case.forced, around=noisy(rng, UNIT))
-        for at, evidence in shaken.evidence.items():
-            base = case.forced.evidence.get(at)
-            if base is not None and np.shape(base.own) == np.shape(evidence.own):
-                moved = np.abs(np.nan_to_num(evidence.own - base.own, posinf=0, neginf=0)) if (
-                    base.own.dtype.kind == "f") else np.zeros(1)  # fmt: skip
-                spread[at] = max(spread.get(at, 0.0), float(moved.max(initial=0)))
-    _enter(case.forced, spread)
-
-
-def _enter(forced: Forced, spread: dict[Any, float]) -> None:
-    for at, evidence in forced.evidence.items():
-        last_place = 4 * np.finfo(np.float64).eps * evidence.scale
-        own = spread.get(at, 0.0) * np.finfo(np.float64).eps / 2 / UNIT
-        evidence.rounding = MARGIN * own + last_place if evidence.own.dtype.kind == "f" else 0.0
+        for at, evidence in off.items():
+            own = shaken.evidence[at].own if at in shaken.evidence else None
+            if own is not None and evidence.is_float and own.shape == evidence.own.shape:
+                with np.errstate(invalid="ignore"):
+                    moved = np.nan_to_num(np.abs(own - evidence.own), posinf=0)
+                spread[at] = max(spread[at], float(moved.max(initial=0)))
+    for at, evidence in off.items():
+        evidence.rounding += MARGIN * spread[at] * np.finfo(np.float64).eps / 2 / UNIT

@@ -179,7 +179,9 @@ def by_hand(
 def exact_clip() -> Any:
     """Return a context in which PyTorch's clipping divides by the norm itself, as Optax does."""
 
-    def clip(parameters: Any, max_norm: float, norm_type: float = 2.0, *_: Any, **__: Any) -> Tensor:
+    def clip(
+        parameters: Any, max_norm: float, norm_type: float = 2.0, *_: Any, **__: Any
+    ) -> Tensor:
         held = [parameters] if isinstance(parameters, Tensor) else list(parameters)
         gradients = [p.grad for p in held if p.grad is not None]
         norm = torch.linalg.vector_norm(
@@ -190,4 +192,3 @@ def exact_clip() -> Any:
         return norm
 
     return mock.patch.multiple("torch.nn.utils", clip_grad_norm_=clip)
-

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -54,24 +55,34 @@ class TorchSide:
         *,
         seen: Seen | None = None,
         train: bool = False,
-        mode: "Operations | None" = None,
+        mode: Any = None,
+        dtype: torch.dtype = torch.float64,
     ) -> Any:
-        """Return what the model returns for inputs, in float64; `seen` is called at each layer."""
+        """Return what the model returns for inputs; `seen` is called at each layer.
+
+        `mode` is entered: `Operations`, or another dispatch mode.
+        """
         use = (self.pair.train_torch if train else None) or self.pair.call_torch
         use = use or (lambda net, *xs: net(*xs))
         given = [x if isinstance(x, Tensor) else tensor(x) for x in inputs]
+        given = [x.to(dtype) if x.is_floating_point() and x.dtype != dtype else x for x in given]
         if isinstance(self.net, nn.Module):
             _set_mode(self.net, train)
         before = torch.get_default_dtype()
         self.calls.clear()
         with contextlib.ExitStack() as stack:
-            torch.set_default_dtype(torch.float64)
+            torch.set_default_dtype(dtype)
             stack.callback(torch.set_default_dtype, before)
+            operations = mode if isinstance(mode, Operations) else None
             if isinstance(self.net, nn.Module):
-                stack.enter_context(_hooked(self.net, self.calls, seen, mode))
+                if dtype != torch.float64:
+                    self.net.to(dtype)
+                    stack.callback(self.net.to, torch.float64)
+                stack.enter_context(_hooked(self.net, self.calls, seen, operations))
             stack.enter_context(user_code("the PyTorch side"))
-            if mode:
+            if mode is not None:
                 stack.enter_context(mode)
+            if operations:
                 for place, x in enumerate(given):
                     mark(x, f"input{place if len(given) > 1 else ''}")
             return use(self.net, *given)
@@ -330,6 +341,20 @@ class Region:
         finally:
             torch.set_default_dtype(before)
         return made
+
+
+class Wide(TorchFunctionMode):
+    """Lets casts to a narrower float be casts to float64, also where gradients are taken."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("float", "half", "bfloat16"):
+            return args[0].double()
+        narrow = {torch.float32: torch.float64, torch.float16: torch.float64,
+                  torch.bfloat16: torch.float64}  # fmt: skip
+        args, kwargs = tree_map(
+            lambda x: narrow.get(x, x) if isinstance(x, torch.dtype) else x, (args, kwargs or {})
+        )
+        return func(*args, **kwargs)
 
 
 def mark(value: Tensor, name: str) -> Tensor:

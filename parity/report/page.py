@@ -15,7 +15,8 @@ from parity.contract.files import json_text
 from parity.judge.check import LOOP_STAGES, Verdict
 from parity.judge.compare import Comparison
 from parity.judge.trajectory import FREE_RUN_LIMIT, Trajectory
-from parity.report import plots
+from parity.pairs.proof import Proof
+from parity.report import network, plots
 from parity.subjects.environment import environment_lines
 from parity.truth.propagation import STEP_STAGES
 
@@ -48,11 +49,19 @@ _TEMPLATES.globals |= {
     "untraced": (*STEP_STAGES, *LOOP_STAGES),
     "limit": FREE_RUN_LIMIT,
     "printed": TUTORIAL,
+    "error": network.error,
+    "facts": network.facts,
+    "decades": network.DECADES,
 }
-_PAGES = {Verdict: "check.html", Trajectory: "train.html", Benchmark: "bench.html"}
+_PAGES = {
+    Verdict: "check.html",
+    Trajectory: "train.html",
+    Benchmark: "bench.html",
+    Proof: "prove.html",
+}
 
 
-def page(result: Verdict | Trajectory | Benchmark) -> str:
+def page(result: Verdict | Trajectory | Benchmark | Proof) -> str:
     """Return a page for a result; the same result gives the same bytes."""
     values: dict[str, Any] = {}
     if isinstance(result, Trajectory):
@@ -61,7 +70,10 @@ def page(result: Verdict | Trajectory | Benchmark) -> str:
         values["epochs"] = zip(*map(result.epoch_losses, drifts.values()), strict=True)
         confusions = [test.confusion for test in result.tests]
         values["most_mistaken"] = np.max([counts * (1 - np.eye(10)) for counts in confusions])
-    environment = environment_lines(result.environment)
+    if isinstance(result, Proof):
+        values["layers"] = list(network.rows(result))
+        values["coverage"] = {name: network.spoken(x) for name, x in result.coverage.items()}
+    environment = environment_lines(dict(result.environment))
     return _TEMPLATES.get_template(_PAGES[type(result)]).render(
         values, result=result, environment=environment, json=json_text(result)
     )

@@ -50,10 +50,7 @@ def test_a_pair_that_cannot_be_proved_is_refused_by_one_line(
 
 @pytest.mark.parametrize("text", ["def pair(:\n", "import nowhere\n", "1 / 0\n"])
 def test_a_file_that_does_not_import_is_refused_and_shown_with_debug(
-    text: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "port.py"
     file.write_text(text)
@@ -77,10 +74,7 @@ def test_a_missing_file_and_a_wrong_map_are_refused(
 
 @pytest.mark.parametrize("name", ["right", "right_pair"])
 def test_what_is_the_same_exits_with_0_and_writes_what_it_shows(
-    name: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     written = tmp_path / "proof.json"
     assert run_parity(monkeypatch, "prove", f"{FILE}:{name}", "--json", str(written)) == 0

@@ -109,7 +109,7 @@ def contrastive_port(x: Any, y: Any, temperature: float) -> Any:
 @right("l-contrastive", ours=contrastive, theirs=lambda x, y: contrastive_port(x, y, 0.07))
 @_wrong("l-mse", "scale", ours=F.mse_loss, theirs=lambda x, y: optax.l2_loss(x, y).mean())
 @_wrong("l-huber-delta", "huber-delta", ours=F.huber_loss, theirs=lambda x, y: huber(x, y, 1.5))
-@_wrong("l-kl-sum", "reduction", ours=kl, theirs=lambda x, y: divergence(x, y).sum())
+@_wrong("l-kl-sum", "scale", ours=kl, theirs=lambda x, y: divergence(x, y).sum())
 @_wrong("l-temperature", "scale", ours=contrastive, theirs=lambda x, y: contrastive_port(x, y, 0.1))
 def values(seed: int, *, ours: Callable[..., Tensor], theirs: Callable[..., jax.Array]) -> Pair:
     inputs = (2 * floats(seed, 5, 8), 2 * floats(seed + 100, 5, 8))

@@ -137,7 +137,7 @@ class FlaxResidual(nnx.Module):
 @wrong("own-norm-not-centred", inside("ln", "norm-rms"), centred=False)
 @wrong("own-norm-axis", inside("ln", "norm-axis"), axis=1)
 @wrong("own-norm-residual", between("lin2", "head", "residual"), after_norm=True)
-@wrong("own-norm-factor", between("lin2", "head", "constant"), factor=0.9)
+@wrong("own-norm-factor", between("lin2", "head", "scale"), factor=0.9)
 def own_norm(
     seed: int,
     *,

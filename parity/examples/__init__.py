@@ -1,0 +1,1 @@
+"""Pairs to prove: `parity prove parity.examples.simple_cnn`."""
