@@ -12,6 +12,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
 
+import jax
+
 from docs.entries import Entry
 from parity import prove
 from parity.pairs.proof import Proof
@@ -40,7 +42,7 @@ VERDICTS = ("same to rounding", "same with", "different")
 class _Shown(ast.NodeTransformer):
     """Leaves Flax's random streams out."""
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802 - ast's name
+    def visit_Call(self, node: ast.Call) -> ast.AST:
         node.keywords = [keyword for keyword in node.keywords if keyword.arg != "rngs"]
         return self.generic_visit(node)
 
@@ -93,7 +95,7 @@ def verdict(entry: Entry, code: dict[str, str]) -> str:
 def _why(entry: Entry, found: Proof) -> str:
     said = []
     for one in found.differences:
-        stage = {"forward": "", "gradients": " in the gradient", "training": ""}[one.stage]
+        stage = {"gradients": " in the gradient", "float32": " in float32"}.get(one.stage, "")
         size = "not finite on one side" if one.size > 1e300 else f"by {one.size:.2g}"
         said.append(f"{size}{stage}" + (f", {one.explanation}" if one.cause else ""))
     if any(one.cause is None for one in found.differences) or not found.differences:
@@ -124,6 +126,7 @@ def page() -> str:
         title = (group.__doc__ or "").splitlines()[0].rstrip(".")
         tables.append("\n".join([f"\n## {title}\n", *COLUMNS, *rows]))
         judged += rows
+        jax.clear_caches()
     return "\n".join([head(judged), *tables, ""])
 
 

@@ -1,5 +1,8 @@
 """Pooling, padding and resizing."""
 
+# pyright: reportArgumentType=false
+# Flax takes pairs as padding, which its signature does not say.
+
 import jax
 import jax.numpy as jnp
 import torch
