@@ -8,7 +8,7 @@ WORKERS ?= 2
 # and the checks take the new classes for the old ones of the same names.
 TYPED := jaxcnn,torchcnn,parity,tests.typechecker.checked
 
-.PHONY: demo test lint results clean
+.PHONY: demo test lint dictionary results clean
 
 demo: .venv/.installed
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
@@ -30,6 +30,10 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+# Takes minutes: every pair of docs/entries is proved anew.
+dictionary: .venv/.dev
+	JAX_PLATFORMS=cpu $(BIN)/python -W ignore -m docs.dictionary
 
 # Takes an hour, on a machine with nothing else to do; wants MNIST in $CNN_DATA_DIR or ./data.
 # MACHINE names the table in benchmarks/.

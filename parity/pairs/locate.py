@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from parity.contract.errors import NondeterminismError
-from parity.pairs import causes_spatial  # noqa: F401 - enters its rules
+from parity.pairs import causes_losses, causes_spatial  # noqa: F401 - enter their rules
 from parity.pairs.causes import Candidate, candidates, together
 from parity.pairs.forward import (
     Evidence,
@@ -413,7 +413,10 @@ def _explained(case: Case, evidence: Evidence, made: dict[tuple[int, int], Any])
     )
     if array is None or array.shape != evidence.own.shape:
         return math.inf
-    return distance(evidence.own, array)[0] / evidence.rounding
+    error = distance(evidence.own, array)[0]
+    if not evidence.rounding:  # integers have none
+        return math.inf if error else 0.0
+    return error / evidence.rounding
 
 
 def _sizes_of(evidence: Evidence, array: np.ndarray) -> np.ndarray | None:

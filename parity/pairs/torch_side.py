@@ -328,13 +328,18 @@ class Region:
                 return made[value.number, value.place]
             return value.clone() if isinstance(value, Tensor) else value
 
-        for number in sorted(self._calls):
-            func, call = self._calls[number]
-            args, kwargs = tree_map(read, call)
-            variant = variants.get(number)
-            out = variant(func, args, kwargs) if variant else func(*args, **kwargs)
-            results = [x for x in tree_flatten(out)[0] if isinstance(x, Tensor)]
-            made.update(((number, place), result) for place, result in enumerate(results))
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)  # as in the run, for constants that the code makes
+        try:
+            for number in sorted(self._calls):
+                func, call = self._calls[number]
+                args, kwargs = tree_map(read, call)
+                variant = variants.get(number)
+                out = variant(func, args, kwargs) if variant else func(*args, **kwargs)
+                results = [x for x in tree_flatten(out)[0] if isinstance(x, Tensor)]
+                made.update(((number, place), result) for place, result in enumerate(results))
+        finally:
+            torch.set_default_dtype(before)
         return made
 
 

@@ -324,7 +324,11 @@ def _optimizer_cause(case: Case, start: Any, gradients: Any, off: Any) -> Any:
                     "divide by norm + 1e-6 in JAX")  # fmt: skip
     if scheduler is not None:
         for late in (1, 2):
-            if off(optimizers.replay(factory, start, gradients, late=late)) <= LIMIT:
+            try:
+                tried = optimizers.replay(factory, start, gradients, late=late)
+            except ValueError:  # a schedule of so many steps and no more
+                break
+            if off(tried) <= LIMIT:
                 return ("schedule-offset", f"JAX's schedule is {late} step{'s' * (late > 1)} ahead",
                         "count JAX's steps from 0")  # fmt: skip
     for cause, explanation, fix, values in optimizers.by_hand(optimizer, start, gradients):
