@@ -154,6 +154,9 @@ class Pulled:
                 for i, x in zip(moving, moved, strict=True):
                     full[i] = x
                 args = [leaves[n] for n in case.program.names]
+                types = [var.aval.dtype for var in case.program.jaxpr.jaxpr.invars[len(args) :]]
+                full = [x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(dtype)
+                        for x, dtype in zip(full, types, strict=True)]  # fmt: skip
                 evaluator = Evaluator(on_tag, around, products_of(case.layers), case.program.names)
                 outputs = evaluator(case.program.jaxpr, *args, *full)
                 return seen, outputs[: case.program.outputs]

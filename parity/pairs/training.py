@@ -136,6 +136,12 @@ class JaxTraining:
 
         assert self._case.pair.optimizer is not None  # noqa: S101
         transform = self._case.pair.optimizer[1]
+
+        @jax.jit
+        def step(params: Any, grads: Any, state: Any) -> tuple[Any, Any]:
+            updates, state = transform.update(grads, state, params)
+            return optax.apply_updates(params, updates), state
+
         found = []
         state = None
         with jax.enable_x64(True), user_code("JAX's optimizer"):
@@ -148,8 +154,8 @@ class JaxTraining:
                     held[n] = jnp.zeros_like(own[n])
                 params, grads = _nested(own), _nested(held)
                 state = transform.init(params) if state is None else state
-                updates, state = transform.update(grads, state, params)
-                found.append(_flat(optax.apply_updates(params, updates)))
+                params, state = step(params, grads, state)
+                found.append(_flat(params))
         return found
 
 
