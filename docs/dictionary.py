@@ -40,7 +40,7 @@ VERDICTS = ("same to rounding", "same with", "different")
 class _Shown(ast.NodeTransformer):
     """Leaves Flax's random streams out."""
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802 - ast's name
+    def visit_Call(self, node: ast.Call) -> ast.AST:  # ast's name
         node.keywords = [keyword for keyword in node.keywords if keyword.arg != "rngs"]
         return self.generic_visit(node)
 

@@ -105,9 +105,7 @@ class TrainedLayer(Layer):
 
 
 class Update(Entry):
-    """A function of parameters that returns a PyTorch optimiser, and one of nothing that returns
-    an Optax transformation.
-    """
+    """Functions: of parameters, that returns a PyTorch optimiser, and one that returns Optax's."""
 
     def pair(self, jax: Callable[..., Any]) -> Pair:
         return trained(self.torch, jax(), steps=8)

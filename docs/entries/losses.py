@@ -1,4 +1,6 @@
 """Losses."""
+# PyTorch takes tuples as lengths, and annotates a tensor:
+# pyright: reportArgumentType=false
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +27,11 @@ ENTRIES = [
           LOGITS,
           with_options=lambda x, labels:
           optax.softmax_cross_entropy_with_integer_labels(x, labels).mean()),
-    Entry("cross entropy, smoothed", lambda x, labels: F.cross_entropy(x, labels, label_smoothing=0.1),
+    Entry("cross entropy, smoothed",
+          lambda x, labels: F.cross_entropy(x, labels, label_smoothing=0.1),
           lambda x, labels: optax.softmax_cross_entropy(
-              x, optax.smooth_labels(jax.nn.one_hot(labels, 5, dtype=x.dtype), 0.1)).mean(), LOGITS),
+              x, optax.smooth_labels(jax.nn.one_hot(labels, 5, dtype=x.dtype), 0.1)).mean(),
+          LOGITS),
     Entry("cross entropy, images", lambda x, labels: F.cross_entropy(x, labels),
           lambda x, labels:
           optax.softmax_cross_entropy_with_integer_labels(x, labels, axis=1).mean(),

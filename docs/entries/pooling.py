@@ -1,4 +1,6 @@
 """Pooling, padding and resizing."""
+# Flax takes pairs as padding, and annotates a string:
+# pyright: reportArgumentType=false
 
 import jax
 import jax.numpy as jnp

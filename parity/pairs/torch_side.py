@@ -135,8 +135,9 @@ def _of_function(function: Callable[..., Any], params: Any, pair: Pair) -> Torch
 
     whole = tree_unflatten(held, tree)
     tensors = dict(_named(whole))
-    leaves = {name: Leaf(name, value.detach().numpy().copy(), "other")
-              for name, value in tensors.items()}  # fmt: skip
+    leaves = {
+        name: Leaf(name, value.detach().numpy().copy(), "other") for name, value in tensors.items()
+    }
     return TorchSide(leaves, lambda *xs: function(whole, *xs), pair, tensors)
 
 
@@ -155,7 +156,7 @@ def _set_mode(net: nn.Module, train: bool) -> None:
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
         if isinstance(getattr(module, "dropout", None), float):
-            module.dropout = 0.0  # type: ignore[assignment] - of attention and recurrent layers
+            module.dropout = 0.0  # type: ignore[assignment] - not only a module's
 
 
 @contextlib.contextmanager
@@ -174,7 +175,7 @@ def _hooked(
                 mode.modules.append(name)
             return _seen((args, kwargs), seen, name, "in", count[name]) if seen else None
 
-        def after(own: nn.Module, args: Any, kwargs: Any, out: Any, name: str = name) -> Any:
+        def after(_: nn.Module, __: Any, ___: Any, out: Any, name: str = name) -> Any:
             if mode and mode.modules:
                 mode.modules.pop()
             return _seen(out, seen, name, "out", count[name]) if seen else None
@@ -278,9 +279,17 @@ class Operations(TorchDispatchMode):
         asked = kwargs.get("dtype") if self._widen else first.dtype
         name = func.overloadpacket.__name__
         scalars = tuple(x for x in tree_flatten((args, kwargs))[0] if not isinstance(x, Tensor))
-        operation = Operation(number, name, scalars, _source(), parents, str(first.dtype)[6:],
-                              tuple(first.shape), self.modules[-1] if self.modules else "",
-                              _is_narrow(asked) and not narrow_in)  # fmt: skip
+        operation = Operation(
+            number,
+            name,
+            scalars,
+            _source(),
+            parents,
+            str(first.dtype)[6:],
+            tuple(first.shape),
+            self.modules[-1] if self.modules else "",
+            _is_narrow(asked) and not narrow_in,
+        )
         self.made.append(operation)
         for place, result in enumerate(results):
             result._parity, result._parity_place = number, place  # type: ignore[attr-defined]
@@ -315,7 +324,7 @@ class Region:
                 return value
             made = getattr(value, "_parity", None)
             known = made in self._calls
-            return _Made(made, value._parity_place) if known else value.clone()  # type: ignore
+            return _Made(made, value._parity_place) if known else value.clone()  # type: ignore[attr-defined]
 
         self._calls[number] = func, tree_map(held, (args, kwargs))
 
@@ -349,8 +358,11 @@ class Wide(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in ("float", "half", "bfloat16"):
             return args[0].double()
-        narrow = {torch.float32: torch.float64, torch.float16: torch.float64,
-                  torch.bfloat16: torch.float64}  # fmt: skip
+        narrow = {
+            torch.float32: torch.float64,
+            torch.float16: torch.float64,
+            torch.bfloat16: torch.float64,
+        }
         args, kwargs = tree_map(
             lambda x: narrow.get(x, x) if isinstance(x, torch.dtype) else x, (args, kwargs or {})
         )
@@ -379,5 +391,5 @@ def _source() -> str:
         file = frame.f_code.co_filename
         if "/torch/" not in file and "/parity/pairs/" not in file and "contextlib" not in file:
             return f"{'/'.join(file.split('/')[-3:])}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return ""
