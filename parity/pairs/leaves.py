@@ -114,8 +114,12 @@ def nodes_of(
     for order, (name, class_name) in enumerate(calls.items()):
         start = name + "." if name else ""
         below = [leaf for leaf in leaves if leaf.startswith(start)]
-        extra = [alias for owner, names in aliases.items() for alias in names
-                 if owner == name or owner.startswith(start)]  # fmt: skip
+        extra = [
+            alias
+            for owner, names in aliases.items()
+            for alias in names
+            if owner == name or owner.startswith(start)
+        ]
         found[name] = Node(name, kind_of(class_name), tuple(dict.fromkeys([*below, *extra])), order)
     return found
 
