@@ -42,11 +42,7 @@ VERDICTS = ("same to rounding", "same with", "different")
 class _Shown(ast.NodeTransformer):
     """Leaves Flax's random streams out."""
 
-<<<<<<< HEAD
     def visit_Call(self, node: ast.Call) -> ast.AST:
-=======
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # ast's name
->>>>>>> tidy
         node.keywords = [keyword for keyword in node.keywords if keyword.arg != "rngs"]
         return self.generic_visit(node)
 

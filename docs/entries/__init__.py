@@ -105,11 +105,7 @@ class TrainedLayer(Layer):
 
 
 class Update(Entry):
-<<<<<<< HEAD
     """A function of parameters that returns an optimiser, and one that returns Optax's."""
-=======
-    """Functions: of parameters, that returns a PyTorch optimiser, and one that returns Optax's."""
->>>>>>> tidy
 
     def pair(self, jax: Callable[..., Any]) -> Pair:
         return trained(self.torch, jax(), steps=8)

@@ -38,13 +38,8 @@ ENTRIES = [
           lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True), (X[0] * 0,)),
     Entry("standard score", lambda x: (x - x.mean(-1, True)) / torch.sqrt(x.var(-1, keepdim=True)),
           lambda x: (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True)), X,
-<<<<<<< HEAD
           with_options=lambda x:
           (x - x.mean(-1, keepdims=True)) / x.std(-1, ddof=1, keepdims=True)),
-=======
-          with_options=lambda x: (
-              x - x.mean(-1, keepdims=True)) / x.std(-1, ddof=1, keepdims=True)),
->>>>>>> tidy
     Entry("layer norm without weights", lambda x: F.layer_norm(x, (6,)),
           lambda x: jax.nn.standardize(x), X),
 ]  # fmt: skip

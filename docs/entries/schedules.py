@@ -70,12 +70,7 @@ ENTRIES = [
     Schedule("one cycle, linear",
              lambda sgd: OneCycleLR(sgd, 0.1, 15, cycle_momentum=False, anneal_strategy="linear"),
              lambda: optax.linear_onecycle_schedule(15, 0.1),
-<<<<<<< HEAD
              note="Optax has a third part, from the first rate to the last"),
-=======
-             note="Optax has a third part, from the first rate to the last,"
-             " PyTorch if three_phase"),
->>>>>>> tidy
     Clip("clipping by the norm", lambda params: utils.clip_grad_norm_(params, 0.1),
          lambda: optax.clip_by_global_norm(0.1)),
     Clip("clipping by the norm, short gradient",

@@ -378,11 +378,10 @@ class WithoutDropout(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name.rstrip("_123d").endswith("dropout"):
             return args[0] if args else (kwargs or {})["input"]
+        kwargs = dict(kwargs or {})
         if name == "scaled_dot_product_attention":
-            kwargs = {**(kwargs or {}), "dropout_p": 0.0}
-            args = args[:4] + ((0.0,) if len(args) > 4 else ()) + args[5:]
-            kwargs = kwargs if len(args) < 5 else {k: v for k, v in kwargs.items() if k != "dropout_p"}
-        return func(*args, **(kwargs or {}))
+            args, kwargs["dropout_p"] = (*args[:4], *args[5:]), 0.0
+        return func(*args, **kwargs)
 
 
 def mark(value: Tensor, name: str) -> Tensor:

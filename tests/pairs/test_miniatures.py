@@ -13,8 +13,8 @@ import torch
 from flax import linen, nnx
 from torch import nn
 
-from parity.pairs.pair import Pair
 from parity.pairs.judging import prove
+from parity.pairs.pair import Pair
 from tests.pairs.every_miniature import found, wanted
 from tests.pairs.miniatures import MINIATURES, Miniature
 
