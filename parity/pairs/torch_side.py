@@ -380,7 +380,10 @@ class WithoutDropout(TorchFunctionMode):
             return args[0] if args else (kwargs or {})["input"]
         kwargs = dict(kwargs or {})
         if name == "scaled_dot_product_attention":
-            args, kwargs["dropout_p"] = (*args[:4], *args[5:]), 0.0
+            if len(args) > 4:
+                args = (*args[:4], 0.0, *args[5:])
+            else:
+                kwargs["dropout_p"] = 0.0
         return func(*args, **kwargs)
 
 
