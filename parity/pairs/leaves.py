@@ -93,8 +93,7 @@ def drawn(leaf: Leaf, rng: np.random.Generator) -> np.ndarray:
         return rng.normal(0, 1, shape)
     if len(shape) >= 2 and given.size and np.std(given) > 0:
         fan_in = given.size / max(shape[0], shape[-1])
-        near = float(np.std(given)) if 0.1 < np.std(given) * fan_in**0.5 < 10 else fan_in**-0.5
-        return rng.normal(0, near, shape)
+        return rng.normal(0, fan_in**-0.5, shape)
     spread = (
         max(float(np.std(given)), 0.1 * float(np.abs(given).mean()) or 0.3) if given.size else 0
     )
