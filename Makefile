@@ -8,7 +8,7 @@ WORKERS ?= 2
 # and the checks take the new classes for the old ones of the same names.
 TYPED := jaxcnn,torchcnn,parity,tests.typechecker.checked
 
-.PHONY: demo test lint dictionary results clean
+.PHONY: demo test lint miniatures dictionary results clean
 
 demo: .venv/.installed
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
@@ -30,6 +30,10 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+# Takes most of an hour: each of the miniature pairs, from five seeds; `make test` proves a sample.
+miniatures: .venv/.dev
+	$(BIN)/python -W ignore -m tests.pairs.every_miniature 5
 
 # Takes minutes: every pair of docs/entries is proved anew.
 dictionary: .venv/.dev

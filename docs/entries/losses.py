@@ -1,4 +1,6 @@
 """Losses."""
+# PyTorch takes tuples as lengths, and annotates a tensor:
+# pyright: reportArgumentType=false
 
 # pyright: reportArgumentType=false
 # ctc_loss takes tuples as lengths, which its signature does not say.

@@ -1,4 +1,6 @@
 """Pooling, padding and resizing."""
+# Flax takes pairs as padding, and annotates a string:
+# pyright: reportArgumentType=false
 
 # pyright: reportArgumentType=false
 # Flax takes pairs as padding, which its signature does not say.

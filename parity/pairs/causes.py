@@ -124,8 +124,18 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@of("leaky_relu", "elu", "celu", "softplus", "threshold", "hardtanh", "hardshrink", "softshrink",
-    "rrelu_with_noise", "logit")  # fmt: skip
+@of(
+    "leaky_relu",
+    "elu",
+    "celu",
+    "softplus",
+    "threshold",
+    "hardtanh",
+    "hardshrink",
+    "softshrink",
+    "rrelu_with_noise",
+    "logit",
+)
 def parameter(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """An activation's constant."""
     name = "negative-slope" if operation.name.startswith("leaky") else "constant"
@@ -142,8 +152,23 @@ def parameter(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                 )
 
 
-@of("relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu", "softplus", "mish",
-    "hardswish", "hardsigmoid", "hardtanh", "relu6", "log_sigmoid_forward", "celu")  # fmt: skip
+@of(
+    "relu",
+    "gelu",
+    "silu",
+    "tanh",
+    "sigmoid",
+    "leaky_relu",
+    "elu",
+    "softplus",
+    "mish",
+    "hardswish",
+    "hardsigmoid",
+    "hardtanh",
+    "relu6",
+    "log_sigmoid_forward",
+    "celu",
+)
 def activation(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """Another activation, or none."""
     for name, function in _ACTIVATIONS.items():
@@ -210,8 +235,12 @@ def layer_norm(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         return scale
 
     for axis in range(len(operation.shape) - 1):
-        yield Candidate("norm-axis", f"PyTorch normalises the last axes, JAX axis {axis}",
-                        "normalise PyTorch's axes in JAX", by_hand(over(axis)))  # fmt: skip
+        yield Candidate(
+            "norm-axis",
+            f"PyTorch normalises the last axes, JAX axis {axis}",
+            "normalise PyTorch's axes in JAX",
+            by_hand(over(axis)),
+        )
     for cause, what, function in (
         ("epsilon-place", "adds epsilon outside of the root", outside),
         ("variance-unbiased", "divides the variance by n - 1", unbiased),
@@ -223,8 +252,12 @@ def layer_norm(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         yield Candidate(cause, f"PyTorch: LayerNorm; JAX {what}", fix, by_hand(function))
 
 
-@of("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
-    "cudnn_batch_norm")  # fmt: skip
+@of(
+    "native_batch_norm",
+    "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training",
+    "cudnn_batch_norm",
+)
 def batch_norm(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """Batch normalisation with another epsilon, or by the batch's own statistics."""
     place = 6 if operation.name.endswith("no_training") else 7
@@ -249,8 +282,12 @@ def batch_norm(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         out = out * weight.view(shape) + bias.view(shape)
         return out, mean, var
 
-    yield Candidate("epsilon-place", "JAX adds epsilon outside of the root",
-                    "divide by sqrt(var + epsilon) in JAX", outside)  # fmt: skip
+    yield Candidate(
+        "epsilon-place",
+        "JAX adds epsilon outside of the root",
+        "divide by sqrt(var + epsilon) in JAX",
+        outside,
+    )
 
 
 @of("native_group_norm")
@@ -300,8 +337,12 @@ def base(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     numbers = [x for x in operation.scalars if isinstance(x, float | int)]
     for other in dict.fromkeys([*literals, 10000.0, 500000.0, 1000000.0, 1000.0]):
         if numbers and other != numbers[0]:
-            yield Candidate("constant", f"PyTorch: {numbers[0]:g} to a power; JAX: {other:g}",
-                            f"use {numbers[0]:g} in JAX", _argument(0, other))  # fmt: skip
+            yield Candidate(
+                "constant",
+                f"PyTorch: {numbers[0]:g} to a power; JAX: {other:g}",
+                f"use {numbers[0]:g} in JAX",
+                _argument(0, other),
+            )
 
 
 @of("mul", "div", "pow")
@@ -334,8 +375,12 @@ def term(operation: Operation, literals: Literals) -> Iterator[Candidate]:
             ) -> Any:
                 return func(*(x * f if i == p else x for i, x in enumerate(args)), **kwargs)
 
-            yield Candidate("scale", f"JAX multiplies one term of the sum by {factor:.7g}",
-                            "leave the factor out in JAX", compute)  # fmt: skip
+            yield Candidate(
+                "scale",
+                f"JAX multiplies one term of the sum by {factor:.7g}",
+                "leave the factor out in JAX",
+                compute,
+            )
 
 
 @of("bmm", "mm", "baddbmm", "sum", "mean", "embedding", "mse_loss", "l1_loss", "huber_loss")
@@ -382,30 +427,51 @@ def pooled(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     def mean(_: Any, args: Any, __: Any) -> Any:
         return args[0].mean(args[1])
 
-    yield Candidate("pooling", "PyTorch takes one row; JAX the mean of all", "take PyTorch's in JAX",
-                    mean)  # fmt: skip
+    yield Candidate(
+        "pooling", "PyTorch takes one row; JAX the mean of all", "take PyTorch's in JAX", mean
+    )
     for index in (0, -1):
         if index != operation.scalars[-1]:
-            yield Candidate("pooling", f"PyTorch takes row {operation.scalars[-1]}; JAX row {index}",
-                            "take PyTorch's row in JAX", other(index))  # fmt: skip
+            yield Candidate(
+                "pooling",
+                f"PyTorch takes row {operation.scalars[-1]}; JAX row {index}",
+                "take PyTorch's row in JAX",
+                other(index),
+            )
 
 
 @of("mean")
 def pooled_mean(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """The mean of all tokens against one of them, or their maximum."""
     for index in (0, -1):
-        yield Candidate("pooling", f"PyTorch takes the mean; JAX row {index}", "take the mean in JAX",
-                        lambda _, args, __, i=index: args[0].select(_one(args[1]), i))  # fmt: skip
-    yield Candidate("pooling", "PyTorch takes the mean; JAX the maximum", "take the mean in JAX",
-                    lambda _, args, __: args[0].amax(args[1]))  # fmt: skip
+        yield Candidate(
+            "pooling",
+            f"PyTorch takes the mean; JAX row {index}",
+            "take the mean in JAX",
+            lambda _, args, __, i=index: args[0].select(_one(args[1]), i),
+        )
+    yield Candidate(
+        "pooling",
+        "PyTorch takes the mean; JAX the maximum",
+        "take the mean in JAX",
+        lambda _, args, __: args[0].amax(args[1]),
+    )
 
 
 def _one(axes: Any) -> int:
     return axes[0] if isinstance(axes, list | tuple) else axes
 
 
-@of("mean", "sum", "nll_loss_forward", "mse_loss", "smooth_l1_loss", "huber_loss",
-    "binary_cross_entropy", "binary_cross_entropy_with_logits")  # fmt: skip
+@of(
+    "mean",
+    "sum",
+    "nll_loss_forward",
+    "mse_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+)
 def reduction(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """The sum for the mean, or the mean for the sum."""
 
@@ -434,8 +500,12 @@ def ignored(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         out, weight = func(*args, **kwargs)
         return out * weight / args[1].numel(), weight
 
-    yield Candidate("reduction", "JAX divides by the number of all labels, PyTorch by that of those"
-                    " that are not ignored", "divide by the labels that count in JAX", over_all)  # fmt: skip
+    yield Candidate(
+        "reduction",
+        "JAX divides by the number of all labels, PyTorch by that of those that are not ignored",
+        "divide by the labels that count in JAX",
+        over_all,
+    )
 
 
 @of("var", "std", "var_mean")
@@ -456,8 +526,12 @@ def variance(operation: Operation, literals: Literals) -> Iterator[Candidate]:
 def huber(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """Another width of the quadratic part."""
     for other in dict.fromkeys([*literals, 1.0, 0.5, 0.1]):
-        yield Candidate("huber-delta", f"JAX's quadratic part ends at {other:g}",
-                        "give the same delta in JAX", _argument(3, other))  # fmt: skip
+        yield Candidate(
+            "huber-delta",
+            f"JAX's quadratic part ends at {other:g}",
+            "give the same delta in JAX",
+            _argument(3, other),
+        )
     if operation.name == "smooth_l1_loss":
         yield Candidate(
             "huber-delta",
@@ -479,8 +553,12 @@ def diagonal(operation: Operation, literals: Literals) -> Iterator[Candidate]:
             f"k={have} in JAX",
             _argument(1, other),
         )
-    yield Candidate("mask-missing", "JAX has no mask", "mask in JAX",
-                    lambda _, args, __: torch.ones_like(args[0]))  # fmt: skip
+    yield Candidate(
+        "mask-missing",
+        "JAX has no mask",
+        "mask in JAX",
+        lambda _, args, __: torch.ones_like(args[0]),
+    )
 
 
 def _shifted(mask: Tensor, step: int, fill: bool) -> Tensor:
@@ -518,8 +596,12 @@ def masked(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                 new = _shifted(args[place].clone(), s, f)
                 return func(*args[:place], new, *args[place + 1 :], **kwargs)
 
-            yield Candidate("mask-diagonal", "JAX's mask begins at the next diagonal",
-                            "take PyTorch's diagonal in JAX", moved)  # fmt: skip
+            yield Candidate(
+                "mask-diagonal",
+                "JAX's mask begins at the next diagonal",
+                "take PyTorch's diagonal in JAX",
+                moved,
+            )
     if operation.name == "masked_fill":
         yield Candidate("mask-missing", "JAX has no mask", "mask in JAX", _as(torch.clone))
 
@@ -542,8 +624,12 @@ def epsilon_place(
                         return (func(*args, **kwargs) ** 2 + eps).sqrt()
                     return func(args[0] + eps)
 
-                candidate = Candidate("epsilon-place", "PyTorch adds epsilon outside of the root,"
-                                      " JAX inside", "add it outside in JAX", into)  # fmt: skip
+                candidate = Candidate(
+                    "epsilon-place",
+                    "PyTorch adds epsilon outside of the root, JAX inside",
+                    "add it outside in JAX",
+                    into,
+                )
                 return candidate, {inner.number: into, outer.number: _as(torch.clone)}
             if inner.name == "add" and outer.name in ("sqrt", "rsqrt"):
                 eps = next((x for x in inner.scalars if isinstance(x, float)), None)
@@ -554,8 +640,12 @@ def epsilon_place(
                     root = args[0].sqrt() + eps
                     return 1 / root if func.overloadpacket.__name__ == "rsqrt" else root
 
-                candidate = Candidate("epsilon-place", "PyTorch adds epsilon inside of the root,"
-                                      " JAX outside", "add it inside in JAX", out_of)  # fmt: skip
+                candidate = Candidate(
+                    "epsilon-place",
+                    "PyTorch adds epsilon inside of the root, JAX outside",
+                    "add it inside in JAX",
+                    out_of,
+                )
                 return candidate, {outer.number: out_of, inner.number: _as(torch.clone)}
     return None
 
@@ -563,8 +653,13 @@ def epsilon_place(
 TOGETHER.append(epsilon_place)
 
 
-_ORDERS = {"relu": torch.relu, "gelu": F.gelu, "silu": F.silu, "tanh": torch.tanh, "sigmoid":
-           torch.sigmoid}  # fmt: skip
+_ORDERS = {
+    "relu": torch.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
 
 
 def _swapped(place: int) -> Together:
@@ -581,8 +676,12 @@ def _swapped(place: int) -> Together:
                 terms = [act(x) if i == place else x for i, x in enumerate(args[:2])]
                 return torch.add(*terms)
 
-            candidate = Candidate("order", f"PyTorch takes {outer.name} of the sum, JAX of one term",
-                                  "take it of the sum in JAX", of_term)  # fmt: skip
+            candidate = Candidate(
+                "order",
+                f"PyTorch takes {outer.name} of the sum, JAX of one term",
+                "take it of the sum in JAX",
+                of_term,
+            )
             return candidate, {inner.number: of_term, outer.number: _as(torch.clone)}
         return None
 
@@ -603,8 +702,10 @@ def label_smoothing(made: Sequence[Operation], literals: Literals) -> Iterator[W
     small, large = made[-3], made[-2]
     have = 1 - float(large.scalars[0])
     for other in dict.fromkeys([0.0, have, *(x for x in literals if 0 < x < 1), 0.1, 0.2, 0.05]):
-        for weight, what in ((other / classes, "to all classes"),
-                             (other / (classes - 1), "to the other classes")):  # fmt: skip
+        for weight, what in (
+            (other / classes, "to all classes"),
+            (other / (classes - 1), "to the other classes"),
+        ):
             rest = 1 - other - (weight if "other" in what else 0)
             candidate = Candidate(
                 "label-smoothing",
@@ -626,8 +727,12 @@ def unsmoothed(made: Sequence[Operation], literals: Literals) -> Iterator[Whole]
             out, weight = func(*args, **kwargs)
             return (1 - e) * out - e * args[0].mean(1).mean(), weight
 
-        candidate = Candidate("label-smoothing", f"PyTorch: none; JAX: {amount:g}",
-                              "smooth no labels in JAX", smoothed)  # fmt: skip
+        candidate = Candidate(
+            "label-smoothing",
+            f"PyTorch: none; JAX: {amount:g}",
+            "smooth no labels in JAX",
+            smoothed,
+        )
         yield candidate, {nll.number: smoothed}
 
 
@@ -646,8 +751,12 @@ def gates(made: Sequence[Operation], literals: Literals) -> Iterator[Whole]:
                     raise ValueError
                 return [parts[i] for i in order]
 
-            candidate = Candidate("gate-order", f"JAX has the gates in the order {order}",
-                                  "stack the gates as PyTorch does in JAX", cut)  # fmt: skip
+            candidate = Candidate(
+                "gate-order",
+                f"JAX has the gates in the order {order}",
+                "stack the gates as PyTorch does in JAX",
+                cut,
+            )
             yield candidate, {o.number: cut for o in cuts}
 
 
@@ -655,10 +764,18 @@ def gates(made: Sequence[Operation], literals: Literals) -> Iterator[Whole]:
 def gate(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """A gate with a bias of its own, or its complement."""
     for shift in dict.fromkeys([*(x for x in literals if x and abs(x) <= 5), 1.0]):
-        yield Candidate("constant", f"JAX adds {shift:g} before the sigmoid", "add nothing in JAX",
-                        lambda _, args, __, s=shift: torch.sigmoid(args[0] + s))  # fmt: skip
-    yield Candidate("gate-complement", "JAX takes 1 - the gate", "take the gate in JAX",
-                    lambda _, args, __: 1 - torch.sigmoid(args[0]))  # fmt: skip
+        yield Candidate(
+            "constant",
+            f"JAX adds {shift:g} before the sigmoid",
+            "add nothing in JAX",
+            lambda _, args, __, s=shift: torch.sigmoid(args[0] + s),
+        )
+    yield Candidate(
+        "gate-complement",
+        "JAX takes 1 - the gate",
+        "take the gate in JAX",
+        lambda _, args, __: 1 - torch.sigmoid(args[0]),
+    )
 
 
 TOGETHER.extend([label_smoothing, unsmoothed, gates])

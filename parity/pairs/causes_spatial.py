@@ -38,20 +38,25 @@ def convolution(operation: Operation, literals: Literals) -> Iterator[Candidate]
 
     def same(before: bool) -> Any:
         def compute(func: Any, args: Any, kwargs: Any) -> Any:
-            x, weight, bias, stride, padding, dilation, *rest = args
-            pads = [_same(*sizes) for sizes in
-                    zip(x.shape[2:], weight.shape[2:], stride, dilation, strict=True)]  # fmt: skip
-            pads = [pad[::-1] if before else pad for pad in pads]
-            return func(_padded(x, pads), weight, bias, stride, [0] * len(stride), dilation,
-                        *rest, **kwargs)  # fmt: skip
+            x, weight, bias, stride, _, dilation, *rest = args
+            pads = [
+                _same(*sizes)
+                for sizes in zip(x.shape[2:], weight.shape[2:], stride, dilation, strict=True)
+            ]
+            pads = [(last, first) if before else (first, last) for first, last in pads]
+            return func(
+                _padded(x, pads), weight, bias, stride, [0] * len(stride), dilation, *rest, **kwargs
+            )
 
         return compute
 
     def dilated(other: int) -> Any:
         def compute(func: Any, args: Any, kwargs: Any) -> Any:
             x, weight, bias, stride, padding, dilation, *rest = args
-            new = [p + (other - d) * (k - 1) // 2 for p, d, k in
-                   zip(padding, dilation, weight.shape[2:], strict=True)]  # fmt: skip
+            new = [
+                p + (other - d) * (k - 1) // 2
+                for p, d, k in zip(padding, dilation, weight.shape[2:], strict=True)
+            ]
             return func(x, weight, bias, stride, new, [other] * len(dilation), *rest, **kwargs)
 
         return compute
@@ -60,8 +65,16 @@ def convolution(operation: Operation, literals: Literals) -> Iterator[Candidate]
         def compute(func: Any, args: Any, kwargs: Any) -> Any:
             x, weight, bias, stride, padding, dilation, *rest = args
             pads = [amount for p in reversed(padding) for amount in (p, p)]
-            return func(F.pad(x, pads, mode=name), weight, bias, stride, [0] * len(stride),
-                        dilation, *rest, **kwargs)  # fmt: skip
+            return func(
+                F.pad(x, pads, mode=name),
+                weight,
+                bias,
+                stride,
+                [0] * len(stride),
+                dilation,
+                *rest,
+                **kwargs,
+            )
 
         return compute
 
@@ -73,20 +86,41 @@ def convolution(operation: Operation, literals: Literals) -> Iterator[Candidate]
                 "give ConvTranspose the padding k - 1 - p of PyTorch's, in JAX",
                 lambda func, args, kwargs, s=shift: _moved(func, args, s),
             )
-    yield Candidate("padding", "PyTorch pads both sides alike; JAX pads as SAME does",
-                    "give the padding as pairs in JAX", same(before=False))  # fmt: skip
-    yield Candidate("kernel-flipped", "one side's kernel is flipped in space",
-                    "flip the kernel's spatial axes in JAX", flipped)  # fmt: skip
-    yield Candidate("padding", "JAX pads as SAME does, the longer side first",
-                    "give the padding as pairs in JAX", same(before=True))  # fmt: skip
+    yield Candidate(
+        "padding",
+        "PyTorch pads both sides alike; JAX pads as SAME does",
+        "give the padding as pairs in JAX",
+        same(before=False),
+    )
+    yield Candidate(
+        "kernel-flipped",
+        "one side's kernel is flipped in space",
+        "flip the kernel's spatial axes in JAX",
+        flipped,
+    )
+    yield Candidate(
+        "padding",
+        "JAX pads as SAME does, the longer side first",
+        "give the padding as pairs in JAX",
+        same(before=True),
+    )
     for other in (1, 2, 3, 4):
-        yield Candidate("dilation", f"JAX's kernel is dilated by {other}",
-                        "give PyTorch's dilation in JAX", dilated(other))  # fmt: skip
+        yield Candidate(
+            "dilation",
+            f"JAX's kernel is dilated by {other}",
+            "give PyTorch's dilation in JAX",
+            dilated(other),
+        )
     for name in ("reflect", "circular", "replicate"):
-        yield Candidate("padding", f"JAX pads by {name}, PyTorch by zeros",
-                        "pad by zeros in JAX", mode(name))  # fmt: skip
-    yield Candidate("in-out-swapped", "one side's kernel has its channels swapped",
-                    "swap the kernel's channels in JAX", swapped)  # fmt: skip
+        yield Candidate(
+            "padding", f"JAX pads by {name}, PyTorch by zeros", "pad by zeros in JAX", mode(name)
+        )
+    yield Candidate(
+        "in-out-swapped",
+        "one side's kernel has its channels swapped",
+        "swap the kernel's channels in JAX",
+        swapped,
+    )
 
     def shifted(func: Any, args: Any, kwargs: Any) -> Any:
         x, *rest = args
@@ -95,8 +129,12 @@ def convolution(operation: Operation, literals: Literals) -> Iterator[Candidate]
     def no_bias(func: Any, args: Any, kwargs: Any) -> Any:
         return func(args[0], args[1], None, *args[3:], **kwargs)
 
-    yield Candidate("stride-phase", "JAX's windows begin one pixel later",
-                    "begin the windows where PyTorch does", shifted)  # fmt: skip
+    yield Candidate(
+        "stride-phase",
+        "JAX's windows begin one pixel later",
+        "begin the windows where PyTorch does",
+        shifted,
+    )
     yield Candidate("bias-missing", "JAX adds no bias", "add the bias in JAX", no_bias)
 
 
@@ -112,8 +150,16 @@ def _moved(func: Any, args: Any, shift: int) -> Tensor:
     return whole
 
 
-@of("max_pool2d_with_indices", "max_pool1d_with_indices", "avg_pool2d", "avg_pool1d",
-    "max_pool3d_with_indices", "avg_pool3d", "max_pool2d", "max_pool1d")  # fmt: skip
+@of(
+    "max_pool2d_with_indices",
+    "max_pool1d_with_indices",
+    "avg_pool2d",
+    "avg_pool1d",
+    "max_pool3d_with_indices",
+    "avg_pool3d",
+    "max_pool2d",
+    "max_pool1d",
+)
 def pooling(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """A pooling with other padding, rounding of sizes, or divisor."""
     average = operation.name.startswith("avg")
@@ -156,18 +202,38 @@ def pooling(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         return func(x, kernel, stride, padding, dilation, not (len(args) > 5 and args[5]))
 
     if average:
-        yield Candidate("count-include-pad", "one side counts the padding in the average",
-                        "count_include_pad as in PyTorch, in JAX", counted)  # fmt: skip
-    yield Candidate("pool-padding", "PyTorch pads both sides alike; JAX pads as SAME does",
-                    "give the padding as pairs in JAX", same(divided=True))  # fmt: skip
+        yield Candidate(
+            "count-include-pad",
+            "one side counts the padding in the average",
+            "count_include_pad as in PyTorch, in JAX",
+            counted,
+        )
+    yield Candidate(
+        "pool-padding",
+        "PyTorch pads both sides alike; JAX pads as SAME does",
+        "give the padding as pairs in JAX",
+        same(divided=True),
+    )
     if average:
-        yield Candidate("pool-padding", "JAX pads as SAME does and does not count the padding",
-                        "give the padding as pairs in JAX", same(divided=False))  # fmt: skip
+        yield Candidate(
+            "pool-padding",
+            "JAX pads as SAME does and does not count the padding",
+            "give the padding as pairs in JAX",
+            same(divided=False),
+        )
     else:
-        yield Candidate("pool-padding", "JAX pads by zeros, PyTorch by minus infinity",
-                        "pad by -inf in JAX", by_zeros)  # fmt: skip
-    yield Candidate("ceil-mode", "the sides round the number of windows otherwise",
-                    "pad so that JAX has PyTorch's windows", ceiled)  # fmt: skip
+        yield Candidate(
+            "pool-padding",
+            "JAX pads by zeros, PyTorch by minus infinity",
+            "pad by -inf in JAX",
+            by_zeros,
+        )
+    yield Candidate(
+        "ceil-mode",
+        "the sides round the number of windows otherwise",
+        "pad so that JAX has PyTorch's windows",
+        ceiled,
+    )
     other = F.max_pool2d if average else F.avg_pool2d
     if "2d" in operation.name:
         yield Candidate(
@@ -185,9 +251,17 @@ def _resized(mode: str, **options: Any) -> Any:
     return compute
 
 
-@of("upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest2d", "_upsample_nearest_exact2d",
-    "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "upsample_linear1d",
-    "upsample_trilinear3d", "upsample_nearest1d")  # fmt: skip
+@of(
+    "upsample_bilinear2d",
+    "upsample_bicubic2d",
+    "upsample_nearest2d",
+    "_upsample_nearest_exact2d",
+    "_upsample_bilinear2d_aa",
+    "_upsample_bicubic2d_aa",
+    "upsample_linear1d",
+    "upsample_trilinear3d",
+    "upsample_nearest1d",
+)
 def resize(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """A resize with other corners, antialiasing, or cubic kernel."""
     size = operation.shape[2:]
@@ -201,14 +275,25 @@ def resize(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     antialiased, corners = operation.name.endswith("_aa"), True in operation.scalars
     if "nearest" in operation.name:
         exact = "exact" in operation.name
-        yield Candidate("resize-nearest", "the sides take another nearest pixel",
-                        "PyTorch's nearest takes floor(i * scale)",
-                        to("nearest" if exact else "nearest-exact"))  # fmt: skip
-        yield Candidate("resize-method", "JAX interpolates linearly", "method='nearest' in JAX",
-                        to(linear, align_corners=False))  # fmt: skip
+        yield Candidate(
+            "resize-nearest",
+            "the sides take another nearest pixel",
+            "PyTorch's nearest takes floor(i * scale)",
+            to("nearest" if exact else "nearest-exact"),
+        )
+        yield Candidate(
+            "resize-method",
+            "JAX interpolates linearly",
+            "method='nearest' in JAX",
+            to(linear, align_corners=False),
+        )
         return
-    yield Candidate("resize-align-corners", f"align_corners={corners} in PyTorch, not so in JAX",
-                    "sample at PyTorch's places", to(mode, align_corners=not corners))  # fmt: skip
+    yield Candidate(
+        "resize-align-corners",
+        f"align_corners={corners} in PyTorch, not so in JAX",
+        "sample at PyTorch's places",
+        to(mode, align_corners=not corners),
+    )
     if cubic:
         for antialias in (antialiased, not antialiased):
             yield Candidate(
@@ -228,8 +313,12 @@ def resize(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     for other in ("nearest", "nearest-exact", linear, "bicubic"):
         if other != mode and (other != "bicubic" or len(size) == 2):
             options = {} if "nearest" in other else {"align_corners": False}
-            yield Candidate("resize-method", f"PyTorch: {mode}; JAX: {other}",
-                            f"method={mode!r} in JAX", to(other, **options))  # fmt: skip
+            yield Candidate(
+                "resize-method",
+                f"PyTorch: {mode}; JAX: {other}",
+                f"method={mode!r} in JAX",
+                to(other, **options),
+            )
 
 
 def _keys(x: Tensor, size: Sequence[int], antialias: bool) -> Tensor:
@@ -249,8 +338,11 @@ def _keys(x: Tensor, size: Sequence[int], antialias: bool) -> Tensor:
     return x
 
 
-_ATTENTION = ("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math",
-              "_scaled_dot_product_fused_attention_overrideable")  # fmt: skip
+_ATTENTION = (
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_attention_math",
+    "_scaled_dot_product_fused_attention_overrideable",
+)
 
 
 @of(*_ATTENTION)
@@ -278,26 +370,61 @@ def attention(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     def causal(diagonal: int) -> Any:
         return by_hand(mask=_causal(diagonal))
 
-    yield Candidate("mask-missing", "JAX's attention has no mask", "give the mask in JAX",
-                    by_hand(mask=lambda scores: scores))  # fmt: skip
-    yield Candidate("mask-diagonal", "JAX's causal mask is exclusive of the token itself, or not",
-                    "tril(k=0) in JAX", causal(1))  # fmt: skip
-    yield Candidate("mask-diagonal", "JAX's attention is causal, PyTorch's not",
-                    "give no causal mask in JAX", causal(0))  # fmt: skip
-    yield Candidate("scale", "JAX does not scale by 1/sqrt(d)", "divide by sqrt(d) in JAX",
-                    by_hand(scale=lambda _: 1.0))  # fmt: skip
-    yield Candidate("scale", "JAX scales by 1/d", "divide by sqrt(d) in JAX",
-                    by_hand(scale=lambda q: 1 / q.shape[-1]))  # fmt: skip
-    yield Candidate("scale", "JAX scales by the whole width, not by that of a head",
-                    "divide by sqrt(d) of a head in JAX",
-                    by_hand(scale=lambda q: (q.shape[-1] * q.shape[1]) ** -0.5))  # fmt: skip
-    yield Candidate("softmax-axis", "JAX's softmax is over the queries", "softmax over the keys in JAX",
-                    by_hand(axis=-2))  # fmt: skip
-    yield Candidate("softmax-axis", "JAX's softmax is over the heads", "softmax over the keys in JAX",
-                    by_hand(axis=-3))  # fmt: skip
+    yield Candidate(
+        "mask-missing",
+        "JAX's attention has no mask",
+        "give the mask in JAX",
+        by_hand(mask=lambda scores: scores),
+    )
+    yield Candidate(
+        "mask-diagonal",
+        "JAX's causal mask is exclusive of the token itself, or not",
+        "tril(k=0) in JAX",
+        causal(1),
+    )
+    yield Candidate(
+        "mask-diagonal",
+        "JAX's attention is causal, PyTorch's not",
+        "give no causal mask in JAX",
+        causal(0),
+    )
+    yield Candidate(
+        "scale",
+        "JAX does not scale by 1/sqrt(d)",
+        "divide by sqrt(d) in JAX",
+        by_hand(scale=lambda _: 1.0),
+    )
+    yield Candidate(
+        "scale",
+        "JAX scales by 1/d",
+        "divide by sqrt(d) in JAX",
+        by_hand(scale=lambda q: 1 / q.shape[-1]),
+    )
+    yield Candidate(
+        "scale",
+        "JAX scales by the whole width, not by that of a head",
+        "divide by sqrt(d) of a head in JAX",
+        by_hand(scale=lambda q: (q.shape[-1] * q.shape[1]) ** -0.5),
+    )
+    yield Candidate(
+        "softmax-axis",
+        "JAX's softmax is over the queries",
+        "softmax over the keys in JAX",
+        by_hand(axis=-2),
+    )
+    yield Candidate(
+        "softmax-axis",
+        "JAX's softmax is over the heads",
+        "softmax over the keys in JAX",
+        by_hand(axis=-3),
+    )
     for factor in dict.fromkeys([*literals, *(1 / x for x in literals if x)]):
-        yield Candidate("scale", f"JAX scales by {factor:g}", "scale as PyTorch does in JAX",
-                        by_hand(scale=lambda _, f=factor: f))  # fmt: skip
+        yield Candidate(
+            "scale",
+            f"JAX scales by {factor:g}",
+            "scale as PyTorch does in JAX",
+            by_hand(scale=lambda _, f=factor: f),
+        )
 
 
 def _causal(diagonal: int) -> Any:
@@ -326,14 +453,26 @@ def flattened(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         last, before = rows[-1], rows[-2]
         return args[0].reshape(*rows[:-2], last, before).transpose(-1, -2)
 
-    yield Candidate("flatten-order", "PyTorch flattens channels first; JAX channels last",
-                    "transpose to channels first before the flatten in JAX", order(0, 2, 3, 1))  # fmt: skip
+    yield Candidate(
+        "flatten-order",
+        "PyTorch flattens channels first; JAX channels last",
+        "transpose to channels first before the flatten in JAX",
+        order(0, 2, 3, 1),
+    )
     for axes in ((0, 2, 1), (0, 2, 1, 3), (0, 3, 1, 2), (0, 1, 3, 2), (0, 3, 2, 1), (1, 0)):
-        yield Candidate("transposed", "the sides merge or split axes in another order",
-                        "transpose as PyTorch does before the reshape in JAX", order(*axes))  # fmt: skip
+        yield Candidate(
+            "transposed",
+            "the sides merge or split axes in another order",
+            "transpose as PyTorch does before the reshape in JAX",
+            order(*axes),
+        )
     if len(operation.shape) >= 3:
-        yield Candidate("transposed", "the sides split an axis in another order",
-                        "split it in PyTorch's order in JAX", split)  # fmt: skip
+        yield Candidate(
+            "transposed",
+            "the sides split an axis in another order",
+            "split it in PyTorch's order in JAX",
+            split,
+        )
 
 
 @of("transpose", "permute", "t")
@@ -360,7 +499,7 @@ def rotary(made: Sequence[Operation], _: Literals) -> tuple[Candidate, dict[int,
         return torch.stack(list(parts), -1).flatten(-2)
 
     def half(func: Any, args: Any, kwargs: Any) -> Any:
-        x, axis, start, *_ = args
+        x, _, start, *_ = args
         return x[..., ::2] if not start else x[..., 1::2]
 
     def neighbours(func: Any, args: Any, kwargs: Any) -> Any:
@@ -414,8 +553,12 @@ def shuffled(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         return compute
 
     for sizes in ("p q c", "c q p", "q p c", "p c q", "q c p"):
-        yield Candidate("transposed", f"PyTorch splits channels as (c p q), JAX as ({sizes})",
-                        "split channels as (c p q) in JAX", other(sizes))  # fmt: skip
+        yield Candidate(
+            "transposed",
+            f"PyTorch splits channels as (c p q), JAX as ({sizes})",
+            "split channels as (c p q) in JAX",
+            other(sizes),
+        )
 
 
 def strided(made: Sequence[Operation], _: Literals) -> tuple[Candidate, dict[int, Variant]] | None:
@@ -425,12 +568,16 @@ def strided(made: Sequence[Operation], _: Literals) -> tuple[Candidate, dict[int
         x, axis, start, *rest = args
         return func(x, axis, (start or 0) + 1, *rest)
 
-    variants = {o.number: later for o in made
-                if o.name == "slice" and len(o.scalars) > 3 and o.scalars[3] > 1}  # fmt: skip
+    variants = {
+        o.number: later
+        for o in made
+        if o.name == "slice" and len(o.scalars) > 3 and o.scalars[3] > 1
+    }
     if not variants:
         return None
-    candidate = Candidate("stride-phase", "JAX begins one element later", "begin where PyTorch does",
-                          later)  # fmt: skip
+    candidate = Candidate(
+        "stride-phase", "JAX begins one element later", "begin where PyTorch does", later
+    )
     return candidate, dict(variants)
 
 

@@ -119,8 +119,11 @@ class _Transfer:
     def made(self, arrays: Arrays) -> Arrays:
         """Return the other side's arrays. CheckpointError: one has no twin, and does not vanish."""
         every = {**self._have.unsaved, **arrays}
-        found = {name: self._made(name, own, every) for name, own in self._want.own.items()
-                 if name not in self._want.aliases}  # fmt: skip
+        found = {
+            name: self._made(name, own, every)
+            for name, own in self._want.own.items()
+            if name not in self._want.aliases
+        }
         for name, array in arrays.items():
             if name not in self._have.aliases:
                 self._let_go(name, array)
@@ -160,8 +163,10 @@ class _Transfer:
             self._say(f"only {self.other} has these, set to {value:g}", name)
             return np.full_like(own, value)
         if leaf.trained:
-            raise CheckpointError(f"{self.other}'s {name} {own.shape} has no twin in"
-                                  f" {self._have.side}; give a row of --map")  # fmt: skip
+            raise CheckpointError(
+                f"{self.other}'s {name} {own.shape} has no twin in"
+                f" {self._have.side}; give a row of --map"
+            )
         self._say(kept, name)
         return own
 
@@ -182,8 +187,10 @@ class _Transfer:
             self._say(f"{side}'s are left out, which are as in the model", name)
         else:
             what = f", and is not {value:g} everywhere" if value is not None else ""
-            raise CheckpointError(f"{side}'s {name} {array.shape} has no twin in"
-                                  f" {self.other}{what}; give a row of --map")  # fmt: skip
+            raise CheckpointError(
+                f"{side}'s {name} {array.shape} has no twin in"
+                f" {self.other}{what}; give a row of --map"
+            )
 
 
 def _step(row: MapRow, *, to_jax: bool) -> _Step:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from jax.core import Tracer
 from torch.utils._python_dispatch import _disable_current_modes
 
 from parity.pairs.jax_side import Program
@@ -323,8 +324,9 @@ def force(
             if (truth.dtype.kind == "f") != _is_float(own):
                 continue
             known = like.arrangements.get((key, place)) if like else None
-            arranged = known or _arrangement(truth, own_array, recorded, usual_for(truth.ndim),
-                                             flat=not output)  # fmt: skip
+            arranged = known or _arrangement(
+                truth, own_array, recorded, usual_for(truth.ndim), flat=not output
+            )
             if arranged is None:
                 continue
             taken.add(place)
@@ -343,8 +345,11 @@ def force(
 
     def usual_for(rank: int) -> str:
         """Return the last pattern that was certain for this rank."""
-        seen = [e.arranged[0] for e in found.evidence.values()
-                if len(e.shape) == rank and e.error <= 1e-9 * e.scale]  # fmt: skip
+        seen = [
+            e.arranged[0]
+            for e in found.evidence.values()
+            if len(e.shape) == rank and e.error <= 1e-9 * e.scale
+        ]
         return seen[-1] if seen else ""
 
     def on_tag(tag: Tag, value: Any) -> Any:
@@ -365,19 +370,23 @@ def force(
     outputs, _ = program.run(evaluator, values, list(inputs), as_traced=as_traced)
     truth = recorded.arrays[OUTPUT, "in", 0]
     if len(outputs) != len(truth):
-        raise PairError(f"PyTorch returns {len(truth)} arrays and JAX {len(outputs)}; let"
-                        " call_torch and call_jax return the same ones")  # fmt: skip
+        raise PairError(
+            f"PyTorch returns {len(truth)} arrays and JAX {len(outputs)}; let"
+            " call_torch and call_jax return the same ones"
+        )
     with jax.enable_x64(not as_traced):
         for place, (own, want) in enumerate(zip(outputs, truth, strict=True)):
             if own.size != want.size:
-                raise PairError(f"output {place} is {want.shape} in PyTorch and {own.shape} in JAX,"
-                                " which no permutation of axes fits")  # fmt: skip
+                raise PairError(
+                    f"output {place} is {want.shape} in PyTorch and {own.shape} in JAX,"
+                    " which no permutation of axes fits"
+                )
             match((OUTPUT, "in", 0), own, output=True)
     return found
 
 
 def _widening(around: Around | None) -> Around:
-    def both(equation: Any, given: list[Any], evaluate: Callable[..., list[Any]]) -> list[Any]:
+    def both(equation: Any, given: list[Any], _: Callable[..., list[Any]]) -> list[Any]:
         if around is None:
             return widened(equation, given)
         return around(equation, given, lambda *inputs: widened(equation, list(inputs)))
@@ -390,7 +399,7 @@ def _is_float(value: Any) -> bool:
 
 
 def _scalar(value: Any) -> Any:
-    return float(value) if np.ndim(value) == 0 and not isinstance(value, jax.core.Tracer) else None
+    return float(value) if np.ndim(value) == 0 and not isinstance(value, Tracer) else None
 
 
 def _compare(
@@ -404,8 +413,16 @@ def _compare(
     error, scale = distance(own, forced)
     found.arrangements[at] = arranged
     limit = LAST_PLACES * np.finfo(np.float64).eps * scale if own.dtype.kind == "f" else 0.0
-    found.evidence[at] = Evidence(*at, shape, error, scale, arranged, limit,
-                                  own.dtype.kind == "f", None if error <= limit else own)  # fmt: skip
+    found.evidence[at] = Evidence(
+        *at,
+        shape,
+        error,
+        scale,
+        arranged,
+        limit,
+        own.dtype.kind == "f",
+        None if error <= limit else own,
+    )
 
 
 def distance(own: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
@@ -431,7 +448,7 @@ def _arrangement(
     Of those that fit the shapes, it is the one that fits the values; if none does, the usual one.
     """
     rank = truth.ndim
-    last = tuple([0, *range(2, rank), 1]) if rank > 2 else ()
+    last = (0, *range(2, rank), 1) if rank > 2 else ()
     first = [last] if last and truth.shape != own.shape else []
     options = []
     for option in itertools.islice(patterns(truth.shape, own.shape, first), 60):
@@ -468,8 +485,12 @@ def _behind_flatten(
 ) -> tuple[str, dict[str, int]] | None:
     """Return the pattern where the last axis was flattened from others in another order."""
     length = truth.shape[-1]
-    shapes = {array.shape[1:] for group in recorded.arrays.values() for array in group
-              if array.ndim >= 3 and math.prod(array.shape[1:]) == length}  # fmt: skip
+    shapes = {
+        array.shape[1:]
+        for group in recorded.arrays.values()
+        for array in group
+        if array.ndim >= 3 and math.prod(array.shape[1:]) == length
+    }
     shapes |= {(c, *s) for c, s in _pooled(recorded, length)}
     front = " ".join("abcdefgh"[: truth.ndim - 1])
     likely: list[tuple[float, tuple[str, dict[str, int]]]] = []

@@ -1,6 +1,7 @@
 """Gradients in float64: the same cotangent through both sides, region by region."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import Tensor
+from torch._decomp import decomposition_table
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from parity.pairs.forward import OUTPUT, ROUNDING, Key, distance, plain, products_of
@@ -16,7 +18,7 @@ from parity.pairs.jax_side import wide
 from parity.pairs.jaxprs import Evaluator, Tag, bind, equations
 from parity.pairs.locate import Case, place_of
 from parity.pairs.patterns import inverse, rearranged
-from parity.pairs.proof import Difference, Place
+from parity.pairs.proof import Difference, Kind, Place
 from parity.pairs.torch_side import Wide, arrays, tensor
 
 At = tuple[Key, int]
@@ -33,7 +35,7 @@ class _Exact(TorchDispatchMode):
         if name == "elu_backward" and abs(args[3] * args[1] - 1) < 1e-6:  # celu's 1 / alpha
             args = (*args[:3], 1 / args[1], *args[4:])
         if name in ("hardsigmoid_backward", "elu_backward"):
-            return torch._decomp.decomposition_table[func](*args, **(kwargs or {}))
+            return decomposition_table[func](*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
@@ -61,15 +63,21 @@ class Truth:
             leaf.grad = None
         with torch.enable_grad(), Wide() if case.widen else contextlib.nullcontext():
             outputs = arrays(case.torch.run(inputs, seen=seen))
-            given = [(y, torch.from_numpy(c)) for y, c in zip(outputs, cotangents, strict=True)
-                     if y.requires_grad]  # fmt: skip
+            given = [
+                (y, torch.from_numpy(c))
+                for y, c in zip(outputs, cotangents, strict=True)
+                if y.requires_grad
+            ]
             if given:
                 with _Exact():
-                    torch.autograd.backward(*map(list, zip(*given, strict=True)))
+                    torch.autograd.backward([y for y, _ in given], [c for _, c in given])
         self.values = {at: g.detach().double().numpy().copy() for at, g in kept.items()}
         self._join(case)
-        self.leaves = {n: _gradient(case.torch.tensors[n]) for n, leaf in case.torch.leaves.items()
-                       if leaf.trained}  # fmt: skip
+        self.leaves = {
+            n: _gradient(case.torch.tensors[n])
+            for n, leaf in case.torch.leaves.items()
+            if leaf.trained
+        }
         self.inputs = [_gradient(x) for x in inputs]
 
     def _join(self, case: Case) -> None:
@@ -91,7 +99,9 @@ class Truth:
                 known = [part for part in parts if part is not None]
                 if len(known) == len(parts):
                     self.values[key, place] = (
-                        np.concatenate(known, -1) if way == "out" else sum(known)
+                        np.concatenate(known, -1)
+                        if way == "out"
+                        else functools.reduce(np.add, known)
                     )
             else:
                 arrays_ = case.recorded.arrays[key]
@@ -116,9 +126,11 @@ class Pulled:
         self, case: Case, truth: Truth, cotangents: Sequence[np.ndarray], around: Any
     ) -> None:
         forced = case.forced
-        taps = {at: rearranged(case.recorded.arrays[at[0]][at[1]], *forced.arrangements[at])
-                for at, e in forced.evidence.items() if at[0][0] != OUTPUT
-                and e.is_float}  # fmt: skip
+        taps = {
+            at: rearranged(case.recorded.arrays[at[0]][at[1]], *forced.arrangements[at])
+            for at, e in forced.evidence.items()
+            if at[0][0] != OUTPUT and e.is_float
+        }
         torch_of = {layer.jax: layer.torch for layer in case.layers}
         with jax.enable_x64(True):
             floats = {n: jnp.asarray(v) for n, v in case.jax_values.items()}
@@ -155,14 +167,20 @@ class Pulled:
                     full[i] = x
                 args = [leaves[n] for n in case.program.names]
                 types = [var.aval.dtype for var in case.program.jaxpr.jaxpr.invars[len(args) :]]
-                full = [x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(dtype)
-                        for x, dtype in zip(full, types, strict=True)]  # fmt: skip
+                full = [
+                    x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(dtype)
+                    for x, dtype in zip(full, types, strict=True)
+                ]
                 evaluator = Evaluator(on_tag, around, products_of(case.layers), case.program.names)
                 outputs = evaluator(case.program.jaxpr, *args, *full)
                 return seen, outputs[: case.program.outputs]
 
-            primals, pull = jax.vjp(regions, floats, {at: jnp.asarray(v) for at, v in taps.items()},
-                                    [inputs[i] for i in moving])  # fmt: skip
+            primals, pull = jax.vjp(
+                regions,
+                floats,
+                {at: jnp.asarray(v) for at, v in taps.items()},
+                [inputs[i] for i in moving],
+            )
             ends = {
                 at: self._to_jax(case, at, truth.values.get(at), x) for at, x in primals[0].items()
             }
@@ -172,9 +190,14 @@ class Pulled:
             ]
             leaves, tapped, moved = pull((ends, outs))
         self.leaves = {n: np.asarray(g, np.float64) for n, g in leaves.items()}
-        self.values = {at: rearranged(np.asarray(g, np.float64), inverse(forced.arrangements[at][0]),
-                                      dict(forced.arrangements[at][1]))
-                       for at, g in tapped.items()}  # fmt: skip
+        self.values = {
+            at: rearranged(
+                np.asarray(g, np.float64),
+                inverse(forced.arrangements[at][0]),
+                dict(forced.arrangements[at][1]),
+            )
+            for at, g in tapped.items()
+        }
         self.inputs = dict(zip(moving, (np.asarray(g, np.float64) for g in moved), strict=True))
 
     @staticmethod
@@ -211,13 +234,23 @@ def gradient_differences(case: Case, seed: int) -> tuple[list[Difference], int]:
     cause = _cause(case, truth, cotangents, around, wrong)
     found = []
     for (kind, ours, theirs), size in wrong.items():
-        found.append(Difference(stage="gradients", kind=kind, torch=ours, jax=theirs, size=size,  # type: ignore[arg-type]
-                                rounding=ROUNDING, cause=cause[0], explanation=cause[1],
-                                fix=cause[2]))  # fmt: skip
+        found.append(
+            Difference(
+                stage="gradients",
+                kind=kind,
+                torch=ours,
+                jax=theirs,
+                size=size,
+                rounding=ROUNDING,
+                cause=cause[0],
+                explanation=cause[1],
+                fix=cause[2],
+            )
+        )
     return found, compared
 
 
-Where = tuple[str, Place, Place]
+Where = tuple[Kind, Place, Place]
 
 
 def _wrong(case: Case, truth: Truth, pulled: Pulled) -> dict[Where, float]:
@@ -253,8 +286,14 @@ def _wrong(case: Case, truth: Truth, pulled: Pulled) -> dict[Where, float]:
 
         want = part_of(truth.leaves[row.torch], row.torch_part)
         owner = row.torch.rpartition(".")[0]
-        scale = max((float(np.abs(g).max(initial=0)) for n, g in truth.leaves.items()
-                     if n.rpartition(".")[0] == owner), default=0.0)  # fmt: skip
+        scale = max(
+            (
+                float(np.abs(g).max(initial=0))
+                for n, g in truth.leaves.items()
+                if n.rpartition(".")[0] == owner
+            ),
+            default=0.0,
+        )
         inside = next(
             (n for n in names if owner == plain(n) or owner.startswith(plain(n) + ".")), None
         )
@@ -305,17 +344,26 @@ def _cause(
     with _undetached():
         loose = Truth(case, cotangents)
     if not _wrong(case, loose, Pulled(case, loose, cotangents, around)):
-        return ("stop-gradient", "PyTorch detaches where JAX does not",
-                "jax.lax.stop_gradient where PyTorch detaches")  # fmt: skip
+        return (
+            "stop-gradient",
+            "PyTorch detaches where JAX does not",
+            "jax.lax.stop_gradient where PyTorch detaches",
+        )
     if stops:
         freed = Pulled(case, truth, cotangents, without("stop_gradient"))
         if len(_wrong(case, truth, freed)) < len(wrong):
-            return ("stop-gradient", "JAX stops the gradient where PyTorch does not",
-                    "leave jax.lax.stop_gradient out")  # fmt: skip
+            return (
+                "stop-gradient",
+                "JAX stops the gradient where PyTorch does not",
+                "leave jax.lax.stop_gradient out",
+            )
     inlined = Pulled(case, truth, cotangents, without())
     if not _wrong(case, truth, inlined):
-        return ("custom-derivative", "JAX has a derivative of its own (custom_jvp or custom_vjp)",
-                "write the derivative that PyTorch computes")  # fmt: skip
+        return (
+            "custom-derivative",
+            "JAX has a derivative of its own (custom_jvp or custom_vjp)",
+            "write the derivative that PyTorch computes",
+        )
     return None, "", None
 
 

@@ -94,8 +94,10 @@ class Program:
         with jax.enable_x64(not as_traced):
             args = [values[name] for name in self.names] + [wide(x) for x in inputs]
             types = [var.aval.dtype for var in self.jaxpr.jaxpr.invars]
-            args = [jnp.asarray(x, dtype if as_traced or dtype.kind != "f" else None)
-                    for x, dtype in zip(args, types, strict=True)]  # fmt: skip
+            args = [
+                jnp.asarray(x, dtype if as_traced or dtype.kind != "f" else None)
+                for x, dtype in zip(args, types, strict=True)
+            ]
             found = evaluator(self.jaxpr, *args)
         after = dict(zip(self.buffers, found[self.outputs :], strict=True))
         return found[: self.outputs], after
@@ -166,7 +168,7 @@ def _tagged(tree: Any, name: str, way: str) -> Any:
         nonlocal place
         if not isinstance(value, jax.Array | np.ndarray) or value.dtype.kind not in "fiubV":
             return value
-        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             return value
         place += 1
         return jaxprs.tag(value, name, way, place - 1)
@@ -260,8 +262,10 @@ def _of_nnx(model: Any, pair: Pair) -> JaxSide:
 
         with _patched(classes, wrap):
             outputs = use(merged, *inputs)
-        after = {".".join(map(str, path)): variable.get_value()
-                 for path, variable in nnx.to_flat_state(nnx.state(merged))}  # fmt: skip
+        after = {
+            ".".join(map(str, path)): variable.get_value()
+            for path, variable in nnx.to_flat_state(nnx.state(merged))
+        }
         return outputs, {name: after[name] for name in values if not leaves[name].trained}
 
     side.call = call
@@ -306,10 +310,14 @@ def _of_linen(module: Any, variables: Any, pair: Pair) -> JaxSide:
 
     side.call = call
     with contextlib.suppress(PairError):  # the classes of the layers are known once it is called
-        side.trace({name: leaf.value.astype(np.float64) for name, leaf in leaves.items()},
-                   list(pair.inputs))  # fmt: skip
-    side.leaves = {name: dataclasses.replace(leaf, kind=kind_of(side.calls.get(leaf.owner, "")))
-                   for name, leaf in leaves.items()}  # fmt: skip
+        side.trace(
+            {name: leaf.value.astype(np.float64) for name, leaf in leaves.items()},
+            list(pair.inputs),
+        )
+    side.leaves = {
+        name: dataclasses.replace(leaf, kind=kind_of(side.calls.get(leaf.owner, "")))
+        for name, leaf in leaves.items()
+    }
     leaves.update(side.leaves)
     return side
 

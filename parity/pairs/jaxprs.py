@@ -277,16 +277,15 @@ def uses(jaxpr: ClosedJaxpr, names: Sequence[str]) -> dict[str, Use]:
 
     def visit(body: Jaxpr, known: dict[Any, tuple[str, tuple[int, ...]]]) -> dict[Any, Any]:
         for equation in body.eqns:
-            order = next(count)
+            number = next(count)
             given = [None if _literal(var) else known.get(var) for var in equation.invars]
             if not any(given):
                 continue
             name = equation.primitive.name
             if name in _SAME_ARRAY:
                 label, axes = given[0] or ("", ())
-                if name == "transpose":
-                    axes = tuple(axes[axis] for axis in equation.params["permutation"])
-                known[equation.outvars[0]] = (label, axes)
+                order = equation.params["permutation"] if name == "transpose" else range(len(axes))
+                known[equation.outvars[0]] = (label, tuple(axes[axis] for axis in order))
                 continue
             subs = inner(equation)
             if subs:
@@ -297,7 +296,7 @@ def uses(jaxpr: ClosedJaxpr, names: Sequence[str]) -> dict[str, Use]:
                 continue
             for place, what in enumerate(given):
                 if what and what[0] not in found:
-                    found[what[0]] = Use(order, _told_axes(equation, place, what[1]))
+                    found[what[0]] = Use(number, _told_axes(equation, place, what[1]))
         return known
 
     pairs = zip(jaxpr.jaxpr.invars, names, strict=False)

@@ -58,18 +58,16 @@ def _prove(
     found = locate.differences(case, progress)
     narrow, notes = locate.low_precision(case)
     case.notes += notes
-    forward = [locate.accepted(one, pair.accept)
-               for one in [*(one.difference for one in found), *narrow]]  # fmt: skip
+    forward = [
+        locate.accepted(one, pair.accept) for one in [*(one.difference for one in found), *narrow]
+    ]
     gradients, said = _gradients(case, forward, seed)
     training, told = _training(case, [*forward, *gradients], seed)
     float32, precision = ([], "") if nested else _float32(case, forward)
     differences = locate.grouped([*forward, *gradients, *training, *float32])
     counted = [one for one in differences if one.accepted is None]
     layers = locate.layer_table(case)
-    summary = {
-        "weights": _weights(case),
-        "forward": _forward(case, locate.grouped(forward), layers),
-    }
+    summary = {"weights": _weights(case), "forward": _forward(locate.grouped(forward), layers)}
     summary["gradients"] = said
     if told:
         summary["training"] = told
@@ -80,27 +78,33 @@ def _prove(
         notes=case.notes,
         map=case.map.rows,
         layers=layers,
-        coverage={"layers": len(case.layers), "unmapped": case.unmapped,
-                  "not compared": case.forced.uncompared},
+        coverage={
+            "layers": len(case.layers),
+            "unmapped": case.unmapped,
+            "not compared": case.forced.uncompared,
+        },
         summary=summary,
         environment=environment(),
-    )  # fmt: skip
+    )
 
 
 def _gradients(
     case: locate.Case, forward: Sequence[Difference], seed: int
 ) -> tuple[list[Difference], str]:
     if any(one.accepted is None for one in forward) or case.unmapped:
-        return (
-            [],
-            "not judged, since the forward passes differ (--accept names a difference that is meant)",
-        )
+        differ = "the forward passes differ (--accept names a difference that is meant)"
+        return [], f"not judged, since {differ}"
     found, compared = gradient_differences(case, seed)
     meant = {str(one.torch): one.cause for one in forward}
-    found = [replace(one, accepted=f"follows from {meant[str(one.torch)]}", cause=None)
-             if str(one.torch) in meant else one for one in found]  # fmt: skip
-    found = [locate.accepted(one, case.pair.accept) if one.accepted is None else one
-             for one in found]  # fmt: skip
+    found = [
+        replace(one, accepted=f"follows from {meant[str(one.torch)]}", cause=None)
+        if str(one.torch) in meant
+        else one
+        for one in found
+    ]
+    found = [
+        locate.accepted(one, case.pair.accept) if one.accepted is None else one for one in found
+    ]
     if not compared:
         return [], "not judged, since nothing has one"
     many = f"{len(found)} difference{'s' * (len(found) != 1)}"
@@ -130,22 +134,25 @@ def _training(
         found = training_differences(case, updates_only=bool(before))
     found = [locate.accepted(one, pair.accept) for one in found]
     many = f"{len(found)} difference{'s' * (len(found) != 1)}"
-    what = "updates; the rest follows from what is accepted" if before else (
-        "loss, gradients, buffers, updates")  # fmt: skip
+    what = (
+        "updates; the rest follows from what is accepted"
+        if before
+        else ("loss, gradients, buffers, updates")
+    )
     return found, f"{many} in {pair.steps} steps: {what}"
 
 
 def environment() -> dict[str, Any]:
     """Return the versions that a proof was made with."""
     import flax
-    import numpy
+    import numpy as np
 
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "jax": jax.__version__,
         "flax": flax.__version__,
-        "numpy": numpy.__version__,
+        "numpy": np.__version__,
     }
 
 
@@ -158,7 +165,7 @@ def _weights(case: locate.Case) -> str:
     return f"{len(ours)} of {have} leaves of PyTorch mapped to {len(theirs)} of {want} of JAX"
 
 
-def _forward(case: locate.Case, differences: Any, layers: Any) -> str:
+def _forward(differences: Any, layers: Any) -> str:
     inside = {
         name for one in differences if one.kind == "inside" for name in [one.torch, *one.also]
     }

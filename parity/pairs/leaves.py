@@ -93,8 +93,7 @@ def drawn(leaf: Leaf, rng: np.random.Generator) -> np.ndarray:
         return rng.normal(0, 1, shape)
     if len(shape) >= 2 and given.size and np.std(given) > 0:
         fan_in = given.size / max(shape[0], shape[-1])
-        near = float(np.std(given)) if 0.1 < np.std(given) * fan_in**0.5 < 10 else fan_in**-0.5
-        return rng.normal(0, near, shape)
+        return rng.normal(0, fan_in**-0.5, shape)
     spread = (
         max(float(np.std(given)), 0.1 * float(np.abs(given).mean()) or 0.3) if given.size else 0
     )
@@ -114,8 +113,12 @@ def nodes_of(
     for order, (name, class_name) in enumerate(calls.items()):
         start = name + "." if name else ""
         below = [leaf for leaf in leaves if leaf.startswith(start)]
-        extra = [alias for owner, names in aliases.items() for alias in names
-                 if owner == name or owner.startswith(start)]  # fmt: skip
+        extra = [
+            alias
+            for owner, names in aliases.items()
+            for alias in names
+            if owner == name or owner.startswith(start)
+        ]
         found[name] = Node(name, kind_of(class_name), tuple(dict.fromkeys([*below, *extra])), order)
     return found
 

@@ -34,7 +34,7 @@ from parity.pairs.leaves import Use, drawn
 from parity.pairs.mapping import Map, find_map
 from parity.pairs.pair import Accept, Pair, PairError
 from parity.pairs.patterns import behind_flatten, inverse, rearranged
-from parity.pairs.proof import Difference, LayerEvidence, MapRow, Place
+from parity.pairs.proof import Difference, Kind, LayerEvidence, MapRow, Place
 from parity.pairs.torch_side import Operations, Region, TorchSide, Variant, arrays, mark, torch_side
 
 Progress = Callable[[str, int, int], None]
@@ -75,8 +75,14 @@ class Case:
 
     def force(self, recorded: Recorded | None = None, **options: Any) -> Forced:
         """Run JAX's side with PyTorch's values at every shared layer."""
-        return force(self.program, self.jax_values, self.pair.inputs, recorded or self.recorded,
-                     self.layers, **{"widen": self.widen, **options})  # fmt: skip
+        return force(
+            self.program,
+            self.jax_values,
+            self.pair.inputs,
+            recorded or self.recorded,
+            self.layers,
+            **{"widen": self.widen, **options},
+        )
 
 
 def prepare(
@@ -126,10 +132,14 @@ def _require_equal(first: Sequence[Any], again: Sequence[Any], mode: Operations)
         return
     random = next((o for o in mode.made if "dropout" in o.name or "bernoulli" in o.name), None)
     if random:
-        raise PairError(f"PyTorch's dropout at {random.source} cannot be switched off: give it"
-                        " training=self.training")  # fmt: skip
-    raise NondeterminismError("the PyTorch side gives two results for the same inputs; draw no"
-                              " random numbers in eval mode")  # fmt: skip
+        raise PairError(
+            f"PyTorch's dropout at {random.source} cannot be switched off: give it"
+            " training=self.training"
+        )
+    raise NondeterminismError(
+        "the PyTorch side gives two results for the same inputs; draw no"
+        " random numbers in eval mode"
+    )
 
 
 def _vanish(case: Case) -> None:
@@ -148,8 +158,9 @@ def _vanish(case: Case) -> None:
                 target = case.values if side == "PyTorch" else case.set_jax
                 target[name] = value
                 what = "zero" if leaf.role == "bias" else "one"
-                case.notes.append(f"only {side} has {name}, which is set to {what}; a trained one"
-                                  " would differ")  # fmt: skip
+                case.notes.append(
+                    f"only {side} has {name}, which is set to {what}; a trained one would differ"
+                )
             elif leaf.trained:
                 case.unmapped.append(f"{side}'s {name} {leaf.shape}")
             else:
@@ -167,25 +178,42 @@ def _check_calls(case: Case) -> None:
         calls: dict[str, int] = {}
         for name, _, call in case.recorded.arrays:
             calls[name] = max(calls.get(name, 0), call + 1)
-        unlike = [layer for layer in case.layers
-                  if calls.get(layer.torch) != case.forced.calls.get(layer.jax)]  # fmt: skip
+        unlike = [
+            layer
+            for layer in case.layers
+            if calls.get(layer.torch) != case.forced.calls.get(layer.jax)
+        ]
         if not unlike:
             return
-        ours = {n: node for n, node in case.torch.nodes().items()
-                if n not in {layer.torch for layer in unlike}}  # fmt: skip
-        theirs = {n: node for n, node in case.jax.nodes().items()
-                  if n not in {layer.jax for layer in unlike}}  # fmt: skip
+        ours = {
+            n: node
+            for n, node in case.torch.nodes().items()
+            if n not in {layer.torch for layer in unlike}
+        }
+        theirs = {
+            n: node
+            for n, node in case.jax.nodes().items()
+            if n not in {layer.jax for layer in unlike}
+        }
         drop = {layer.torch for layer in unlike}
-        case.layers = ([layer for layer in case.layers if layer.torch not in drop]
-                       if not theirs else shared_layers(case.map, ours, theirs))  # fmt: skip
+        case.layers = (
+            [layer for layer in case.layers if layer.torch not in drop]
+            if not theirs
+            else shared_layers(case.map, ours, theirs)
+        )
         first = unlike[0]
-        said = (f"{first.torch} is called {calls.get(first.torch, 0)} times in PyTorch"
-                f" and {case.forced.calls.get(first.jax, 0)} times in JAX")  # fmt: skip
+        said = (
+            f"{first.torch} is called {calls.get(first.torch, 0)} times in PyTorch"
+            f" and {case.forced.calls.get(first.jax, 0)} times in JAX"
+        )
         kept = [layer.torch for layer in case.layers]
         kinds = [case.torch.nodes()[plain(first.torch)].kind, "recurrent"]
-        if not any(plain(first.torch).startswith(name) for name in kept) and kinds[0] != kinds[1]:
-            if first.product is None:
-                raise PairError(f"{said}; call both as often, or give functions to call them with")
+        if (
+            not any(plain(first.torch).startswith(name) for name in kept)
+            and kinds[0] != kinds[1]
+            and first.product is None
+        ):
+            raise PairError(f"{said}; call both as often, or give functions to call them with")
         case.notes.append(said)
         _run(case)
 
@@ -246,8 +274,9 @@ def _flattened(case: Case) -> None:
             ):
                 full[-1] = shape[1] // int(np.prod(full[:-1]))
                 pattern_, sizes_ = behind_flatten(row.pattern, 1, full, order)
-                case.map.rows[place] = replace(row, pattern=pattern_, sizes=sizes_,
-                                               how=f"{row.how}; behind a flatten")  # fmt: skip
+                case.map.rows[place] = replace(
+                    row, pattern=pattern_, sizes=sizes_, how=f"{row.how}; behind a flatten"
+                )
                 changed = True
     if changed:
         case.forced = case.force()
@@ -257,8 +286,9 @@ def _options(case: Case, layer: Layer) -> Any:
     """Yield the rows with one layer's patterns changed, or its leaves exchanged with another's."""
     rows = case.map.rows
     mine = [n for n, row in enumerate(rows) if row.torch.startswith(plain(layer.torch) + ".")]
-    choices = [[(rows[n].pattern, dict(rows[n].sizes)), *case.map.choices.get(n, [])[:5]]
-               for n in mine]  # fmt: skip
+    choices = [
+        [(rows[n].pattern, dict(rows[n].sizes)), *case.map.choices.get(n, [])[:5]] for n in mine
+    ]
     for chosen in itertools.islice(itertools.product(*choices), 1, 24):
         changed = list(rows)
         for n, (pattern, sizes) in zip(mine, chosen, strict=True):
@@ -267,8 +297,10 @@ def _options(case: Case, layer: Layer) -> Any:
     parts = [n for n in mine if rows[n].torch_part or rows[n].jax_part]
     groups: dict[tuple[str, Any], list[int]] = {}
     for n in parts:
-        groups.setdefault((rows[n].torch if rows[n].torch_part else "",
-                           rows[n].jax if rows[n].jax_part else ""), []).append(n)  # fmt: skip
+        groups.setdefault(
+            (rows[n].torch if rows[n].torch_part else "", rows[n].jax if rows[n].jax_part else ""),
+            [],
+        ).append(n)
     sizes_ = {len(group) for group in groups.values()}
     if len(sizes_) == 1 and sizes_ <= {2, 3, 4}:
         for order in itertools.islice(itertools.permutations(range(sizes_.pop())), 1, None):
@@ -276,8 +308,11 @@ def _options(case: Case, layer: Layer) -> Any:
             for group in groups.values():
                 for place, n in enumerate(group):
                     other = rows[group[order[place]]]
-                    changed[n] = replace(rows[n], torch_part=other.torch_part, how="probing") if (
-                        rows[n].torch_part) else replace(rows[n], jax_part=other.jax_part, how="probing")  # fmt: skip
+                    changed[n] = (
+                        replace(rows[n], torch_part=other.torch_part, how="probing")
+                        if (rows[n].torch_part)
+                        else replace(rows[n], jax_part=other.jax_part, how="probing")
+                    )
             yield changed
     for other in case.layers:
         if other is layer or not _far(case, other):
@@ -342,15 +377,25 @@ def low_precision(case: Case) -> tuple[list[Difference], list[str]]:
             continue
         side, types = ("PyTorch", ours) if lowest[0] < lowest[1] else ("JAX", theirs)
         source_, dtype = min(types.items(), key=lambda item: _bits(item[1]))
-        differences.append(Difference(
-            stage="forward", kind=kind, torch=torch_place, jax=jax_place,  # type: ignore[arg-type]
-            size=evidence.size, rounding=evidence.rounding / evidence.scale,
-            cause="low-precision",
-            explanation=f"{side} computes this in {dtype}, the other side not",
-            fix=f"compute in {case.pair.dtype} at {source_}",
-            torch_source="", jax_source=source_))  # fmt: skip
-    said = [f"{text}: {places[0]}{f' and {len(places) - 1} more' * (len(places) > 1)}"
-            for text, places in notes.items()]  # fmt: skip
+        differences.append(
+            Difference(
+                stage="forward",
+                kind=kind,
+                torch=torch_place,
+                jax=jax_place,
+                size=evidence.size,
+                rounding=evidence.rounding / evidence.scale,
+                cause="low-precision",
+                explanation=f"{side} computes this in {dtype}, the other side not",
+                fix=f"compute in {case.pair.dtype} at {source_}",
+                torch_source="",
+                jax_source=source_,
+            )
+        )
+    said = [
+        f"{text}: {places[0]}{f' and {len(places) - 1} more' * (len(places) > 1)}"
+        for text, places in notes.items()
+    ]
     return differences, said
 
 
@@ -458,9 +503,10 @@ def _cause(
     tried.sort(key=lambda one: one[0])
     for left, candidate, variants in tried[:3]:
         for _, other, more in tried[:150] if left < 0.5 * before else ():
-            if other.cause != candidate.cause and not set(variants) & set(more):
-                if off({**variants, **more}) <= 1:
-                    return [candidate, other], {**variants, **more}
+            if other.cause == candidate.cause or set(variants) & set(more):
+                continue
+            if off({**variants, **more}) <= 1:
+                return [candidate, other], {**variants, **more}
     last = case.recorded.made_by.get((*key, evidence.place))
     return [], {last: _replaced_by(evidence)} if isinstance(last, int) else {}
 
@@ -473,8 +519,9 @@ def _ways(
     names = {operation.name for operation in made}
     yield from together(made, literals)
     for operation in reversed(made):
-        alike = [o.number for o in made
-                 if (o.name, o.scalars) == (operation.name, operation.scalars)]  # fmt: skip
+        alike = [
+            o.number for o in made if (o.name, o.scalars) == (operation.name, operation.scalars)
+        ]
         others = _operands(case, key, operation.shape) if operation.name in ("add", "add_") else ()
         for candidate in itertools.chain(candidates(operation, literals), others):
             if candidate.cause == "constant" and {"sin", "cos"} <= names:
@@ -502,16 +549,24 @@ def _operands(case: Case, key: Key, shape: tuple[int, ...]) -> Iterator[Candidat
         return compute
 
     for place in (0, 1):
-        yield Candidate("residual", f"JAX adds only one of two terms (the {('second', 'first')[place]})",
-                        "add both in JAX", of(place, None))  # fmt: skip
+        yield Candidate(
+            "residual",
+            f"JAX adds only one of two terms (the {('second', 'first')[place]})",
+            "add both in JAX",
+            of(place, None),
+        )
     earlier = list(itertools.takewhile(lambda other: other != key, case.recorded.arrays))
     for other in earlier[::-1][:12]:
         for array in case.recorded.arrays[other]:
             if array.shape == shape and array.dtype.kind == "f":
                 what = f"what goes {'into' if other[1] == 'in' else 'out of'} {plain(other[0])}"
                 for place in (0, 1):
-                    yield Candidate("residual", f"JAX adds {what} instead of another term",
-                                    "add PyTorch's terms in JAX", of(place, array))  # fmt: skip
+                    yield Candidate(
+                        "residual",
+                        f"JAX adds {what} instead of another term",
+                        "add PyTorch's terms in JAX",
+                        of(place, array),
+                    )
 
 
 def _replaced_by(evidence: Evidence) -> Variant:
@@ -538,7 +593,7 @@ def _literals(evidence: Evidence) -> list[float]:
     return list(found)
 
 
-def place_of(case: Case, key: Key) -> tuple[str, Place, Place]:
+def place_of(case: Case, key: Key) -> tuple[Kind, Place, Place]:
     """Return kind and names of a place: a layer, or the two that the code lies between."""
     names = {layer.torch: layer.jax for layer in case.layers}
     layer, way, _ = key
@@ -554,15 +609,18 @@ def place_of(case: Case, key: Key) -> tuple[str, Place, Place]:
 
 def _refined(
     case: Case, key: Key, changed: dict[int, Variant], cause: Candidate | None
-) -> tuple[str, Place, Place]:
+) -> tuple[Kind, Place, Place]:
     """Return the place, as near as PyTorch's modules tell it where JAX has no such layers."""
     kind, ours, theirs = place_of(case, key)
     numbers, _ = case.recorded.slice(key)
     if kind != "between":
         return kind, ours, theirs
     owner = {n: _owner(case, case.recorded.operations[n].module) for n in numbers}
-    cores = {owner[n] for n in (changed if cause else numbers) if n in owner
-             and (cause or case.recorded.operations[n].name not in _QUIET)}  # fmt: skip
+    cores = {
+        owner[n]
+        for n in (changed if cause else numbers)
+        if n in owner and (cause or case.recorded.operations[n].name not in _QUIET)
+    }
     if len(cores) == 1 and (core := cores.pop()):
         twins = [row.jax for row in case.map.rows if row.torch.startswith(core + ".")]
         return "inside", core, _common(twins) or theirs
@@ -601,7 +659,7 @@ def _difference(
     told = [o for o in made if o.name not in _QUIET][-4:]
     return Difference(
         stage="forward",
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         torch=ours,
         jax=theirs,
         size=evidence.size,
@@ -644,13 +702,26 @@ def layer_table(case: Case) -> list[LayerEvidence]:
     """Return the evidence at each layer, in PyTorch's order."""
     found = []
     for layer in case.layers:
-        by_way = {way: [e for (key, _), e in case.forced.evidence.items()
-                        if key[0] == layer.torch and key[1] == way]
-                  for way in ("in", "out")}  # fmt: skip
+        by_way = {
+            way: [
+                e
+                for (key, _), e in case.forced.evidence.items()
+                if key[0] == layer.torch and key[1] == way
+            ]
+            for way in ("in", "out")
+        }
         sizes = {way: max((e.size for e in all_), default=None) for way, all_ in by_way.items()}
         every = [*by_way["in"], *by_way["out"]]
         shape = by_way["out"][0].shape if by_way["out"] else ()
         rounding = max((e.rounding / e.scale for e in every), default=0.0)
-        found.append(LayerEvidence(torch=layer.torch, jax=layer.jax, shape=shape,
-                                   before=sizes["in"], inside=sizes["out"], rounding=rounding))  # fmt: skip
+        found.append(
+            LayerEvidence(
+                torch=layer.torch,
+                jax=layer.jax,
+                shape=shape,
+                before=sizes["in"],
+                inside=sizes["out"],
+                rounding=rounding,
+            )
+        )
     return found

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from parity.contract.errors import os_errors_as
 from parity.contract.files import write_whole
@@ -14,8 +15,12 @@ def write_map(path: Path, rows: Sequence[MapRow]) -> None:
     """Write rows so that `read_map` returns them. OutputError: it cannot be written."""
     parts = ["# PyTorch's leaf, JAX's leaf, and the einops pattern from the one to the other."]
     for row in rows:
-        lines = ["[[row]]", f'torch = "{row.torch}"', f'jax = "{row.jax}"',
-                 f'pattern = "{row.pattern}"']  # fmt: skip
+        lines = [
+            "[[row]]",
+            f'torch = "{row.torch}"',
+            f'jax = "{row.jax}"',
+            f'pattern = "{row.pattern}"',
+        ]
         if row.sizes:
             sizes = ", ".join(f"{name} = {size}" for name, size in row.sizes.items())
             lines.append(f"sizes = {{ {sizes} }}")
@@ -38,10 +43,16 @@ def read_map(path: Path) -> list[MapRow]:
         raise PairError(f"{path} is no map: {error}; --save-map writes one") from error
 
 
-def _row(row: dict[str, object]) -> MapRow:
+def _row(row: dict[str, Any]) -> MapRow:
     unknown = set(row) - {"torch", "jax", "pattern", "sizes", "torch_part", "jax_part"}
     if unknown:
         raise ValueError(f"a row has no {', '.join(sorted(unknown))}")
-    parts = {name: tuple(row[name]) for name in ("torch_part", "jax_part") if name in row}  # type: ignore[arg-type]
-    return MapRow(torch=str(row["torch"]), jax=str(row["jax"]), pattern=str(row["pattern"]),
-                  sizes=dict(row.get("sizes", {})), how="the user", **parts)  # type: ignore[call-overload,arg-type] # fmt: skip
+    parts = {name: tuple(row[name]) for name in ("torch_part", "jax_part") if name in row}
+    return MapRow(
+        torch=str(row["torch"]),
+        jax=str(row["jax"]),
+        pattern=str(row["pattern"]),
+        sizes=dict(row.get("sizes", {})),
+        how="the user",
+        **parts,
+    )

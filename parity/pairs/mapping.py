@@ -15,20 +15,57 @@ from parity.pairs.patterns import inverse, patterns, rearranged
 from parity.pairs.proof import MapRow
 
 _WORDS = {
-    "q": "query", "k": "key", "v": "value", "qkv": "querykeyvalue", "fc": "linear",
-    "dense": "linear", "lin": "linear", "ln": "norm", "bn": "norm", "layernorm": "norm",
-    "batchnorm": "norm", "rmsnorm": "norm", "groupnorm": "norm", "layer": "block",
-    "layers": "block", "blocks": "block", "attn": "attention", "emb": "embed",
-    "embedding": "embed", "embeddings": "embed", "enc": "encoder", "dec": "decoder",
-    "wq": "query", "wk": "key", "wv": "value", "wo": "out", "o": "out", "output": "out",
-    "proj": "out", "wte": "tok", "token": "tok", "wpe": "pos", "position": "pos", "cross": "cross",
-    "experts": "expert", "router": "gate", "downsample": "shortcut", "skip": "shortcut",
-}  # fmt: skip
+    "q": "query",
+    "k": "key",
+    "v": "value",
+    "qkv": "querykeyvalue",
+    "fc": "linear",
+    "dense": "linear",
+    "lin": "linear",
+    "ln": "norm",
+    "bn": "norm",
+    "layernorm": "norm",
+    "batchnorm": "norm",
+    "rmsnorm": "norm",
+    "groupnorm": "norm",
+    "layer": "block",
+    "layers": "block",
+    "blocks": "block",
+    "attn": "attention",
+    "emb": "embed",
+    "embedding": "embed",
+    "embeddings": "embed",
+    "enc": "encoder",
+    "dec": "decoder",
+    "wq": "query",
+    "wk": "key",
+    "wv": "value",
+    "wo": "out",
+    "o": "out",
+    "output": "out",
+    "proj": "out",
+    "wte": "tok",
+    "token": "tok",
+    "wpe": "pos",
+    "position": "pos",
+    "cross": "cross",
+    "experts": "expert",
+    "router": "gate",
+    "downsample": "shortcut",
+    "skip": "shortcut",
+}
 _RIVALS = [
-    {"query", "key", "value"}, {"i", "f", "g", "out"}, {"r", "z", "n"}, {"gate", "up", "down"},
-    {"encoder", "decoder"}, {"ih", "hh"}, {"tok", "pos", "cls"}, {"self", "cross"},
-    {"shortcut", "conv"}, {"mean", "var"},
-]  # fmt: skip
+    {"query", "key", "value"},
+    {"i", "f", "g", "out"},
+    {"r", "z", "n"},
+    {"gate", "up", "down"},
+    {"encoder", "decoder"},
+    {"ih", "hh"},
+    {"tok", "pos", "cls"},
+    {"self", "cross"},
+    {"shortcut", "conv"},
+    {"mean", "var"},
+]
 """Words of which a name has one: another one speaks for another layer."""
 
 
@@ -84,8 +121,9 @@ class Map:
         """Return JAX's leaves with what the mapped ones of PyTorch hold, in float64."""
         found = {name: leaf.value.astype(np.float64) for name, leaf in jax.items()}
         for row in self.rows:
-            value = rearranged(part_of(torch[row.torch], row.torch_part), row.pattern,
-                               dict(row.sizes))  # fmt: skip
+            value = rearranged(
+                part_of(torch[row.torch], row.torch_part), row.pattern, dict(row.sizes)
+            )
             if row.jax_part is None:
                 found[row.jax] = value.astype(np.float64)
             else:
@@ -165,11 +203,20 @@ def _match_alone(
     """Match leaves one by one where their layers do not fit, as for functions of parameters."""
     sides = []
     for slots, use in ((left_t, torch_use), (left_j, jax_use)):
-        sides.append(sorted(
-            (Unit(f"{slot.leaf.name}.{slot.part[0] if slot.part else ''}", slot.leaf.kind,
-                  _order(slot.leaf, use) + (slot.part[0] / 100 if slot.part else 0),
-                  {slot.role: slot}) for slot in slots),
-            key=lambda unit: unit.order))  # fmt: skip
+        sides.append(
+            sorted(
+                (
+                    Unit(
+                        f"{slot.leaf.name}.{slot.part[0] if slot.part else ''}",
+                        slot.leaf.kind,
+                        _order(slot.leaf, use) + (slot.part[0] / 100 if slot.part else 0),
+                        {slot.role: slot},
+                    )
+                    for slot in slots
+                ),
+                key=lambda unit: unit.order,
+            )
+        )
     for a, b in _assigned(*sides):
         (mine,), (other,) = a.slots.values(), b.slots.values()
         _add_row(found, mine, other, jax_use, "order, size and name")
@@ -194,8 +241,11 @@ def _units(
     `own` and `other` are the sizes of the leaves of both sides.
     """
     units: dict[str, Unit] = {}
-    cut = {leaf.owner: labels for leaf in leaves.values() if len(leaf.shape) >= 2
-           and (labels := _labels(leaf, own, other))}  # fmt: skip
+    cut = {
+        leaf.owner: labels
+        for leaf in leaves.values()
+        if len(leaf.shape) >= 2 and (labels := _labels(leaf, own, other))
+    }
     for name, leaf in leaves.items():
         order = _order(leaf, use)
         labels = cut.get(leaf.owner, ())
@@ -327,8 +377,17 @@ def _add_row(found: Map, a: Slot, b: Slot, use: Mapping[str, Use], how: str) -> 
     pattern, sizes = options[0]
     if known is None and len(options) > 1:
         found.choices[len(found.rows)] = [(p, dict(s)) for p, s in options[1:]]
-    found.rows.append(MapRow(torch=a.leaf.name, jax=b.leaf.name, pattern=pattern,
-                             torch_part=a.part, jax_part=b.part, sizes=dict(sizes), how=how))  # fmt: skip
+    found.rows.append(
+        MapRow(
+            torch=a.leaf.name,
+            jax=b.leaf.name,
+            pattern=pattern,
+            torch_part=a.part,
+            jax_part=b.part,
+            sizes=dict(sizes),
+            how=how,
+        )
+    )
 
 
 def _orders(a: Slot, b: Slot, use: Use | None) -> list[tuple[int, ...]]:

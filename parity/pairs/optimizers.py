@@ -79,46 +79,79 @@ def others(optimizer: Any) -> Iterator[Other]:
     decay = max(decays)
     if "decoupled_weight_decay" in group and decay:
         coupled = not group["decoupled_weight_decay"]
-        yield Other("coupled-decay",
-                    f"PyTorch: {'in the gradient (L2)' if coupled else 'decoupled'}; JAX: the other",
-                    "optax.chain(optax.add_decayed_weights(w), optax.adam(lr))" if coupled
-                    else "optax.adamw(lr, weight_decay=w)",
-                    _groups(decoupled_weight_decay=coupled))  # fmt: skip
+        yield Other(
+            "coupled-decay",
+            f"PyTorch: {'in the gradient (L2)' if coupled else 'decoupled'}; JAX: the other",
+            "optax.chain(optax.add_decayed_weights(w), optax.adam(lr))"
+            if coupled
+            else "optax.adamw(lr, weight_decay=w)",
+            _groups(decoupled_weight_decay=coupled),
+        )
     if len(decays) > 1:
-        yield Other("weight-decay", "JAX decays every parameter, PyTorch only some",
-                    "give optax a mask", _groups(weight_decay=decay))  # fmt: skip
+        yield Other(
+            "weight-decay",
+            "JAX decays every parameter, PyTorch only some",
+            "give optax a mask",
+            _groups(weight_decay=decay),
+        )
     for other in (0.0, 1e-4, 1e-2, 1e-3, 5e-4, 5e-2, 0.1):
         if "weight_decay" in group and other != decay:
-            yield Other("weight-decay", f"PyTorch: weight decay {decay:g}; JAX: {other:g}",
-                        f"weight_decay={decay:g} in JAX", _groups(weight_decay=other))  # fmt: skip
+            yield Other(
+                "weight-decay",
+                f"PyTorch: weight decay {decay:g}; JAX: {other:g}",
+                f"weight_decay={decay:g} in JAX",
+                _groups(weight_decay=other),
+            )
     if "eps" in group:
         for other in (1e-8, 1e-7, 1e-6, 1e-5, 1e-3, 1e-10, 1e-12, 0.0):
             if other != group["eps"]:
                 name = "adam-epsilon" if "betas" in group else "epsilon"
-                yield Other(name, f"PyTorch: epsilon {group['eps']:g}; JAX: {other:g}",
-                            f"eps={group['eps']:g} in JAX", _groups(eps=other))  # fmt: skip
+                yield Other(
+                    name,
+                    f"PyTorch: epsilon {group['eps']:g}; JAX: {other:g}",
+                    f"eps={group['eps']:g} in JAX",
+                    _groups(eps=other),
+                )
     if "betas" in group:
         for b1 in (group["betas"][0], 0.9, 0.95, 0.8):
             for b2 in (group["betas"][1], 0.999, 0.99, 0.98, 0.95, 0.9):
                 if (b1, b2) != tuple(group["betas"]):
-                    yield Other("betas", f"PyTorch: {tuple(group['betas'])}; JAX: {(b1, b2)}",
-                                "give PyTorch's b1 and b2 in JAX", _groups(betas=(b1, b2)))  # fmt: skip
+                    yield Other(
+                        "betas",
+                        f"PyTorch: {tuple(group['betas'])}; JAX: {(b1, b2)}",
+                        "give PyTorch's b1 and b2 in JAX",
+                        _groups(betas=(b1, b2)),
+                    )
     if group.get("nesterov"):
-        yield Other("nesterov", "PyTorch: Nesterov's momentum; JAX: the plain one",
-                    "nesterov=True in JAX", _groups(nesterov=False))  # fmt: skip
+        yield Other(
+            "nesterov",
+            "PyTorch: Nesterov's momentum; JAX: the plain one",
+            "nesterov=True in JAX",
+            _groups(nesterov=False),
+        )
     elif group.get("momentum") and kind == "SGD":
-        yield Other("nesterov", "PyTorch: plain momentum; JAX: Nesterov's",
-                    "nesterov=False in JAX", _groups(nesterov=True))  # fmt: skip
+        yield Other(
+            "nesterov",
+            "PyTorch: plain momentum; JAX: Nesterov's",
+            "nesterov=False in JAX",
+            _groups(nesterov=True),
+        )
     if "momentum" in group:
         for other in (0.0, 0.9, 0.99, 0.95, 0.5):
             if other != group["momentum"]:
-                yield Other("momentum", f"PyTorch: momentum {group['momentum']:g}; JAX: {other:g}",
-                            f"momentum={group['momentum']:g} in JAX",
-                            _groups(momentum=other, nesterov=False))  # fmt: skip
+                yield Other(
+                    "momentum",
+                    f"PyTorch: momentum {group['momentum']:g}; JAX: {other:g}",
+                    f"momentum={group['momentum']:g} in JAX",
+                    _groups(momentum=other, nesterov=False),
+                )
     for factor in (0.1, 10.0, 2.0, 0.5):
-        yield Other("learning-rate", f"JAX's learning rate is {factor:g} times PyTorch's",
-                    "give PyTorch's learning rate in JAX",
-                    _groups(lr=lambda group, f=factor: group["lr"] * f))  # fmt: skip
+        yield Other(
+            "learning-rate",
+            f"JAX's learning rate is {factor:g} times PyTorch's",
+            "give PyTorch's learning rate in JAX",
+            _groups(lr=lambda group, f=factor: group["lr"] * f),
+        )
 
 
 def by_hand(
@@ -155,12 +188,24 @@ def by_hand(
                 found.append(new)
             return found
 
-        yield ("adam-bias-correction", "JAX does not correct the bias of the moments",
-               "divide by 1 - b^t in JAX", adam("uncorrected"))  # fmt: skip
-        yield ("epsilon-place", "JAX adds epsilon inside of the root", "eps, not eps_root, in JAX",
-               adam("inside"))  # fmt: skip
-        yield ("epsilon-place", "JAX adds epsilon before the bias is corrected",
-               "add epsilon behind the correction in JAX", adam("before"))  # fmt: skip
+        yield (
+            "adam-bias-correction",
+            "JAX does not correct the bias of the moments",
+            "divide by 1 - b^t in JAX",
+            adam("uncorrected"),
+        )
+        yield (
+            "epsilon-place",
+            "JAX adds epsilon inside of the root",
+            "eps, not eps_root, in JAX",
+            adam("inside"),
+        )
+        yield (
+            "epsilon-place",
+            "JAX adds epsilon before the bias is corrected",
+            "add epsilon behind the correction in JAX",
+            adam("before"),
+        )
     elif "alpha" in group:
         lr, eps, alpha = group["lr"], group["eps"], group["alpha"]
         squares = [np.zeros_like(x) for x in start[0]]
@@ -172,8 +217,12 @@ def by_hand(
                 squares[i] = alpha * squares[i] + (1 - alpha) * g * g
                 new.append(p - lr * g / np.sqrt(squares[i] + eps))
             found.append(new)
-        yield ("epsilon-place", "PyTorch adds epsilon outside of the root, JAX inside",
-               "eps_in_sqrt=False in JAX", found)  # fmt: skip
+        yield (
+            "epsilon-place",
+            "PyTorch adds epsilon outside of the root, JAX inside",
+            "eps_in_sqrt=False in JAX",
+            found,
+        )
 
 
 def exact_clip() -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from parity.contract.files import SCHEMA, json_values
 
 Stage = Literal["forward", "gradients", "training", "float32"]
+Kind = Literal["inside", "between"]
 Place = str | tuple[str, str]
 """A layer, or the two between which the code lies."""
 
@@ -17,7 +18,7 @@ class Difference:
     """A place where the two sides compute something else."""
 
     stage: Stage
-    kind: Literal["inside", "between"]
+    kind: Kind
     torch: Place
     jax: Place
     size: float

@@ -1,7 +1,7 @@
 """float32: is each side as close to its own float64 as its rounding explains?
 
-At every shared layer both get the same float32 numbers, so that an error is one of that layer, or of
-the code before it, alone. The yardstick is stochastic arithmetic (`rounding`).
+At every shared layer both get the same float32 numbers, so that an error is one of that layer, or
+of the code before it, alone. The yardstick is stochastic arithmetic (`rounding`).
 """
 
 from collections.abc import Mapping
@@ -87,16 +87,30 @@ def _jax(case: Case) -> Single:
     inputs = [_to_single(x) for x in case.pair.inputs]
     recorded = type(case.recorded)(
         {key: [_to_single(x) for x in group] for key, group in case.recorded.arrays.items()},
-        case.recorded.made_by, case.recorded.places, case.recorded.operations)  # fmt: skip
+        case.recorded.made_by,
+        case.recorded.places,
+        case.recorded.operations,
+    )
 
     def run(program: Any, around: Any, as_traced: bool) -> Arrays:
-        found = force(program, values, inputs, recorded, case.layers, around=around,
-                      like=case.forced, as_traced=as_traced, keep=True)  # fmt: skip
+        found = force(
+            program,
+            values,
+            inputs,
+            recorded,
+            case.layers,
+            around=around,
+            like=case.forced,
+            as_traced=as_traced,
+            keep=True,
+        )
         return {at: np.asarray(e.own, np.float64) for at, e in found.evidence.items() if e.is_float}
 
     truth = run(case.program, None, False)
-    runs = [run(case.program, noisy(np.random.default_rng(seed), UNITS["float32"]), False)
-            for seed in range(SAMPLES)]  # fmt: skip
+    runs = [
+        run(case.program, noisy(np.random.default_rng(seed), UNITS["float32"]), False)
+        for seed in range(SAMPLES)
+    ]
     program = case.jax.trace(values, inputs, precise=False)
     return _judged("JAX", truth, runs, run(program, None, True))
 
@@ -129,7 +143,12 @@ def _torch(case: Case) -> Single:
 
 
 def _run_torch(
-    case: Case, values: Mapping[str, np.ndarray], inputs: list[Any], seen: Any, mode: Any, dtype: Any
+    case: Case,
+    values: Mapping[str, np.ndarray],
+    inputs: list[Any],
+    seen: Any,
+    mode: Any,
+    dtype: Any,
 ) -> Any:
     from parity.pairs.torch_side import arrays
 
@@ -152,7 +171,7 @@ def _differences(case: Case, side: Single) -> list[Difference]:
         found.append(
             Difference(
                 stage="float32",
-                kind=kind,  # type: ignore[arg-type]
+                kind=kind,
                 torch=ours,
                 jax=theirs,
                 size=side.sizes[key],
@@ -160,9 +179,9 @@ def _differences(case: Case, side: Single) -> list[Difference]:
                 cause="low-precision",
                 explanation=f"{side.side}'s float32 is {ratio:.0f} σ from its float64: about"
                 f" {digits} bits, as of TF32 (11), bfloat16 (8) or float16 (11)",
-                fix="jax.default_matmul_precision('highest')" if side.side == "JAX" else
-                "torch.set_float32_matmul_precision('highest')",
+                fix="jax.default_matmul_precision('highest')"
+                if side.side == "JAX"
+                else "torch.set_float32_matmul_precision('highest')",
             )
         )
     return found
-

@@ -43,8 +43,9 @@ def _difference(one: Difference, number: int) -> Iterator[str]:
 
 
 def _wrapped(text: str, indent: int) -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent, drop_whitespace=True,
-                         break_on_hyphens=False) or [""]  # fmt: skip
+    return textwrap.wrap(
+        text, WIDTH, subsequent_indent=" " * indent, drop_whitespace=True, break_on_hyphens=False
+    ) or [""]
 
 
 def map_lines(rows: Sequence[MapRow]) -> list[str]:

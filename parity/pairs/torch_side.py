@@ -80,6 +80,8 @@ class TorchSide:
                     stack.callback(self.net.to, torch.float64)
                 stack.enter_context(_hooked(self.net, self.calls, seen, operations))
             stack.enter_context(user_code("the PyTorch side"))
+            if train:
+                stack.enter_context(WithoutDropout())
             if mode is not None:
                 stack.enter_context(mode)
             if operations:
@@ -135,8 +137,9 @@ def _of_function(function: Callable[..., Any], params: Any, pair: Pair) -> Torch
 
     whole = tree_unflatten(held, tree)
     tensors = dict(_named(whole))
-    leaves = {name: Leaf(name, value.detach().numpy().copy(), "other")
-              for name, value in tensors.items()}  # fmt: skip
+    leaves = {
+        name: Leaf(name, value.detach().numpy().copy(), "other") for name, value in tensors.items()
+    }
     return TorchSide(leaves, lambda *xs: function(whole, *xs), pair, tensors)
 
 
@@ -155,7 +158,7 @@ def _set_mode(net: nn.Module, train: bool) -> None:
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
         if isinstance(getattr(module, "dropout", None), float):
-            module.dropout = 0.0  # type: ignore[assignment] - of attention and recurrent layers
+            module.dropout = 0.0  # type: ignore[assignment] - not only a module's
 
 
 @contextlib.contextmanager
@@ -174,7 +177,7 @@ def _hooked(
                 mode.modules.append(name)
             return _seen((args, kwargs), seen, name, "in", count[name]) if seen else None
 
-        def after(own: nn.Module, args: Any, kwargs: Any, out: Any, name: str = name) -> Any:
+        def after(_: nn.Module, __: Any, ___: Any, out: Any, name: str = name) -> Any:
             if mode and mode.modules:
                 mode.modules.pop()
             return _seen(out, seen, name, "out", count[name]) if seen else None
@@ -278,9 +281,17 @@ class Operations(TorchDispatchMode):
         asked = kwargs.get("dtype") if self._widen else first.dtype
         name = func.overloadpacket.__name__
         scalars = tuple(x for x in tree_flatten((args, kwargs))[0] if not isinstance(x, Tensor))
-        operation = Operation(number, name, scalars, _source(), parents, str(first.dtype)[6:],
-                              tuple(first.shape), self.modules[-1] if self.modules else "",
-                              _is_narrow(asked) and not narrow_in)  # fmt: skip
+        operation = Operation(
+            number,
+            name,
+            scalars,
+            _source(),
+            parents,
+            str(first.dtype)[6:],
+            tuple(first.shape),
+            self.modules[-1] if self.modules else "",
+            _is_narrow(asked) and not narrow_in,
+        )
         self.made.append(operation)
         for place, result in enumerate(results):
             result._parity, result._parity_place = number, place  # type: ignore[attr-defined]
@@ -315,7 +326,7 @@ class Region:
                 return value
             made = getattr(value, "_parity", None)
             known = made in self._calls
-            return _Made(made, value._parity_place) if known else value.clone()  # type: ignore
+            return _Made(made, value._parity_place) if known else value.clone()  # type: ignore[attr-defined]
 
         self._calls[number] = func, tree_map(held, (args, kwargs))
 
@@ -349,11 +360,30 @@ class Wide(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in ("float", "half", "bfloat16"):
             return args[0].double()
-        narrow = {torch.float32: torch.float64, torch.float16: torch.float64,
-                  torch.bfloat16: torch.float64}  # fmt: skip
+        narrow = {
+            torch.float32: torch.float64,
+            torch.float16: torch.float64,
+            torch.bfloat16: torch.float64,
+        }
         args, kwargs = tree_map(
             lambda x: narrow.get(x, x) if isinstance(x, torch.dtype) else x, (args, kwargs or {})
         )
+        return func(*args, **kwargs)
+
+
+class WithoutDropout(TorchFunctionMode):
+    """Lets dropout be the identity, also where it is called as a function."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name.rstrip("_123d").endswith("dropout"):
+            return args[0] if args else (kwargs or {})["input"]
+        kwargs = dict(kwargs or {})
+        if name == "scaled_dot_product_attention":
+            if len(args) > 4:
+                args = (*args[:4], 0.0, *args[5:])
+            else:
+                kwargs["dropout_p"] = 0.0
         return func(*args, **kwargs)
 
 
@@ -379,5 +409,5 @@ def _source() -> str:
         file = frame.f_code.co_filename
         if "/torch/" not in file and "/parity/pairs/" not in file and "contextlib" not in file:
             return f"{'/'.join(file.split('/')[-3:])}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return ""

@@ -21,7 +21,7 @@ from parity.pairs.jax_side import wide
 from parity.pairs.locate import Case
 from parity.pairs.mapping import part_of
 from parity.pairs.pair import Pair, user_code
-from parity.pairs.proof import Difference
+from parity.pairs.proof import Difference, Kind
 from parity.pairs.torch_side import arrays, tensor
 
 LIMIT = 1e3 * ROUNDING
@@ -57,8 +57,10 @@ def loss_pair(case: Case) -> Pair:
     def call_jax(function: Any, *xs: Any) -> Any:
         import einops
 
-        given = [einops.rearrange(x, pattern, **sizes)
-                 for x, (pattern, sizes) in zip(xs[:count], arranged, strict=True)]  # fmt: skip
+        given = [
+            einops.rearrange(x, pattern, **sizes)
+            for x, (pattern, sizes) in zip(xs[:count], arranged, strict=True)
+        ]
         return function(jax.tree.unflatten(case.program.structure, given), *xs[count:])
 
     values = [x.detach().numpy() for x in arrays(outputs)]
@@ -83,8 +85,9 @@ def train_torch(case: Case) -> Trained:
             loss = case.pair.loss[0](outputs, *targets)
             loss.backward()
         found.losses.append(float(loss.detach()))
-        found.gradients.append({n: None if t.grad is None else t.grad.double().numpy().copy()
-                                for n, t in held.items()})  # fmt: skip
+        found.gradients.append(
+            {n: None if t.grad is None else t.grad.double().numpy().copy() for n, t in held.items()}
+        )
         with user_code("PyTorch's optimizer"):
             optimizer.step()
             if scheduler is not None:
@@ -125,8 +128,9 @@ class JaxTraining:
         with jax.enable_x64(True), user_code("JAX's training"):
             params = {n: jnp.asarray(values[n]) for n in self._trained}
             buffers = {n: jnp.asarray(v) for n, v in values.items() if n not in params}
-            inputs, targets = ([jnp.asarray(wide(x)) for x in group]
-                               for group in (pair.inputs, pair.targets))  # fmt: skip
+            inputs, targets = (
+                [jnp.asarray(wide(x)) for x in group] for group in (pair.inputs, pair.targets)
+            )
             (loss, after), gradients = self._step(params, buffers, inputs, targets)
         return float(loss), gradients, after
 
@@ -146,8 +150,10 @@ class JaxTraining:
         state = None
         with jax.enable_x64(True), user_code("JAX's optimizer"):
             for start, gradients in zip(trained.start, trained.gradients, strict=True):
-                filled = {n: np.zeros_like(start[n]) if gradients.get(n) is None else gradients[n]
-                          for n in start}  # fmt: skip
+                filled = {
+                    n: np.zeros_like(value) if (given := gradients.get(n)) is None else given
+                    for n, value in start.items()
+                }
                 own = {n: jnp.asarray(self.values(start)[n]) for n in self._trained}
                 held = {n: jnp.asarray(self.values(filled)[n]) for n in self._trained}
                 for n in self._case.set_jax:
@@ -191,8 +197,9 @@ def training_differences(case: Case, *, updates_only: bool = False) -> list[Diff
         buffers.append({n: np.asarray(v) for n, v in after.items()})
         if abs(loss - trained.losses[step]) > LIMIT * max(abs(trained.losses[step]), 1.0):
             size = abs(loss - trained.losses[step]) / abs(trained.losses[step])
-            found.setdefault(("loss", ""), _of("between", (OUTPUT, "loss"), size, step,
-                                               "the loss in train mode"))  # fmt: skip
+            found.setdefault(
+                ("loss", ""), _of("between", (OUTPUT, "loss"), size, step, "the loss in train mode")
+            )
         _gradients(case, step, trained, gradients, found)
     if not updates_only:
         _buffers(case, trained, buffers, found)
@@ -200,9 +207,16 @@ def training_differences(case: Case, *, updates_only: bool = False) -> list[Diff
     return list(found.values())
 
 
-def _of(kind: str, place: Any, size: float, step: int, what: str) -> Difference:
-    return Difference(stage="training", kind=kind, torch=place, jax=place, size=size,  # type: ignore[arg-type]
-                      rounding=LIMIT, explanation=f"step {step + 1}: {what}")  # fmt: skip
+def _of(kind: Kind, place: Any, size: float, step: int, what: str) -> Difference:
+    return Difference(
+        stage="training",
+        kind=kind,
+        torch=place,
+        jax=place,
+        size=size,
+        rounding=LIMIT,
+        explanation=f"step {step + 1}: {what}",
+    )
 
 
 def _gradients(
@@ -216,19 +230,35 @@ def _gradients(
         want = np.zeros(case.torch.leaves[row.torch].shape) if want is None else want
         own = case.map.to_torch(row, np.asarray(gradients[row.jax], np.float64))
         error, _ = distance(own, part_of(want, row.torch_part))
-        scale = max(float(np.abs(g).max(initial=0)) for n, g in trained.gradients[step].items()
-                    if g is not None and n.rpartition(".")[0] == owner) if (
-                        want.any()) else 1.0  # fmt: skip
+        scale = (
+            max(
+                float(np.abs(g).max(initial=0))
+                for n, g in trained.gradients[step].items()
+                if g is not None and n.rpartition(".")[0] == owner
+            )
+            if (want.any())
+            else 1.0
+        )
         if error > LIMIT * scale:
-            said = _of("inside", _layer(case, owner), error / scale, step,
-                       f"the gradient of {row.torch} in train mode")  # fmt: skip
+            said = _of(
+                "inside",
+                _layer(case, owner),
+                error / scale,
+                step,
+                f"the gradient of {row.torch} in train mode",
+            )
             found.setdefault(("gradient", owner), said)
 
 
 def _layer(case: Case, owner: str) -> str:
-    return next((plain(layer.torch) for layer in case.layers
-                 if owner == plain(layer.torch) or owner.startswith(plain(layer.torch) + ".")),
-                owner)  # fmt: skip
+    return next(
+        (
+            plain(layer.torch)
+            for layer in case.layers
+            if owner == plain(layer.torch) or owner.startswith(plain(layer.torch) + ".")
+        ),
+        owner,
+    )
 
 
 def _buffers(
@@ -271,14 +301,23 @@ def _running(
     if np.abs(system @ (a, b) - theirs.ravel()).max() > LIMIT * np.abs(theirs).max():
         return None
     if abs(a + b - 1) < 1e-9:
-        return ("momentum", f"PyTorch: {momentum:g} of the new value; JAX: {b:.6g}",
-                f"momentum={1 - momentum:g} in Flax, which weighs the old value")  # fmt: skip
+        return (
+            "momentum",
+            f"PyTorch: {momentum:g} of the new value; JAX: {b:.6g}",
+            f"momentum={1 - momentum:g} in Flax, which weighs the old value",
+        )
     if abs(a - (1 - momentum)) < 1e-9:
-        return ("running-variance-unbiased",
-                "PyTorch keeps the variance divided by n - 1; JAX divided by n",
-                "multiply the batch's variance by n / (n - 1) in JAX")  # fmt: skip
-    return ("momentum", f"PyTorch: {momentum:g} of the new value; JAX: {1 - a:.6g}, and the variance"
-            " is divided otherwise", f"momentum={1 - momentum:g} in Flax")  # fmt: skip
+        return (
+            "running-variance-unbiased",
+            "PyTorch keeps the variance divided by n - 1; JAX divided by n",
+            "multiply the batch's variance by n / (n - 1) in JAX",
+        )
+    return (
+        "momentum",
+        f"PyTorch: {momentum:g} of the new value; JAX: {1 - a:.6g}, and the variance"
+        " is divided otherwise",
+        f"momentum={1 - momentum:g} in Flax",
+    )
 
 
 def _optimizer(
@@ -320,8 +359,11 @@ def _optimizer_cause(case: Case, start: Any, gradients: Any, off: Any) -> Any:
     )
     with optimizers.exact_clip():
         if off(optimizers.replay(factory, start, gradients)) <= LIMIT:
-            return ("clip-epsilon", "PyTorch clips by max / (norm + 1e-6), JAX by max / norm",
-                    "divide by norm + 1e-6 in JAX")  # fmt: skip
+            return (
+                "clip-epsilon",
+                "PyTorch clips by max / (norm + 1e-6), JAX by max / norm",
+                "divide by norm + 1e-6 in JAX",
+            )
     if scheduler is not None:
         for late in (1, 2):
             try:
@@ -329,8 +371,11 @@ def _optimizer_cause(case: Case, start: Any, gradients: Any, off: Any) -> Any:
             except ValueError:  # a schedule of so many steps and no more
                 break
             if off(tried) <= LIMIT:
-                return ("schedule-offset", f"JAX's schedule is {late} step{'s' * (late > 1)} ahead",
-                        "count JAX's steps from 0")  # fmt: skip
+                return (
+                    "schedule-offset",
+                    f"JAX's schedule is {late} step{'s' * (late > 1)} ahead",
+                    "count JAX's steps from 0",
+                )
     for cause, explanation, fix, values in optimizers.by_hand(optimizer, start, gradients):
         if off(values) <= LIMIT:
             return cause, explanation, fix

@@ -87,11 +87,16 @@ def _require_fit(shapes: Mapping[str, Any], holder: Holder) -> None:
         for what, names in (("missing", lacking), ("unexpected", extra))
         if names
     ]
-    wrong = [f"{n} is {tuple(s)}, expected {wanted[n]}" for n, s in shapes.items()
-             if n in wanted and tuple(s) != wanted[n]]  # fmt: skip
+    wrong = [
+        f"{n} is {tuple(s)}, expected {wanted[n]}"
+        for n, s in shapes.items()
+        if n in wanted and tuple(s) != wanted[n]
+    ]
     if parts or wrong:
-        raise CheckpointError(f"its arrays are not those of the {holder.side} model: "
-                              + "; ".join([*parts, *wrong[:3]]))  # fmt: skip
+        raise CheckpointError(
+            f"its arrays are not those of the {holder.side} model: "
+            + "; ".join([*parts, *wrong[:3]])
+        )
 
 
 def _one_name_each(found: Arrays, holder: Holder) -> Arrays:
@@ -150,8 +155,10 @@ def _read_folder(path: Path, holder: Holder) -> Arrays:
 def _names(holder: Holder) -> dict[str, str]:
     """Return the map's names by the names in Orbax's tree."""
     tree = holder.tree({name: name for name in holder.own})
-    return {jax.tree_util.keystr(path, simple=True, separator="."): name
-            for path, name in jax.tree_util.tree_leaves_with_path(tree)}  # fmt: skip
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): name
+        for path, name in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def write_arrays(path: Path, arrays: Arrays, holder: Holder) -> None:

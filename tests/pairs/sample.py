@@ -1,5 +1,6 @@
 """Small pairs that are wrong in themselves: each has to be refused by one line."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class FlaxOnce(nnx.Module):
     def __init__(self) -> None:
         self.fc = nnx.Linear(4, 4, rngs=nnx.Rngs(0))
 
-    def __call__(self, x: object) -> object:
+    def __call__(self, x: jax.Array) -> jax.Array:
         return self.fc(self.fc(x))
 
 
