@@ -185,7 +185,10 @@ def _is_float(value: Any) -> bool:
 
 
 def _scalar(value: Any) -> Any:
-    return float(value) if np.ndim(value) == 0 and not isinstance(value, Tracer) else None
+    if np.ndim(value) or isinstance(value, Tracer):
+        return None
+    is_key = jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key)
+    return None if is_key else float(value)
 
 
 def _compare(

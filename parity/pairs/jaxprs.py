@@ -243,8 +243,9 @@ def widened(
 def _wide(value: Any) -> Any:
     if not _narrow(getattr(value, "dtype", None)):
         return value
-    if isinstance(value, np.generic):  # a number in the code, 1e-5 and not the nearest float32
-        return jnp.asarray(float(str(value)), jnp.float64)
+    if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
+        # a number in the code, 1e-5 and not the nearest float32; JAX's literals are ndarrays
+        return jnp.asarray(float(str(np.asarray(value)[()])), jnp.float64)
     return jnp.asarray(value, jnp.float64)
 
 

@@ -1,5 +1,6 @@
 """The map settled, and the forward pass: every difference located, and its cause named."""
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from parity.pairs.places import QUIET, refined
 from parity.pairs.proof import Difference
 from parity.pairs.recorded import Key, Recorded
 from parity.pairs.ways import literals_of, replaced_by, ways
+
+REPLAYS = 40_000
+"""Operations that are made again in one region in search of a cause, at most: about 10 seconds."""
 
 
 @dataclass
@@ -42,6 +46,12 @@ def differences(case: Case, progress: Progress) -> list[Found]:
         if not evidence:
             continue
         worst = max(evidence, key=lambda e: e.size)
+        tables = _tables(case, key, evidence)
+        if tables:
+            case.notes.append(tables)
+            corrections = {**corrections, **_ended(case, key, worst)}
+            truth = case.record(variants=corrections, forced=case.recorded.arrays)
+            continue
         causes, changed = _cause(case, key, worst, corrections)
         corrections = {**corrections, **changed}
         truth = case.record(variants=corrections, forced=case.recorded.arrays)
@@ -76,7 +86,7 @@ def _explained(case: Case, evidence: Evidence, made: dict[tuple[int, int], Any])
     error = distance(evidence.own, array)[0]
     if not evidence.rounding:  # integers have none
         return math.inf if error else 0.0
-    return error / evidence.rounding
+    return float(error) / float(evidence.rounding)
 
 
 def _sizes_of(evidence: Evidence, array: np.ndarray) -> np.ndarray | None:
@@ -109,7 +119,9 @@ def _cause(
         return max(_explained(case, e, made) for e in at)
 
     tried = []
-    for candidate, variants in ways(case, key, numbers, literals_of(evidence)):
+    most = max(60, REPLAYS // max(len(numbers), 1))
+    every = ways(case, key, numbers, literals_of(evidence))
+    for candidate, variants in itertools.islice(every, most):
         left = off(variants)
         if left <= 1:
             return [candidate], variants
@@ -117,13 +129,50 @@ def _cause(
     before = off({})
     tried.sort(key=lambda one: one[0])
     for left, candidate, variants in tried[:3]:
-        for _, other, more in tried[:150] if left < 0.5 * before else ():
+        for _, other, more in tried[: min(150, most // 4)] if left < 0.5 * before else ():
             if other.cause == candidate.cause or set(variants) & set(more):
                 continue
             if off({**variants, **more}) <= 1:
                 return [candidate, other], {**variants, **more}
+    return [], _ended(case, key, evidence)
+
+
+def _ended(case: Case, key: Key, evidence: Evidence) -> dict[int, Variant]:
+    """Return what lets the operation that ends a region give JAX's numbers."""
     last = case.recorded.made_by.get((*key, evidence.place))
-    return [], {last: replaced_by(evidence)} if isinstance(last, int) else {}
+    return {last: replaced_by(evidence)} if isinstance(last, int) else {}
+
+
+def _tables(case: Case, key: Key, wrong: list[Evidence]) -> str:
+    """Return what to say if an error is that of a table which PyTorch keeps in float32.
+
+    A buffer without a twin, as rotary frequencies, has numbers rounded to float32, which JAX may
+    compute anew: moved within that rounding, it must move the place as far as it is off.
+    """
+    mapped = {row.torch for row in case.map.rows}
+    tables = {
+        name: case.values[name]
+        for name, leaf in case.torch.leaves.items()
+        if not leaf.trained and name not in mapped and name in case.used[0]
+    }
+    tables = {n: v for n, v in tables.items()
+              if (v == v.astype(np.float32)).all() and (v != np.round(v)).any()}  # fmt: skip
+    if not tables or any(e.size > 2.0**-16 for e in wrong):
+        return ""
+    rng = np.random.default_rng(0)
+    moved = {n: v * (1 + rng.uniform(-1, 1, v.shape) * 2.0**-24) for n, v in tables.items()}
+    case.torch.set(moved)
+    try:
+        shaken = case.record(forced=case.recorded.arrays)
+    finally:
+        case.torch.set(tables)
+    for evidence in wrong:
+        place = evidence.place
+        spread, _ = distance(shaken.arrays[key][place], case.recorded.arrays[key][place])
+        if evidence.error > 8 * spread:
+            return ""
+    size = max(e.size for e in wrong)
+    return f"PyTorch keeps {', '.join(tables)} in float32, which explains {size:.0e} at {key[0]}"
 
 
 def _difference(
