@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from parity.contract.errors import CheckpointError, OutputError
-from parity.pairs import locate
+from parity.pairs.case import Case, prepare
 from parity.pairs.holders import Arrays, Holder, Side, jax_holder, torch_holder
 from parity.pairs.leaves import Leaf
 from parity.pairs.mapping import part_of
 from parity.pairs.pair import Pair
 from parity.pairs.patterns import inverse, rearranged
 from parity.pairs.proof import MapRow
+from parity.pairs.repair import repair
 from parity.pairs.weightfiles import file_format, read_arrays, write_arrays
 
 Progress = Callable[[str, int, int], None]
@@ -54,8 +55,8 @@ def convert_weights(
     side = _side(source, target)
     holders: dict[Side, Holder] = {"PyTorch": torch_holder(pair), "JAX": jax_holder(pair)}
     side, arrays = read_arrays(source, side, holders)
-    case = locate.prepare(pair, 0, "drawn", map, progress)
-    locate.repair(case, progress)
+    case = prepare(pair, 0, "drawn", map, progress)
+    repair(case, progress)
     transfer = _Transfer(case, side, holders)
     found = transfer.made(arrays)
     notes = transfer.notes
@@ -93,7 +94,7 @@ class _Step:
 class _Transfer:
     """Carries arrays of one side over to the other."""
 
-    def __init__(self, case: locate.Case, side: Side, holders: Mapping[Side, Holder]) -> None:
+    def __init__(self, case: Case, side: Side, holders: Mapping[Side, Holder]) -> None:
         to_jax = side == "PyTorch"
         self.other: Side = "JAX" if to_jax else "PyTorch"
         self._said: dict[str, list[str]] = {}

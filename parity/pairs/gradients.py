@@ -1,217 +1,23 @@
 """Gradients in float64: the same cotangent through both sides, region by region."""
 
 import contextlib
-import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import Tensor
-from torch._decomp import decomposition_table
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from parity.pairs.forward import OUTPUT, ROUNDING, Key, distance, plain, products_of
-from parity.pairs.jax_side import wide
-from parity.pairs.jaxprs import Evaluator, Tag, bind, equations
-from parity.pairs.locate import Case, place_of
-from parity.pairs.patterns import inverse, rearranged
+from parity.pairs.arrangement import distance
+from parity.pairs.case import Case
+from parity.pairs.forward import ROUNDING
+from parity.pairs.jaxprs import bind, equations
+from parity.pairs.layers import plain
+from parity.pairs.mapping import part_of
+from parity.pairs.places import place_of
 from parity.pairs.proof import Difference, Kind, Place
-from parity.pairs.torch_side import Wide, arrays, tensor
-
-At = tuple[Key, int]
-
-
-class _Exact(TorchDispatchMode):
-    """Computes in float64 what PyTorch's own kernels do with constants of float32.
-
-    As 1/6 in the derivative of hardsigmoid, also for float64.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        if name == "elu_backward" and abs(args[3] * args[1] - 1) < 1e-6:  # celu's 1 / alpha
-            args = (*args[:3], 1 / args[1], *args[4:])
-        if name in ("hardsigmoid_backward", "elu_backward"):
-            return decomposition_table[func](*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-class Truth:
-    """PyTorch's gradients: of each value at a layer, of each leaf, and of each input."""
-
-    def __init__(self, case: Case, cotangents: Sequence[np.ndarray]) -> None:
-        self.values: dict[At, np.ndarray] = {}
-        watched = {part for layer in case.layers for part in layer.torch.split("#")[0].split("+")}
-        kept: dict[At, Tensor] = {}
-        inputs = [tensor(x) for x in case.pair.inputs]
-        for x in inputs:
-            x.requires_grad_(x.is_floating_point())
-
-        def seen(layer: str, way: str, place: int, call: int, value: Tensor) -> Tensor:
-            if layer not in watched or not value.is_floating_point():
-                return value
-            at = ((layer, way, call), place)
-            # what the user detached has a gradient too, which goes no further
-            value = value.clone() if value.requires_grad else value.detach().requires_grad_()
-            value.register_hook(lambda gradient: kept.__setitem__(at, gradient))
-            return value
-
-        for leaf in case.torch.tensors.values():
-            leaf.grad = None
-        with torch.enable_grad(), Wide() if case.widen else contextlib.nullcontext():
-            outputs = arrays(case.torch.run(inputs, seen=seen))
-            given = [
-                (y, torch.from_numpy(c))
-                for y, c in zip(outputs, cotangents, strict=True)
-                if y.requires_grad
-            ]
-            if given:
-                with _Exact():
-                    torch.autograd.backward([y for y, _ in given], [c for _, c in given])
-        self.values = {at: g.detach().double().numpy().copy() for at, g in kept.items()}
-        self._join(case)
-        self.leaves = {
-            n: _gradient(case.torch.tensors[n])
-            for n, leaf in case.torch.leaves.items()
-            if leaf.trained
-        }
-        self.inputs = [_gradient(x) for x in inputs]
-
-    def _join(self, case: Case) -> None:
-        """Enter the gradients of layers that are one on one side, and of inputs given twice."""
-        for key, place in case.forced.evidence:
-            layer, way, call = key
-            if "#" in layer:
-                base = layer.split("#")[0]
-                i, n = map(int, layer.split("#")[1].split("/"))
-                whole = self.values.get(((base, way, call), place))
-                if whole is not None and way == "out":
-                    whole = np.split(whole, n, axis=1 if whole.ndim == 4 else -1)[i]
-                elif whole is not None and i:  # the first part stands for all
-                    whole = np.zeros_like(whole)
-                if whole is not None:
-                    self.values[key, place] = whole
-            elif "+" in layer:
-                parts = [self.values.get(((part, way, call), place)) for part in layer.split("+")]
-                known = [part for part in parts if part is not None]
-                if len(known) == len(parts):
-                    self.values[key, place] = (
-                        np.concatenate(known, -1)
-                        if way == "out"
-                        else functools.reduce(np.add, known)
-                    )
-            else:
-                arrays_ = case.recorded.arrays[key]
-                for other in range(len(arrays_)):
-                    again = (key, other) not in case.forced.evidence and other != place
-                    if again and np.array_equal(arrays_[other], arrays_[place]):
-                        more = self.values.pop((key, other), None)
-                        if more is not None:
-                            self.values[key, place] = self.values.get((key, place), 0) + more
-
-
-def _gradient(value: Tensor) -> np.ndarray:
-    if value.grad is None:
-        return np.zeros(tuple(value.shape))
-    return value.grad.detach().double().numpy().copy()
-
-
-class Pulled:
-    """JAX's gradients, each region fed with PyTorch's at its end."""
-
-    def __init__(
-        self, case: Case, truth: Truth, cotangents: Sequence[np.ndarray], around: Any
-    ) -> None:
-        forced = case.forced
-        taps = {
-            at: rearranged(case.recorded.arrays[at[0]][at[1]], *forced.arrangements[at])
-            for at, e in forced.evidence.items()
-            if at[0][0] != OUTPUT and e.is_float
-        }
-        torch_of = {layer.jax: layer.torch for layer in case.layers}
-        with jax.enable_x64(True):
-            floats = {n: jnp.asarray(v) for n, v in case.jax_values.items()}
-            inputs = [jnp.asarray(wide(x)) for x in case.pair.inputs]
-            moving = [i for i, x in enumerate(inputs) if jnp.issubdtype(x.dtype, jnp.floating)]
-
-            def regions(leaves: Any, tapped: Any, moved: Any) -> Any:
-                seen: dict[At, Any] = {}
-                used: dict[Key, int] = {}
-
-                def on_tag(tag: Tag, value: Any) -> Any:
-                    name = torch_of.get(tag.layer)
-                    key = (name or "", tag.way, tag.call)
-                    places = [p for (k, p) in forced.evidence if k == key]
-                    number = used.get(key, 0)
-                    if (
-                        name is None
-                        or number >= len(places)
-                        or value.size != int(np.prod(forced.evidence[key, places[number]].shape))
-                    ):
-                        return value
-                    used[key] = number + 1
-                    at = (key, places[number])
-                    if at not in tapped:
-                        truth_array = case.recorded.arrays[key][at[1]]
-                        return jnp.asarray(
-                            rearranged(truth_array, *forced.arrangements[at]), value.dtype
-                        )
-                    seen[at] = value
-                    return tapped[at]
-
-                full = list(inputs)
-                for i, x in zip(moving, moved, strict=True):
-                    full[i] = x
-                args = [leaves[n] for n in case.program.names]
-                types = [var.aval.dtype for var in case.program.jaxpr.jaxpr.invars[len(args) :]]
-                full = [
-                    x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(dtype)
-                    for x, dtype in zip(full, types, strict=True)
-                ]
-                evaluator = Evaluator(on_tag, around, products_of(case.layers), case.program.names)
-                outputs = evaluator(case.program.jaxpr, *args, *full)
-                return seen, outputs[: case.program.outputs]
-
-            primals, pull = jax.vjp(
-                regions,
-                floats,
-                {at: jnp.asarray(v) for at, v in taps.items()},
-                [inputs[i] for i in moving],
-            )
-            ends = {
-                at: self._to_jax(case, at, truth.values.get(at), x) for at, x in primals[0].items()
-            }
-            outs = [
-                self._output(case, n, c, x)
-                for n, (c, x) in enumerate(zip(cotangents, primals[1], strict=True))
-            ]
-            leaves, tapped, moved = pull((ends, outs))
-        self.leaves = {n: np.asarray(g, np.float64) for n, g in leaves.items()}
-        self.values = {
-            at: rearranged(
-                np.asarray(g, np.float64),
-                inverse(forced.arrangements[at][0]),
-                dict(forced.arrangements[at][1]),
-            )
-            for at, g in tapped.items()
-        }
-        self.inputs = dict(zip(moving, (np.asarray(g, np.float64) for g in moved), strict=True))
-
-    @staticmethod
-    def _to_jax(case: Case, at: At, gradient: np.ndarray | None, like: Any) -> Any:
-        if gradient is None:
-            return jnp.zeros_like(like)
-        return jnp.asarray(rearranged(gradient, *case.forced.arrangements[at]), like.dtype)
-
-    @staticmethod
-    def _output(case: Case, number: int, cotangent: np.ndarray, like: Any) -> Any:
-        if not jnp.issubdtype(like.dtype, jnp.floating):
-            return np.zeros(like.shape, jax.dtypes.float0)
-        arranged = case.forced.arrangements[(OUTPUT, "in", 0), number]
-        return jnp.asarray(rearranged(cotangent, *arranged), like.dtype)
+from parity.pairs.pullbacks import At, Pulled, Truth
+from parity.pairs.recorded import OUTPUT, Key
 
 
 def gradient_differences(case: Case, seed: int) -> tuple[list[Difference], int]:
@@ -222,9 +28,9 @@ def gradient_differences(case: Case, seed: int) -> tuple[list[Difference], int]:
         return [], 0
     around = None
     if case.widen:
-        from parity.pairs.forward import _widening
+        from parity.pairs.forward import widening
 
-        around = _widening(None)
+        around = widening(None)
     truth = Truth(case, cotangents)
     pulled = Pulled(case, truth, cotangents, around)
     wrong = _wrong(case, truth, pulled)
@@ -282,7 +88,6 @@ def _wrong(case: Case, truth: Truth, pulled: Pulled) -> dict[Where, float]:
         if row.torch not in truth.leaves or row.jax not in pulled.leaves:
             continue
         own = case.map.to_torch(row, pulled.leaves[row.jax])
-        from parity.pairs.mapping import part_of
 
         want = part_of(truth.leaves[row.torch], row.torch_part)
         owner = row.torch.rpartition(".")[0]

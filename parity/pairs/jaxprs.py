@@ -1,6 +1,5 @@
 """A jaxpr, evaluated equation by equation: layers' values are seen and replaced, casts left out."""
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +10,6 @@ import numpy as np
 from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive
 from jax.interpreters import ad, batching, mlir
-
-from parity.pairs.leaves import Use
 
 tag_p = Primitive("parity_tag")
 """The identity, which marks an array that goes into a layer or comes out of it."""
@@ -66,13 +63,14 @@ def inner(equation: JaxprEqn) -> list[ClosedJaxpr | Jaxpr]:
 
 def equations(jaxpr: ClosedJaxpr | Jaxpr) -> Iterator[JaxprEqn]:
     """Yield every equation, those of inner jaxprs in their place."""
-    for equation in _open(jaxpr).eqns:
+    for equation in opened(jaxpr).eqns:
         yield equation
         for sub in inner(equation):
             yield from equations(sub)
 
 
-def _open(jaxpr: ClosedJaxpr | Jaxpr) -> Jaxpr:
+def opened(jaxpr: ClosedJaxpr | Jaxpr) -> Jaxpr:
+    """Return a jaxpr without its constants."""
     return jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
 
 
@@ -111,15 +109,15 @@ class Evaluator:
     def _run(self, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
         values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
         values.update(zip(jaxpr.invars, args, strict=True))
-        last = {v: n for n, e in enumerate(jaxpr.eqns) for v in e.invars if not _literal(v)}
-        last.update((var, -1) for var in jaxpr.outvars if not _literal(var))
+        last = {v: n for n, e in enumerate(jaxpr.eqns) for v in e.invars if not is_literal(v)}
+        last.update((var, -1) for var in jaxpr.outvars if not is_literal(var))
 
         def read(var: Any) -> Any:
-            return var.val if _literal(var) else values[var]
+            return var.val if is_literal(var) else values[var]
 
         for number, equation in enumerate(jaxpr.eqns):
             given = [read(var) for var in equation.invars]
-            for var in {v for v in equation.invars if not _literal(v)}:
+            for var in {v for v in equation.invars if not is_literal(v)}:
                 if last[var] == number:
                     del values[var]
             values.update(zip(equation.outvars, self._equation(equation, given), strict=True))
@@ -134,7 +132,7 @@ class Evaluator:
         if inner(equation) and (deep or name in _CALLS or _has_tags(equation)):
             if name in _CALLS or (name in _CUSTOM and (deep or _has_tags(equation))):
                 sub = equation.params[{**_CALLS, **_CUSTOM}[name]]
-                return self._run(_open(sub), getattr(sub, "consts", ()), given)
+                return self._run(opened(sub), getattr(sub, "consts", ()), given)
             if name in _LOOPS and (deep or _has_tags(equation)):
                 return getattr(self, f"_{name}")(equation.params, given)
         if self.products:
@@ -155,7 +153,7 @@ class Evaluator:
         """Evaluate an equation; a leaf's product, and what is added to it, is seen as a layer."""
         names = [self._names.get(id(x), ("", None))[0] for x in given]
         kind = equation.primitive.name
-        if kind in (*_SAME_ARRAY, "reshape", "broadcast_in_dim", "squeeze", "expand_dims"):
+        if kind in (*SAME_ARRAY, "reshape", "broadcast_in_dim", "squeeze", "expand_dims"):
             out = self._plain(equation, given)
             for table in (self._names, self._unbiased):
                 if id(given[0]) in table:
@@ -214,7 +212,8 @@ class Evaluator:
         return self._run(branch.jaxpr, branch.consts, given[1:])
 
 
-def _literal(var: Any) -> bool:
+def is_literal(var: Any) -> bool:
+    """Whether it is a number in the program."""
     return isinstance(var, Literal)
 
 
@@ -270,57 +269,4 @@ def traced(function: Callable[..., Any], *args: Any) -> tuple[ClosedJaxpr, Any]:
     return jaxpr, shape
 
 
-def uses(jaxpr: ClosedJaxpr, names: Sequence[str]) -> dict[str, Use]:
-    """Return the first use of each of the first arguments, by name; none for what is not used."""
-    found: dict[str, Use] = {}
-    count = itertools.count()
-
-    def visit(body: Jaxpr, known: dict[Any, tuple[str, tuple[int, ...]]]) -> dict[Any, Any]:
-        for equation in body.eqns:
-            number = next(count)
-            given = [None if _literal(var) else known.get(var) for var in equation.invars]
-            if not any(given):
-                continue
-            name = equation.primitive.name
-            if name in _SAME_ARRAY:
-                label, axes = given[0] or ("", ())
-                order = equation.params["permutation"] if name == "transpose" else range(len(axes))
-                known[equation.outvars[0]] = (label, tuple(axes[axis] for axis in order))
-                continue
-            subs = inner(equation)
-            if subs:
-                for sub in subs:
-                    body_vars = _open(sub).invars
-                    aligned = zip(body_vars, given[len(given) - len(body_vars) :], strict=False)
-                    visit(_open(sub), {var: what for var, what in aligned if what})
-                continue
-            for place, what in enumerate(given):
-                if what and what[0] not in found:
-                    found[what[0]] = Use(number, _told_axes(equation, place, what[1]))
-        return known
-
-    pairs = zip(jaxpr.jaxpr.invars, names, strict=False)
-    start = {var: (name, tuple(range(var.aval.ndim))) for var, name in pairs}
-    visit(jaxpr.jaxpr, start)
-    for var in jaxpr.jaxpr.outvars:
-        if not _literal(var) and var in start:
-            found.setdefault(start[var][0], Use(next(count)))
-    return found
-
-
-_SAME_ARRAY = ("transpose", "convert_element_type", "copy", "copy_p", "rev", "parity_tag")
-
-
-def _told_axes(
-    equation: JaxprEqn, place: int, axes: tuple[int, ...]
-) -> tuple[tuple[int, ...], ...] | None:
-    if equation.primitive.name == "dot_general":
-        contracted = equation.params["dimension_numbers"][0][place]
-        batch = equation.params["dimension_numbers"][1][place]
-        if batch:
-            return None
-        out = tuple(axes[axis] for axis in range(len(axes)) if axis not in contracted)
-        return out, tuple(axes[axis] for axis in sorted(contracted))
-    if equation.primitive.name == "conv_general_dilated" and place == 1:
-        return tuple((axes[axis],) for axis in equation.params["dimension_numbers"].rhs_spec)
-    return None
+SAME_ARRAY = ("transpose", "convert_element_type", "copy", "copy_p", "rev", "parity_tag")

@@ -9,13 +9,18 @@ from typing import Any, Literal
 import jax
 import torch
 
-from parity.pairs import locate
+from parity.pairs.case import Case, prepare
 from parity.pairs.gradients import gradient_differences
+from parity.pairs.locate import differences
+from parity.pairs.lowprecision import low_precision
 from parity.pairs.noise import set_rounding
 from parity.pairs.pair import Pair, PairError
+from parity.pairs.places import accepted, grouped, layer_table
 from parity.pairs.proof import Difference, MapRow, Proof
+from parity.pairs.repair import repair
 from parity.pairs.single import judge_single
-from parity.pairs.training import loss_pair, renamed, training_differences
+from parity.pairs.trained import loss_pair
+from parity.pairs.training import renamed, training_differences
 
 Progress = Callable[[str, int, int], None]
 
@@ -51,30 +56,30 @@ def _prove(
     *,
     nested: bool = False,
 ) -> Proof:
-    case = locate.prepare(pair, seed, weights, rows, progress)
-    locate.repair(case, progress)
+    case = prepare(pair, seed, weights, rows, progress)
+    repair(case, progress)
     progress("rounding", 2, 4)
     set_rounding(case)
-    found = locate.differences(case, progress)
-    narrow, notes = locate.low_precision(case)
+    located = differences(case, progress)
+    narrow, notes = low_precision(case)
     case.notes += notes
     forward = [
-        locate.accepted(one, pair.accept) for one in [*(one.difference for one in found), *narrow]
+        accepted(one, pair.accept) for one in [*(one.difference for one in located), *narrow]
     ]
     gradients, said = _gradients(case, forward, seed)
     training, told = _training(case, [*forward, *gradients], seed)
     float32, precision = ([], "") if nested else _float32(case, forward)
-    differences = locate.grouped([*forward, *gradients, *training, *float32])
-    counted = [one for one in differences if one.accepted is None]
-    layers = locate.layer_table(case)
-    summary = {"weights": _weights(case), "forward": _forward(locate.grouped(forward), layers)}
+    every = grouped([*forward, *gradients, *training, *float32])
+    counted = [one for one in every if one.accepted is None]
+    layers = layer_table(case)
+    summary = {"weights": _weights(case), "forward": _forward(grouped(forward), layers)}
     summary["gradients"] = said
     if told:
         summary["training"] = told
     summary["float32"] = precision
     return Proof(
         same=not counted and not case.unmapped,
-        differences=differences,
+        differences=every,
         notes=case.notes,
         map=case.map.rows,
         layers=layers,
@@ -89,7 +94,7 @@ def _prove(
 
 
 def _gradients(
-    case: locate.Case, forward: Sequence[Difference], seed: int
+    case: Case, forward: Sequence[Difference], seed: int
 ) -> tuple[list[Difference], str]:
     if any(one.accepted is None for one in forward) or case.unmapped:
         differ = "the forward passes differ (--accept names a difference that is meant)"
@@ -102,25 +107,21 @@ def _gradients(
         else one
         for one in found
     ]
-    found = [
-        locate.accepted(one, case.pair.accept) if one.accepted is None else one for one in found
-    ]
+    found = [accepted(one, case.pair.accept) if one.accepted is None else one for one in found]
     if not compared:
         return [], "not judged, since nothing has one"
     many = f"{len(found)} difference{'s' * (len(found) != 1)}"
     return found, f"{many} in {compared} gradients of leaves, inputs and layers' values"
 
 
-def _float32(case: locate.Case, before: Sequence[Difference]) -> tuple[list[Difference], str]:
+def _float32(case: Case, before: Sequence[Difference]) -> tuple[list[Difference], str]:
     if any(one.accepted is None for one in before) or case.unmapped:
         return [], "not judged, since the forward passes differ"
     found, said = judge_single(case)
-    return [locate.accepted(one, case.pair.accept) for one in found], said
+    return [accepted(one, case.pair.accept) for one in found], said
 
 
-def _training(
-    case: locate.Case, before: Sequence[Difference], seed: int
-) -> tuple[list[Difference], str]:
+def _training(case: Case, before: Sequence[Difference], seed: int) -> tuple[list[Difference], str]:
     pair = case.pair
     if pair.loss is None:
         return [], ""
@@ -132,7 +133,7 @@ def _training(
         return found, f"the losses are {'the same' if losses else 'not the same'}"
     if not found:
         found = training_differences(case, updates_only=bool(before))
-    found = [locate.accepted(one, pair.accept) for one in found]
+    found = [accepted(one, pair.accept) for one in found]
     many = f"{len(found)} difference{'s' * (len(found) != 1)}"
     what = (
         "updates; the rest follows from what is accepted"
@@ -156,7 +157,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _weights(case: locate.Case) -> str:
+def _weights(case: Case) -> str:
     ours = {row.torch for row in case.map.rows}
     theirs = {row.jax for row in case.map.rows}
     have, want = len(case.torch.leaves), len(case.jax.leaves)

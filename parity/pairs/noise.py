@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.pairs.locate import Case
+from parity.pairs.case import Case
 from parity.pairs.rounding_jax import perturbed
 
 UNIT = 2.0**-40

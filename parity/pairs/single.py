@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from parity.pairs.forward import Key, force
-from parity.pairs.locate import Case, place_of
+from parity.pairs.case import Case
+from parity.pairs.forward import force
 from parity.pairs.noise import noisy
+from parity.pairs.operations import mark
+from parity.pairs.places import place_of
 from parity.pairs.proof import Difference
+from parity.pairs.recorded import Key
 from parity.pairs.rounding import UNITS, evidence, pooled
 from parity.pairs.rounding_torch import Perturbed
-from parity.pairs.torch_side import mark
 
 At = tuple[Key, int]
 Arrays = Mapping[At, np.ndarray]

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -10,11 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from parity.pairs.leaves import Leaf, Node, kind_of, nodes_of
+from parity.pairs.operations import Operations, WithoutDropout, mark
 from parity.pairs.pair import Pair, PairError, user_code
 
 Values = Mapping[str, np.ndarray]
@@ -219,195 +217,3 @@ def arrays(outputs: Any) -> list[Tensor]:
     if hasattr(outputs, "__dataclass_fields__"):
         return [x for name in outputs.__dataclass_fields__ for x in arrays(getattr(outputs, name))]
     return []
-
-
-@dataclass
-class Operation:
-    """An aten operation as it was made."""
-
-    number: int
-    name: str
-    """As `gelu`."""
-    scalars: tuple[Any, ...]
-    """Its arguments that are no tensors."""
-    source: str
-    """File and line of the code that is not PyTorch's."""
-    parents: tuple["int | str", ...]
-    """Numbers of the operations, or names of the marks, that its tensors come from."""
-    dtype: str
-    shape: tuple[int, ...]
-    module: str = ""
-    """The innermost module that it was made in."""
-    island: bool = False
-    """Whether it makes a float narrower than its inputs."""
-
-
-Variant = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
-"""(aten function, arguments, keyword arguments) → what is returned in its place."""
-
-
-class Operations(TorchDispatchMode):
-    """Lists each operation; computes some otherwise, and in float64 whatever type is asked for."""
-
-    def __init__(
-        self,
-        *,
-        variants: Mapping[int, Variant] | None = None,
-        widen: bool = False,
-        keep: "Region | None" = None,
-    ) -> None:
-        super().__init__()
-        self.made: list[Operation] = []
-        self.modules: list[str] = []
-        """Those that are being called, innermost last."""
-        self._variants, self._widen, self._keep = variants or {}, widen, keep
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        number = len(self.made)
-        given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
-        parents = tuple(p for p in (getattr(x, "_parity", None) for x in given) if p is not None)
-        narrow_in = any(_is_narrow(x.dtype) for x in given)
-        if self._widen:
-            args, kwargs = tree_map(_wide, (args, kwargs))
-        variant = self._variants.get(number)
-        if self._keep:
-            self._keep.keep(number, func, args, kwargs)
-        out = variant(func, args, kwargs) if variant else func(*args, **kwargs)
-        results = [x for x in tree_flatten(out)[0] if isinstance(x, Tensor)]
-        first = results[0] if results else torch.empty(0)
-        asked = kwargs.get("dtype") if self._widen else first.dtype
-        name = func.overloadpacket.__name__
-        scalars = tuple(x for x in tree_flatten((args, kwargs))[0] if not isinstance(x, Tensor))
-        operation = Operation(
-            number,
-            name,
-            scalars,
-            _source(),
-            parents,
-            str(first.dtype)[6:],
-            tuple(first.shape),
-            self.modules[-1] if self.modules else "",
-            _is_narrow(asked) and not narrow_in,
-        )
-        self.made.append(operation)
-        for place, result in enumerate(results):
-            result._parity, result._parity_place = number, place  # type: ignore[attr-defined]
-        return out
-
-
-@dataclass(frozen=True)
-class _Made:
-    """Stands for a tensor that another operation of the region makes."""
-
-    number: int
-    place: int
-
-
-class Region:
-    """Some operations of a run, kept so that they can be made again, one of them otherwise."""
-
-    def __init__(self, numbers: Sequence[int]) -> None:
-        self._wanted = set(numbers)
-        self._calls: dict[int, tuple[Any, Any]] = {}
-
-    def keep(self, number: int, func: Any, args: Any, kwargs: Any) -> None:
-        """Keep a call with copies of what comes from outside, if it is wanted.
-
-        What it returns is not held: PyTorch makes other operations for a tensor that is.
-        """
-        if number not in self._wanted:
-            return
-
-        def held(value: Any) -> Any:
-            if not isinstance(value, Tensor):
-                return value
-            made = getattr(value, "_parity", None)
-            known = made in self._calls
-            return _Made(made, value._parity_place) if known else value.clone()  # type: ignore[attr-defined]
-
-        self._calls[number] = func, tree_map(held, (args, kwargs))
-
-    def run(self, variants: Mapping[int, Variant]) -> dict[tuple[int, int], Tensor]:
-        """Make the operations again; return each result by number and place."""
-        made: dict[tuple[int, int], Tensor] = {}
-
-        def read(value: Any) -> Any:
-            if isinstance(value, _Made):
-                return made[value.number, value.place]
-            return value.clone() if isinstance(value, Tensor) else value
-
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float64)  # as in the run, for constants that the code makes
-        try:
-            for number in sorted(self._calls):
-                func, call = self._calls[number]
-                args, kwargs = tree_map(read, call)
-                variant = variants.get(number)
-                out = variant(func, args, kwargs) if variant else func(*args, **kwargs)
-                results = [x for x in tree_flatten(out)[0] if isinstance(x, Tensor)]
-                made.update(((number, place), result) for place, result in enumerate(results))
-        finally:
-            torch.set_default_dtype(before)
-        return made
-
-
-class Wide(TorchFunctionMode):
-    """Lets casts to a narrower float be casts to float64, also where gradients are taken."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in ("float", "half", "bfloat16"):
-            return args[0].double()
-        narrow = {
-            torch.float32: torch.float64,
-            torch.float16: torch.float64,
-            torch.bfloat16: torch.float64,
-        }
-        args, kwargs = tree_map(
-            lambda x: narrow.get(x, x) if isinstance(x, torch.dtype) else x, (args, kwargs or {})
-        )
-        return func(*args, **kwargs)
-
-
-class WithoutDropout(TorchFunctionMode):
-    """Lets dropout be the identity, also where it is called as a function."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        if name.rstrip("_123d").endswith("dropout"):
-            return args[0] if args else (kwargs or {})["input"]
-        kwargs = dict(kwargs or {})
-        if name == "scaled_dot_product_attention":
-            if len(args) > 4:
-                args = (*args[:4], 0.0, *args[5:])
-            else:
-                kwargs["dropout_p"] = 0.0
-        return func(*args, **kwargs)
-
-
-def mark(value: Tensor, name: str) -> Tensor:
-    """Let a tensor be known by name to the operations that use it."""
-    value._parity = name  # type: ignore[attr-defined]
-    return value
-
-
-def _is_narrow(dtype: Any) -> bool:
-    return isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype != torch.float64
-
-
-def _wide(value: Any) -> Any:
-    if isinstance(value, Tensor) and _is_narrow(value.dtype):
-        return value.double()
-    return torch.float64 if _is_narrow(value) else value
-
-
-def _source() -> str:
-    frame = sys._getframe(2)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if "/torch/" not in file and "/parity/pairs/" not in file and "contextlib" not in file:
-            return f"{'/'.join(file.split('/')[-3:])}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""

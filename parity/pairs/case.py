@@ -1,0 +1,203 @@
+"""Both sides with the same weights: the map found, the weights drawn, the runs recorded."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from parity.contract.errors import NondeterminismError
+from parity.pairs.forward import Forced, force
+from parity.pairs.jax_models import jax_side
+from parity.pairs.jax_side import JaxSide, Program
+from parity.pairs.jaxprs import equations, narrow_types
+from parity.pairs.layers import Layer, plain, product_layers, shared_layers
+from parity.pairs.leaves import Use, drawn
+from parity.pairs.mapping import Map, find_map
+from parity.pairs.operations import Operations, mark
+from parity.pairs.pair import Pair, PairError
+from parity.pairs.proof import MapRow
+from parity.pairs.recorded import Recorded, record
+from parity.pairs.torch_side import TorchSide, arrays, torch_side
+from parity.pairs.uses import uses
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Case:
+    """Both sides with the same weights, and PyTorch's values at every shared layer."""
+
+    pair: Pair
+    torch: TorchSide
+    jax: JaxSide
+    program: Program
+    map: Map
+    values: dict[str, np.ndarray]
+    """PyTorch's leaves."""
+    set_jax: dict[str, np.ndarray]
+    """JAX's leaves that PyTorch lacks, set to what makes them vanish."""
+    layers: list[Layer]
+    used: tuple[dict[str, Use], dict[str, Use]]
+    notes: list[str] = field(default_factory=list)
+    unmapped: list[str] = field(default_factory=list)
+    recorded: Recorded = field(default_factory=Recorded)
+    forced: Forced = field(default_factory=Forced)
+    widen: bool = False
+    """Whether a part of either side asks for less than float64, and is computed in it all the
+    same."""
+
+    @property
+    def jax_values(self) -> dict[str, np.ndarray]:
+        """JAX's leaves with PyTorch's numbers."""
+        return {**self.map.jax_values(self.values, self.jax.leaves), **self.set_jax}
+
+    def record(self, **options: Any) -> Recorded:
+        """Run PyTorch's side and keep its values."""
+        names = {layer.torch for layer in self.layers}
+        return record(self.torch, self.pair.inputs, names, **{"widen": self.widen, **options})
+
+    def force(self, recorded: Recorded | None = None, **options: Any) -> Forced:
+        """Run JAX's side with PyTorch's values at every shared layer."""
+        return force(
+            self.program,
+            self.jax_values,
+            self.pair.inputs,
+            recorded or self.recorded,
+            self.layers,
+            **{"widen": self.widen, **options},
+        )
+
+
+def prepare(
+    pair: Pair, seed: int, weights: str, rows: Sequence[MapRow], progress: Progress
+) -> Case:
+    """Find the map, draw the weights, and run both sides."""
+    progress("weights", 0, 4)
+    ours, theirs = torch_side(pair), jax_side(pair)
+    mode = Operations()
+    for name, value in ours.tensors.items():
+        mark(value, f"leaf:{name}")
+    with torch.no_grad():
+        first = arrays(ours.run(pair.inputs, mode=mode))
+        again = arrays(ours.run(pair.inputs))
+    _require_equal(first, again, mode)
+    used_t: dict[str, Use] = {}
+    for operation in mode.made:
+        for parent in operation.parents:
+            if isinstance(parent, str) and parent.startswith("leaf:"):
+                used_t.setdefault(parent[5:], Use(operation.number))
+    program = theirs.trace({n: leaf.value for n, leaf in theirs.leaves.items()}, list(pair.inputs))
+    used_j = uses(program.jaxpr, program.names)
+    live_t = {n: leaf for n, leaf in ours.leaves.items() if n in used_t or leaf.trained}
+    live_j = theirs.leaves
+    found = find_map(live_t, live_j, used_t, used_j, rows)
+    values = {n: leaf.value.astype(np.float64) for n, leaf in ours.leaves.items()}
+    if weights == "drawn":
+        rng = np.random.default_rng(seed)
+        mapped = {row.torch for row in found.rows}
+        values |= {n: drawn(ours.leaves[n], rng) for n in ours.leaves if n in mapped}
+    case = Case(pair, ours, theirs, program, found, values, {}, [], (used_t, used_j))
+    _vanish(case)
+    ours.set(values)
+    case.layers = shared_layers(found, ours.nodes(), theirs.nodes())
+    if not theirs.calls:
+        case.layers = product_layers(found, ours.nodes())
+    case.widen = bool(narrow_types(equations(program.jaxpr)) or any(o.island for o in mode.made))
+    _run(case)
+    _check_calls(case)
+    return case
+
+
+def _require_equal(first: Sequence[Any], again: Sequence[Any], mode: Operations) -> None:
+    """Raise an error if two runs of PyTorch's side differ."""
+    pairs = zip(first, again, strict=True)
+    if all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs):
+        return
+    random = next((o for o in mode.made if "dropout" in o.name or "bernoulli" in o.name), None)
+    if random:
+        raise PairError(
+            f"PyTorch's dropout at {random.source} cannot be switched off: give it"
+            " training=self.training"
+        )
+    raise NondeterminismError(
+        "the PyTorch side gives two results for the same inputs; draw no"
+        " random numbers in eval mode"
+    )
+
+
+def _vanish(case: Case) -> None:
+    """Set what only one side has to what makes it vanish, and say so; the rest is unmapped."""
+    for names, leaves, side, used in (
+        (case.map.alone_torch, case.torch.leaves, "PyTorch", case.used[0]),
+        (case.map.alone_jax, case.jax.leaves, "JAX", case.used[1]),
+    ):
+        for name in names:
+            leaf = leaves[name]
+            if name not in used:
+                case.notes.append(f"{side}'s {name} never influences the output")
+                continue
+            if leaf.role == "bias" or (leaf.role == "weight" and leaf.kind == "norm"):
+                value = np.full(leaf.shape, 0.0 if leaf.role == "bias" else 1.0)
+                target = case.values if side == "PyTorch" else case.set_jax
+                target[name] = value
+                what = "zero" if leaf.role == "bias" else "one"
+                case.notes.append(
+                    f"only {side} has {name}, which is set to {what}; a trained one would differ"
+                )
+            elif leaf.trained:
+                case.unmapped.append(f"{side}'s {name} {leaf.shape}")
+            else:
+                case.notes.append(f"{side}'s buffer {name} has no twin, and keeps its value")
+
+
+def _run(case: Case) -> None:
+    case.recorded = case.record()
+    case.forced = case.force()
+
+
+def _check_calls(case: Case) -> None:
+    """Leave out layers that one side calls more often; their callers take their place."""
+    for _ in range(4):
+        calls: dict[str, int] = {}
+        for name, _, call in case.recorded.arrays:
+            calls[name] = max(calls.get(name, 0), call + 1)
+        unlike = [
+            layer
+            for layer in case.layers
+            if calls.get(layer.torch) != case.forced.calls.get(layer.jax)
+        ]
+        if not unlike:
+            return
+        ours = {
+            n: node
+            for n, node in case.torch.nodes().items()
+            if n not in {layer.torch for layer in unlike}
+        }
+        theirs = {
+            n: node
+            for n, node in case.jax.nodes().items()
+            if n not in {layer.jax for layer in unlike}
+        }
+        drop = {layer.torch for layer in unlike}
+        case.layers = (
+            [layer for layer in case.layers if layer.torch not in drop]
+            if not theirs
+            else shared_layers(case.map, ours, theirs)
+        )
+        first = unlike[0]
+        said = (
+            f"{first.torch} is called {calls.get(first.torch, 0)} times in PyTorch"
+            f" and {case.forced.calls.get(first.jax, 0)} times in JAX"
+        )
+        kept = [layer.torch for layer in case.layers]
+        kinds = [case.torch.nodes()[plain(first.torch)].kind, "recurrent"]
+        if (
+            not any(plain(first.torch).startswith(name) for name in kept)
+            and kinds[0] != kinds[1]
+            and first.product is None
+        ):
+            raise PairError(f"{said}; call both as often, or give functions to call them with")
+        case.notes.append(said)
+        _run(case)

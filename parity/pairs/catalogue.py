@@ -1,0 +1,51 @@
+"""The whole catalogue of causes, and the order in which they are tried."""
+
+from collections.abc import Iterator, Sequence
+
+from parity.pairs import (
+    causes_arithmetic,
+    causes_convolution,
+    causes_masks,
+    causes_pooling,
+    causes_resize,
+)
+from parity.pairs.causes import RULES, Candidate, Literals, Together
+from parity.pairs.causes_activations import of_one_term
+from parity.pairs.causes_attention import rotary
+from parity.pairs.causes_axes import strided
+from parity.pairs.causes_losses import label_smoothing, unsmoothed
+from parity.pairs.causes_norms import epsilon_place
+from parity.pairs.causes_recurrent import gates
+from parity.pairs.operations import Operation, Variant
+
+ENTERED = (causes_arithmetic, causes_convolution, causes_masks, causes_pooling, causes_resize)
+"""Modules that are imported for the rules that they enter; so are all modules above."""
+TOGETHER: tuple[Together, ...] = (
+    epsilon_place,
+    of_one_term(0),
+    of_one_term(1),
+    label_smoothing,
+    unsmoothed,
+    gates,
+    rotary,
+    strided,
+)
+"""Rules that change several operations at once."""
+
+
+def candidates(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Yield each other way to compute an operation, the most frequent mistakes first."""
+    for rule in RULES.get(operation.name.rstrip("_"), ()):
+        yield from rule(operation, literals)
+
+
+def together(
+    made: Sequence[Operation], literals: Literals
+) -> Iterator[tuple[Candidate, dict[int, Variant]]]:
+    """Yield causes that change several operations of a region at once."""
+    for rule in TOGETHER:
+        found = rule(made, literals)
+        if isinstance(found, tuple):
+            yield found
+        elif found:
+            yield from found

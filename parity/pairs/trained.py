@@ -1,0 +1,177 @@
+"""Both sides' steps of training: PyTorch's as they are, JAX's from the same parameters."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from parity.pairs import optimizers
+from parity.pairs.case import Case
+from parity.pairs.forward import ROUNDING
+from parity.pairs.jax_side import wide
+from parity.pairs.pair import Pair, user_code
+from parity.pairs.recorded import OUTPUT
+from parity.pairs.torch_side import arrays, tensor
+
+LIMIT = 1e3 * ROUNDING
+
+
+@dataclass
+class Trained:
+    """PyTorch's training: what each step starts at, its gradients, and the buffers behind it."""
+
+    losses: list[float]
+    start: list[dict[str, np.ndarray]]
+    gradients: list[dict[str, np.ndarray | None]]
+    end: dict[str, np.ndarray]
+
+
+def loss_pair(case: Case) -> Pair:
+    """Return the losses as a pair of functions of what PyTorch's model returns."""
+    assert case.pair.loss is not None  # noqa: S101 - the caller has asked
+    ours, theirs = case.pair.loss
+    with torch.no_grad():
+        outputs = case.torch.run(case.pair.inputs)
+    flat, spec = tree_flatten(outputs)
+    tensors = [i for i, x in enumerate(flat) if isinstance(x, Tensor)]
+    arranged = [case.forced.arrangements[(OUTPUT, "in", 0), n] for n in range(case.program.outputs)]
+    count = len(tensors)
+
+    def call_torch(function: Any, *xs: Any) -> Any:
+        full = list(flat)
+        for i, x in zip(tensors, xs[:count], strict=True):
+            full[i] = x
+        return function(tree_unflatten(full, spec), *xs[count:])
+
+    def call_jax(function: Any, *xs: Any) -> Any:
+        import einops
+
+        given = [
+            einops.rearrange(x, pattern, **sizes)
+            for x, (pattern, sizes) in zip(xs[:count], arranged, strict=True)
+        ]
+        return function(jax.tree.unflatten(case.program.structure, given), *xs[count:])
+
+    values = [x.detach().numpy() for x in arrays(outputs)]
+    inputs = (*values, *case.pair.targets)
+    return Pair(torch=ours, jax=theirs, inputs=inputs, call_torch=call_torch, call_jax=call_jax)
+
+
+def train_torch(case: Case) -> Trained:
+    """Train PyTorch's side; the state that it is left in is that of before."""
+    assert case.pair.loss is not None and case.pair.optimizer is not None  # noqa: S101, PT018
+    held = {n: t for n, t in case.torch.tensors.items() if case.torch.leaves[n].trained}
+    case.torch.set(case.values)
+    with user_code("PyTorch's optimizer"):
+        optimizer, scheduler = optimizers.parts(case.pair.optimizer[0](list(held.values())))
+    found = Trained([], [], [], {})
+    inputs, targets = [tensor(x) for x in case.pair.inputs], [tensor(x) for x in case.pair.targets]
+    for _ in range(case.pair.steps):
+        found.start.append(_copies(case.torch.tensors))
+        optimizer.zero_grad()
+        with torch.enable_grad(), user_code("PyTorch's training"):
+            outputs = case.torch.run(inputs, train=True)
+            loss = case.pair.loss[0](outputs, *targets)
+            loss.backward()
+        found.losses.append(float(loss.detach()))
+        found.gradients.append(
+            {n: None if t.grad is None else t.grad.double().numpy().copy() for n, t in held.items()}
+        )
+        with user_code("PyTorch's optimizer"):
+            optimizer.step()
+            if scheduler is not None:
+                scheduler.step()
+    found.end = _copies(case.torch.tensors)
+    case.torch.set(case.values)
+    return found
+
+
+def _copies(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {n: t.detach().numpy().copy() for n, t in tensors.items()}
+
+
+class JaxTraining:
+    """JAX's step, from PyTorch's parameters: loss, gradients, buffers."""
+
+    def __init__(self, case: Case) -> None:
+        assert case.pair.loss is not None  # noqa: S101
+        self._case = case
+        self._trained = [n for n, leaf in case.jax.leaves.items() if leaf.trained]
+        loss = case.pair.loss[1]
+
+        def loss_of(params: Any, buffers: Any, inputs: Any, targets: Any) -> Any:
+            outputs, after = case.jax.call({**params, **buffers}, inputs, True)
+            return loss(outputs, *targets), after
+
+        self._step = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
+
+    def values(self, torch_values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return JAX's leaves with PyTorch's numbers."""
+        case = self._case
+        return {**case.map.jax_values(torch_values, case.jax.leaves), **case.set_jax}
+
+    def step(self, torch_values: dict[str, np.ndarray]) -> tuple[float, Any, Any]:
+        """Return loss, gradients and buffers after one step's forward and backward pass."""
+        values = self.values(torch_values)
+        pair = self._case.pair
+        with jax.enable_x64(True), user_code("JAX's training"):
+            params = {n: jnp.asarray(values[n]) for n in self._trained}
+            buffers = {n: jnp.asarray(v) for n, v in values.items() if n not in params}
+            inputs, targets = (
+                [jnp.asarray(wide(x)) for x in group] for group in (pair.inputs, pair.targets)
+            )
+            (loss, after), gradients = self._step(params, buffers, inputs, targets)
+        return float(loss), gradients, after
+
+    def updates(self, trained: Trained) -> list[dict[str, np.ndarray]]:
+        """Return JAX's parameters after each update, from PyTorch's parameters and gradients."""
+        import optax
+
+        assert self._case.pair.optimizer is not None  # noqa: S101
+        transform = self._case.pair.optimizer[1]
+
+        @jax.jit
+        def step(params: Any, grads: Any, state: Any) -> tuple[Any, Any]:
+            updates, state = transform.update(grads, state, params)
+            return optax.apply_updates(params, updates), state
+
+        found = []
+        state = None
+        with jax.enable_x64(True), user_code("JAX's optimizer"):
+            for start, gradients in zip(trained.start, trained.gradients, strict=True):
+                filled = {
+                    n: np.zeros_like(value) if (given := gradients.get(n)) is None else given
+                    for n, value in start.items()
+                }
+                own = {n: jnp.asarray(self.values(start)[n]) for n in self._trained}
+                held = {n: jnp.asarray(self.values(filled)[n]) for n in self._trained}
+                for n in self._case.set_jax:
+                    held[n] = jnp.zeros_like(own[n])
+                params, grads = _nested(own), _nested(held)
+                state = transform.init(params) if state is None else state
+                params, state = step(params, grads, state)
+                found.append(_flat(params))
+        return found
+
+
+def _nested(values: dict[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *path, last = name.split(".")
+        inner = tree
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    return tree
+
+
+def _flat(tree: Any, name: str = "") -> dict[str, np.ndarray]:
+    if not isinstance(tree, dict):
+        return {name: np.asarray(tree)}
+    start = name + "." if name else ""
+    return {k: v for key, item in tree.items() for k, v in _flat(item, start + key).items()}

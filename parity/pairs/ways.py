@@ -1,0 +1,101 @@
+"""What to try in a region of PyTorch's side so that JAX's numbers come out."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from parity.pairs.case import Case
+from parity.pairs.catalogue import candidates, together
+from parity.pairs.causes import Candidate
+from parity.pairs.forward import Evidence
+from parity.pairs.layers import plain
+from parity.pairs.operations import Variant
+from parity.pairs.patterns import inverse, rearranged
+from parity.pairs.recorded import Key
+
+
+def ways(
+    case: Case, key: Key, numbers: Sequence[int], literals: Sequence[float]
+) -> Iterator[tuple[Candidate, dict[int, Variant]]]:
+    """Yield what to try in a region: an operation otherwise, or all that are like it."""
+    made = [case.recorded.operations[number] for number in numbers]
+    names = {operation.name for operation in made}
+    yield from together(made, literals)
+    for operation in reversed(made):
+        alike = [
+            o.number for o in made if (o.name, o.scalars) == (operation.name, operation.scalars)
+        ]
+        others = _operands(case, key, operation.shape) if operation.name in ("add", "add_") else ()
+        for candidate in itertools.chain(candidates(operation, literals), others):
+            if candidate.cause == "constant" and {"sin", "cos"} <= names:
+                candidate = replace(candidate, cause="rope-base")
+            yield candidate, {operation.number: candidate.variant}
+            if len(alike) > 1 and operation.number == alike[-1]:
+                for step, start in ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)):
+                    yield candidate, dict.fromkeys(alike[start::step], candidate.variant)
+
+
+def _operands(case: Case, key: Key, shape: tuple[int, ...]) -> Iterator[Candidate]:
+    """Yield sums with one term left out, or with another value of the model in its place."""
+
+    def of(place: int, value: Any) -> Variant:
+        def compute(func: Any, args: Any, kwargs: Any) -> Any:
+            if not isinstance(args[1], torch.Tensor):
+                raise TypeError
+            new = (
+                torch.from_numpy(value.copy())
+                if value is not None
+                else torch.zeros_like(args[place])
+            )
+            return func(*args[:place], new, *args[place + 1 :], **kwargs)
+
+        return compute
+
+    for place in (0, 1):
+        yield Candidate(
+            "residual",
+            f"JAX adds only one of two terms (the {('second', 'first')[place]})",
+            "add both in JAX",
+            of(place, None),
+        )
+    earlier = list(itertools.takewhile(lambda other: other != key, case.recorded.arrays))
+    for other in earlier[::-1][:12]:
+        for array in case.recorded.arrays[other]:
+            if array.shape == shape and array.dtype.kind == "f":
+                what = f"what goes {'into' if other[1] == 'in' else 'out of'} {plain(other[0])}"
+                for place in (0, 1):
+                    yield Candidate(
+                        "residual",
+                        f"JAX adds {what} instead of another term",
+                        "add PyTorch's terms in JAX",
+                        of(place, array),
+                    )
+
+
+def replaced_by(evidence: Evidence) -> Variant:
+    """Return the variant that gives JAX's numbers in place of PyTorch's."""
+    pattern, sizes = evidence.arranged
+    value = rearranged(np.asarray(evidence.own), inverse(pattern), sizes)
+
+    def compute(func: Any, args: Any, kwargs: Any) -> Any:
+        out = func(*args, **kwargs)
+        first = out[0] if isinstance(out, tuple | list) else out
+        new = torch.from_numpy(value.copy()).reshape(first.shape).to(first.dtype)
+        return (new, *out[1:]) if isinstance(out, tuple | list) else new
+
+    return compute
+
+
+def literals_of(evidence: Evidence) -> list[float]:
+    """Return the numbers in JAX's region, those that PyTorch's constants may be compared with."""
+    found: dict[float, None] = {}
+    for equation, given in evidence.equations:
+        numbers = [x for x in given if x is not None]
+        numbers += [v for v in equation.params.values() if isinstance(v, float)]
+        found.update((float(f"{x:.7g}"), None) for x in numbers)
+        found.update((x, None) for x in numbers)
+    return list(found)
