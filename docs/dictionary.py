@@ -34,8 +34,10 @@ Written by `make dictionary` with {versions}.
 
 A size is the largest error over the largest value. `x`, `y` are arrays of any shape that fits, `w`
 a kernel, `labels` integers; `nhwc` and `nchw` move the channels to the last and to the second
-axis. Layers get the same random weights; `rngs=` is left out. An optimiser's row is the training
-of a linear layer, over several steps.
+axis. `attend` is `jax.nn.dot_product_attention` with PyTorch's order of axes, as `blhd` makes it;
+`computed` gives a metric's value after one update. Layers get the same random weights; `rngs=` is
+left out. Initialisers are functions of the same quantiles. The row of an optimiser, a schedule or
+a clipping is the training of a linear layer over several steps.
 """
 COLUMNS = ("| what | PyTorch | JAX | verdict |", "| --- | --- | --- | --- |")
 VERDICTS = ("same to rounding", "same with", "different")

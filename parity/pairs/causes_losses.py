@@ -98,14 +98,3 @@ def batch_mean(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         "divide by the number of elements in JAX",
         lambda func, args, kwargs: args[0].sum() / args[0].shape[0],
     )
-
-
-@of("mse_loss")
-def half(operation: Operation, literals: Literals) -> Iterator[Candidate]:
-    """Half of the square."""
-    yield Candidate(
-        "scale",
-        "JAX takes half of the square",
-        "optax.squared_error, not optax.l2_loss",
-        lambda func, args, kwargs: func(*args, **kwargs) / 2,
-    )
