@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -139,16 +139,7 @@ def _of_nnx(model: Any, pair: Pair) -> JaxSide:
                 module.deterministic = True
         graphdefs[train], state = nnx.split(net)
     variables = dict(nnx.to_flat_state(state))
-    leaves = {}
-    for path, variable in variables.items():
-        value = variable.get_value()
-        name = ".".join(map(str, path))
-        if isinstance(variable, nnx.RngState) or not isinstance(value, jax.Array | np.ndarray):
-            continue
-        if jnp.issubdtype(value.dtype, jnp.floating):
-            owner = kinds.get(name.rpartition(".")[0], "")
-            trained = isinstance(variable, nnx.Param)
-            leaves[name] = _leaf(name, value, kind_of(owner), trained=trained)
+    leaves = _nnx_leaves(variables, kinds)
     classes = {type(module) for _, module in nnx.iter_modules(net) if callable(module)}
     side = JaxSide(leaves, lambda *_: (None, {}))
 
@@ -177,6 +168,23 @@ def _of_nnx(model: Any, pair: Pair) -> JaxSide:
 
     side.call = call
     return side
+
+
+def _nnx_leaves(variables: Mapping[Any, Any], classes: Mapping[str, str]) -> dict[str, Leaf]:
+    """Return the arrays of floats among variables by path; `classes` are those of the layers."""
+    from flax import nnx
+
+    leaves = {}
+    for path, variable in variables.items():
+        value = variable.get_value()
+        name = ".".join(map(str, path))
+        if isinstance(variable, nnx.RngState) or not isinstance(value, jax.Array | np.ndarray):
+            continue
+        if jnp.issubdtype(value.dtype, jnp.floating):
+            owner = classes.get(name.rpartition(".")[0], "")
+            trained = isinstance(variable, nnx.Param)
+            leaves[name] = _leaf(name, value, kind_of(owner), trained=trained)
+    return leaves
 
 
 def _of_linen(module: Any, variables: Any, pair: Pair) -> JaxSide:
