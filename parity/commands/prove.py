@@ -9,6 +9,7 @@ import tyro
 from parity.commands.options import Report
 
 if TYPE_CHECKING:
+    from parity.pairs.case import Progress
     from parity.pairs.proof import Proof
 
 
@@ -48,8 +49,8 @@ class Prove(Report):
         meant = [one if one.at else Accept(one.name) for one in meant]
         pair = replace(pair, accept=(*pair.accept, *meant))
 
-        def compute(progress: object) -> "Proof":
-            return prove(pair, seed=self.seed, weights=self.weights, map=rows, progress=progress)  # type: ignore[arg-type]
+        def compute(progress: "Progress") -> "Proof":
+            return prove(pair, seed=self.seed, weights=self.weights, map=rows, progress=progress)
 
         proof = self.show(compute)
         if self.show_map:

@@ -170,21 +170,14 @@ def _check_calls(case: Case) -> None:
         ]
         if not unlike:
             return
-        ours = {
-            n: node
-            for n, node in case.torch.nodes().items()
-            if n not in {layer.torch for layer in unlike}
-        }
-        theirs = {
-            n: node
-            for n, node in case.jax.nodes().items()
-            if n not in {layer.jax for layer in unlike}
-        }
-        drop = {layer.torch for layer in unlike}
+        left_out = {layer.torch for layer in unlike}
+        ours = {n: node for n, node in case.torch.nodes().items() if n not in left_out}
+        names = {layer.jax for layer in unlike}
+        theirs = {n: node for n, node in case.jax.nodes().items() if n not in names}
         case.layers = (
-            [layer for layer in case.layers if layer.torch not in drop]
-            if not theirs
-            else shared_layers(case.map, ours, theirs)
+            shared_layers(case.map, ours, theirs)
+            if theirs
+            else [layer for layer in case.layers if layer.torch not in left_out]
         )
         first = unlike[0]
         said = (
@@ -192,12 +185,9 @@ def _check_calls(case: Case) -> None:
             f" and {case.forced.calls.get(first.jax, 0)} times in JAX"
         )
         kept = [layer.torch for layer in case.layers]
-        kinds = [case.torch.nodes()[plain(first.torch)].kind, "recurrent"]
-        if (
-            not any(plain(first.torch).startswith(name) for name in kept)
-            and kinds[0] != kinds[1]
-            and first.product is None
-        ):
+        recurrent = case.torch.nodes()[plain(first.torch)].kind == "recurrent"
+        inside = any(plain(first.torch).startswith(name) for name in kept)
+        if not inside and not recurrent and first.product is None:
             raise PairError(f"{said}; call both as often, or give functions to call them with")
         case.notes.append(said)
         _run(case)

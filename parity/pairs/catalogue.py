@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from parity.pairs import (
+from parity.pairs import (  # noqa: F401 - for the rules that they enter
     causes_arithmetic,
     causes_convolution,
     causes_masks,
@@ -18,8 +18,6 @@ from parity.pairs.causes_norms import epsilon_place
 from parity.pairs.causes_recurrent import gates
 from parity.pairs.operations import Operation, Variant
 
-ENTERED = (causes_arithmetic, causes_convolution, causes_masks, causes_pooling, causes_resize)
-"""Modules that are imported for the rules that they enter; so are all modules above."""
 TOGETHER: tuple[Together, ...] = (
     epsilon_place,
     of_one_term(0),

@@ -20,83 +20,56 @@ _ATTENTION = (
 @of(*_ATTENTION)
 def attention(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """Attention with another scale or mask."""
-
-    def by_hand(scale: Any = None, mask: Any = None, axis: int = -1) -> Any:
-        def compute(func: Any, args: Any, kwargs: Any) -> Any:
-            q, k, v = args[:3]
-            names = [argument.name for argument in func._schema.arguments]
-            given = {**dict(zip(names, args, strict=False)), **kwargs}
-            causal, own = given.get("is_causal", False), given.get("attn_mask")
-            size = scale(q) if scale else (given.get("scale") or q.shape[-1] ** -0.5)
-            scores = q @ k.transpose(-1, -2) * size
-            if mask is not None:
-                scores = mask(scores)
-            else:
-                if causal:
-                    scores = _causal(0)(scores)
-                scores = scores if own is None else scores + own
-            return scores.softmax(axis) @ v, scores.logsumexp(-1)
-
-        return compute
-
-    def causal(diagonal: int) -> Any:
-        return by_hand(mask=_causal(diagonal))
-
-    yield Candidate(
-        "mask-missing",
+    diagonal = "JAX's causal mask is exclusive of the token itself, or not"
+    none, whole = (
         "JAX's attention has no mask",
-        "give the mask in JAX",
-        by_hand(mask=lambda scores: scores),
-    )
-    yield Candidate(
-        "mask-diagonal",
-        "JAX's causal mask is exclusive of the token itself, or not",
-        "tril(k=0) in JAX",
-        causal(1),
-    )
-    yield Candidate(
-        "mask-diagonal",
-        "JAX's attention is causal, PyTorch's not",
-        "give no causal mask in JAX",
-        causal(0),
-    )
-    yield Candidate(
-        "scale",
-        "JAX does not scale by 1/sqrt(d)",
-        "divide by sqrt(d) in JAX",
-        by_hand(scale=lambda _: 1.0),
-    )
-    yield Candidate(
-        "scale",
-        "JAX scales by 1/d",
-        "divide by sqrt(d) in JAX",
-        by_hand(scale=lambda q: 1 / q.shape[-1]),
-    )
-    yield Candidate(
-        "scale",
         "JAX scales by the whole width, not by that of a head",
-        "divide by sqrt(d) of a head in JAX",
-        by_hand(scale=lambda q: (q.shape[-1] * q.shape[1]) ** -0.5),
     )
-    yield Candidate(
-        "softmax-axis",
-        "JAX's softmax is over the queries",
-        "softmax over the keys in JAX",
-        by_hand(axis=-2),
-    )
-    yield Candidate(
-        "softmax-axis",
-        "JAX's softmax is over the heads",
-        "softmax over the keys in JAX",
-        by_hand(axis=-3),
-    )
+    only = "JAX's attention is causal, PyTorch's not"
+    root, keys = "divide by sqrt(d) in JAX", "softmax over the keys in JAX"
+    for cause, what, fix, variant in (
+        ("mask-missing", none, "give the mask in JAX", _by_hand(mask=lambda scores: scores)),
+        ("mask-diagonal", diagonal, "tril(k=0) in JAX", _by_hand(mask=_causal(1))),
+        ("mask-diagonal", only, "give no causal mask in JAX", _by_hand(mask=_causal(0))),
+        ("scale", "JAX does not scale by 1/sqrt(d)", root, _by_hand(scale=lambda _: 1.0)),
+        ("scale", "JAX scales by 1/d", root, _by_hand(scale=lambda q: 1 / q.shape[-1])),
+        ("scale", whole, "divide by sqrt(d) of a head in JAX", _by_hand(scale=_of_the_width)),
+        ("softmax-axis", "JAX's softmax is over the queries", keys, _by_hand(axis=-2)),
+        ("softmax-axis", "JAX's softmax is over the heads", keys, _by_hand(axis=-3)),
+    ):
+        yield Candidate(cause, what, fix, variant)
     for factor in dict.fromkeys([*literals, *(1 / x for x in literals if x)]):
         yield Candidate(
             "scale",
             f"JAX scales by {factor:g}",
             "scale as PyTorch does in JAX",
-            by_hand(scale=lambda _, f=factor: f),
+            _by_hand(scale=lambda _, f=factor: f),
         )
+
+
+def _by_hand(scale: Any = None, mask: Any = None, axis: int = -1) -> Variant:
+    """Return attention with another scale of scores (of q), mask (of scores) or softmax's axis."""
+
+    def compute(func: Any, args: Any, kwargs: Any) -> Any:
+        q, k, v = args[:3]
+        names = [argument.name for argument in func._schema.arguments]
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        causal, own = given.get("is_causal", False), given.get("attn_mask")
+        size = scale(q) if scale else (given.get("scale") or q.shape[-1] ** -0.5)
+        scores = q @ k.transpose(-1, -2) * size
+        if mask is not None:
+            scores = mask(scores)
+        else:
+            if causal:
+                scores = _causal(0)(scores)
+            scores = scores if own is None else scores + own
+        return scores.softmax(axis) @ v, scores.logsumexp(-1)
+
+    return compute
+
+
+def _of_the_width(q: Tensor) -> float:
+    return (q.shape[-1] * q.shape[1]) ** -0.5
 
 
 def _causal(diagonal: int) -> Any:

@@ -25,60 +25,71 @@ def other_epsilon(name: str, have: float, place: int, literals: Literals) -> Ite
             )
 
 
+Axes = tuple[int, ...]
+Scale = Callable[[Tensor, Tensor, Axes, float], Tensor]
+"""(input, input less its mean, axes, epsilon) → what is normalised."""
+
+
 @of("native_layer_norm")
 def layer_norm(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """Layer normalisation with another epsilon, variance or axes."""
     eps = float(operation.scalars[-1])
     yield from other_epsilon("LayerNorm", eps, 4, literals)
-
-    def by_hand(scale: Callable[[Tensor, Tensor, tuple[int, ...], float], Tensor]) -> Variant:
-        def compute(_: Any, args: Any, __: Any) -> Any:
-            x, shape, weight, bias = args[:4]
-            axes = tuple(range(x.ndim - len(shape), x.ndim))
-            out = scale(x, x - x.mean(axes, keepdim=True), axes, args[4])
-            out = out if weight is None else out * weight
-            return (out if bias is None else out + bias), x.mean(axes), x.mean(axes)
-
-        return compute
-
-    def outside(_: Tensor, centred: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-        return centred / ((centred**2).mean(axes, keepdim=True).sqrt() + eps)
-
-    def unbiased(_: Tensor, centred: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-        return centred / (centred.var(axes, keepdim=True) + eps).sqrt()
-
-    def unbiased_outside(_: Tensor, centred: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-        return centred / (centred.std(axes, keepdim=True) + eps)
-
-    def rms(x: Tensor, _: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-        return x / ((x**2).mean(axes, keepdim=True) + eps).sqrt()
-
-    def uncentred_mean(x: Tensor, centred: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-        return x / ((centred**2).mean(axes, keepdim=True) + eps).sqrt()
-
-    def over(axis: int) -> Callable[[Tensor, Tensor, tuple[int, ...], float], Tensor]:
-        def scale(x: Tensor, _: Tensor, __: tuple[int, ...], eps: float) -> Tensor:
-            var, mean = torch.var_mean(x, axis, correction=0, keepdim=True)
-            return (x - mean) / (var + eps).sqrt()
-
-        return scale
-
     for axis in range(len(operation.shape) - 1):
         yield Candidate(
             "norm-axis",
             f"PyTorch normalises the last axes, JAX axis {axis}",
             "normalise PyTorch's axes in JAX",
-            by_hand(over(axis)),
+            _by_hand(_over(axis)),
         )
     for cause, what, function in (
-        ("epsilon-place", "adds epsilon outside of the root", outside),
-        ("variance-unbiased", "divides the variance by n - 1", unbiased),
-        ("variance-unbiased", "divides by the unbiased deviation plus epsilon", unbiased_outside),
-        ("norm-rms", "divides by the root mean square, without subtracting the mean", rms),
-        ("norm-rms", "does not subtract the mean", uncentred_mean),
+        ("epsilon-place", "adds epsilon outside of the root", _outside),
+        ("variance-unbiased", "divides the variance by n - 1", _unbiased),
+        ("variance-unbiased", "divides by the unbiased deviation plus epsilon", _unbiased_outside),
+        ("norm-rms", "divides by the root mean square, without subtracting the mean", _rms),
+        ("norm-rms", "does not subtract the mean", _uncentred_mean),
     ):
         fix = "normalise by sqrt(mean((x - mean)²) + epsilon) in JAX"
-        yield Candidate(cause, f"PyTorch: LayerNorm; JAX {what}", fix, by_hand(function))
+        yield Candidate(cause, f"PyTorch: LayerNorm; JAX {what}", fix, _by_hand(function))
+
+
+def _by_hand(scale: Scale) -> Variant:
+    def compute(_: Any, args: Any, __: Any) -> Any:
+        x, shape, weight, bias = args[:4]
+        axes = tuple(range(x.ndim - len(shape), x.ndim))
+        out = scale(x, x - x.mean(axes, keepdim=True), axes, args[4])
+        out = out if weight is None else out * weight
+        return (out if bias is None else out + bias), x.mean(axes), x.mean(axes)
+
+    return compute
+
+
+def _outside(_: Tensor, centred: Tensor, axes: Axes, eps: float) -> Tensor:
+    return centred / ((centred**2).mean(axes, keepdim=True).sqrt() + eps)
+
+
+def _unbiased(_: Tensor, centred: Tensor, axes: Axes, eps: float) -> Tensor:
+    return centred / (centred.var(axes, keepdim=True) + eps).sqrt()
+
+
+def _unbiased_outside(_: Tensor, centred: Tensor, axes: Axes, eps: float) -> Tensor:
+    return centred / (centred.std(axes, keepdim=True) + eps)
+
+
+def _rms(x: Tensor, _: Tensor, axes: Axes, eps: float) -> Tensor:
+    return x / ((x**2).mean(axes, keepdim=True) + eps).sqrt()
+
+
+def _uncentred_mean(x: Tensor, centred: Tensor, axes: Axes, eps: float) -> Tensor:
+    return x / ((centred**2).mean(axes, keepdim=True) + eps).sqrt()
+
+
+def _over(axis: int) -> Scale:
+    def scale(x: Tensor, _: Tensor, __: Axes, eps: float) -> Tensor:
+        var, mean = torch.var_mean(x, axis, correction=0, keepdim=True)
+        return (x - mean) / (var + eps).sqrt()
+
+    return scale
 
 
 @of(

@@ -93,64 +93,9 @@ def force(
     `like` is an earlier run whose arrangements are used again; `keep` keeps all of JAX's arrays,
     and `as_traced` computes in the types of the program. PairError: other numbers of outputs.
     """
-    torch_of = {layer.jax: layer.torch for layer in layers}
-    found = Forced()
-    used: dict[Key, set[int]] = {}
-    window: list[Any] = []
-
-    def match(key: Key, own: Any, *, output: bool = False) -> Any:
-        """Compare an array with that of PyTorch's that it should be; return that one."""
-        own_array = np.asarray(own, np.float64) if _is_float(own) else np.asarray(own)
-        taken = used.setdefault(key, set())
-        for place, truth in enumerate(recorded.arrays.get(key, ())):
-            if place in taken or truth.size != own_array.size:
-                continue
-            if (truth.dtype.kind == "f") != _is_float(own):
-                continue
-            known = like.arrangements.get((key, place)) if like else None
-            arranged = known or arrangement(
-                truth, own_array, recorded, usual_for(truth.ndim), flat=not output
-            )
-            if arranged is None:
-                continue
-            taken.add(place)
-            forced = rearranged(truth, *arranged)
-            _compare(found, (key, place), own_array, forced, arranged, truth.shape)
-            if keep:
-                found.evidence[key, place].own = own_array
-            found.evidence[key, place].equations = (
-                list(window) if found.evidence[key, place].wrong else []
-            )
-            window.clear()
-            return jnp.asarray(forced, np.float64 if widen and _is_float(own) else own.dtype)
-        if key[0] != OUTPUT and _is_float(own):
-            found.uncompared.append(f"{key[0]}, {key[1]}put of shape {own_array.shape}")
-        return own
-
-    def usual_for(rank: int) -> str:
-        """Return the last pattern that was certain for this rank."""
-        seen = [
-            e.arranged[0]
-            for e in found.evidence.values()
-            if len(e.shape) == rank and e.error <= 1e-9 * e.scale
-        ]
-        return seen[-1] if seen else ""
-
-    def on_tag(tag: Tag, value: Any) -> Any:
-        name = torch_of.get(tag.layer)
-        if name is None:
-            return value
-        if tag.place == 0:
-            found.calls[tag.layer] = max(found.calls.get(tag.layer, 0), tag.call + 1)
-        return match((name, tag.way, tag.call), value)
-
-    def logged(equation: Any, given: list[Any], evaluate: Callable[..., list[Any]]) -> list[Any]:
-        window.append((equation, [_scalar(x) for x in given]))
-        return around(equation, given, evaluate) if around else evaluate(*given)
-
-    if widen:
-        around = widening(around)
-    evaluator = Evaluator(on_tag, logged, products_of(layers), program.names)
+    around = widening(around) if widen else around
+    feeder = _Feeder(recorded, layers, around, like, widen=widen, keep=keep)
+    evaluator = Evaluator(feeder.on_tag, feeder.around, products_of(layers), program.names)
     outputs, _ = program.run(evaluator, values, list(inputs), as_traced=as_traced)
     truth = recorded.arrays[OUTPUT, "in", 0]
     if len(outputs) != len(truth):
@@ -165,8 +110,85 @@ def force(
                     f"output {place} is {want.shape} in PyTorch and {own.shape} in JAX,"
                     " which no permutation of axes fits"
                 )
-            match((OUTPUT, "in", 0), own, output=True)
-    return found
+            feeder.match((OUTPUT, "in", 0), own, output=True)
+    return feeder.found
+
+
+class _Feeder:
+    """Compares JAX's values at layers with PyTorch's as they are made, and puts these in place."""
+
+    def __init__(
+        self,
+        recorded: Recorded,
+        layers: Sequence[Layer],
+        around: Around | None,
+        like: Forced | None,
+        *,
+        widen: bool,
+        keep: bool,
+    ) -> None:
+        self.found = Forced()
+        self._recorded, self._like, self._around = recorded, like, around
+        self._torch_of = {layer.jax: layer.torch for layer in layers}
+        self._widen, self._keep = widen, keep
+        self._used: dict[Key, set[int]] = {}
+        self._window: list[Any] = []
+        """Equations since the layer before."""
+
+    def on_tag(self, tag: Tag, value: Any) -> Any:
+        """Return PyTorch's array in place of JAX's, at a shared layer."""
+        name = self._torch_of.get(tag.layer)
+        if name is None:
+            return value
+        if tag.place == 0:
+            calls = self.found.calls
+            calls[tag.layer] = max(calls.get(tag.layer, 0), tag.call + 1)
+        return self.match((name, tag.way, tag.call), value)
+
+    def around(
+        self, equation: Any, given: list[Any], evaluate: Callable[..., list[Any]]
+    ) -> list[Any]:
+        """Evaluate an equation, and remember it."""
+        self._window.append((equation, [_scalar(x) for x in given]))
+        return self._around(equation, given, evaluate) if self._around else evaluate(*given)
+
+    def match(self, key: Key, own: Any, *, output: bool = False) -> Any:
+        """Compare an array with that of PyTorch's that it should be; return that one."""
+        own_array = np.asarray(own, np.float64) if _is_float(own) else np.asarray(own)
+        taken = self._used.setdefault(key, set())
+        for place, truth in enumerate(self._recorded.arrays.get(key, ())):
+            if place in taken or truth.size != own_array.size:
+                continue
+            if (truth.dtype.kind == "f") != _is_float(own):
+                continue
+            known = self._like.arrangements.get((key, place)) if self._like else None
+            arranged = known or arrangement(
+                truth, own_array, self._recorded, self._usual(truth.ndim), flat=not output
+            )
+            if arranged is None:
+                continue
+            taken.add(place)
+            forced = rearranged(truth, *arranged)
+            evidence = _compared((key, place), own_array, forced, arranged, truth.shape)
+            self.found.arrangements[key, place] = arranged
+            self.found.evidence[key, place] = evidence
+            if self._keep:
+                evidence.own = own_array
+            evidence.equations = list(self._window) if evidence.wrong else []
+            self._window.clear()
+            return jnp.asarray(forced, np.float64 if self._widen and _is_float(own) else own.dtype)
+        if key[0] != OUTPUT and _is_float(own):
+            self.found.uncompared.append(f"{key[0]}, {key[1]}put of shape {own_array.shape}")
+        return own
+
+    def _usual(self, rank: int) -> str:
+        """Return the last pattern that was certain for this rank."""
+        seen = [
+            e.arranged[0]
+            for e in self.found.evidence.values()
+            if len(e.shape) == rank and e.error <= 1e-9 * e.scale
+        ]
+        return seen[-1] if seen else ""
 
 
 def widening(around: Around | None) -> Around:
@@ -191,27 +213,18 @@ def _scalar(value: Any) -> Any:
     return None if is_key else float(value)
 
 
-def _compare(
-    found: Forced,
+def _compared(
     at: tuple[Key, int],
     own: np.ndarray,
     forced: np.ndarray,
     arranged: tuple[str, dict[str, int]],
     shape: tuple[int, ...],
-) -> None:
+) -> Evidence:
     error, scale = distance(own, forced)
-    found.arrangements[at] = arranged
-    limit = LAST_PLACES * np.finfo(np.float64).eps * scale if own.dtype.kind == "f" else 0.0
-    found.evidence[at] = Evidence(
-        *at,
-        shape,
-        error,
-        scale,
-        arranged,
-        limit,
-        own.dtype.kind == "f",
-        None if error <= limit else own,
-    )
+    is_float = own.dtype.kind == "f"
+    limit = LAST_PLACES * np.finfo(np.float64).eps * scale if is_float else 0.0
+    kept = None if error <= limit else own
+    return Evidence(*at, shape, error, scale, arranged, limit, is_float, kept)
 
 
 def sources(equations: Sequence[Any], *, most: int = 4) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from parity.pairs.arrangement import distance
 from parity.pairs.case import Case
-from parity.pairs.forward import ROUNDING
+from parity.pairs.forward import ROUNDING, widening
 from parity.pairs.jaxprs import bind, equations
 from parity.pairs.layers import plain
 from parity.pairs.mapping import part_of
@@ -26,11 +26,7 @@ def gradient_differences(case: Case, seed: int) -> tuple[list[Difference], int]:
     cotangents = [rng.normal(size=array.shape) for array in case.recorded.arrays[OUTPUT, "in", 0]]
     if not any(array.dtype.kind == "f" for array in case.recorded.arrays[OUTPUT, "in", 0]):
         return [], 0
-    around = None
-    if case.widen:
-        from parity.pairs.forward import widening
-
-        around = widening(None)
+    around = widening(None) if case.widen else None
     truth = Truth(case, cotangents)
     pulled = Pulled(case, truth, cotangents, around)
     wrong = _wrong(case, truth, pulled)

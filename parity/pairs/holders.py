@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.pairs.pair import Pair, PairError
+from parity.pairs.torch_side import named_tensors
 
 Arrays = dict[str, np.ndarray]
 Side = Literal["PyTorch", "JAX"]
@@ -62,19 +63,10 @@ def torch_holder(pair: Pair) -> Holder:
         tensors = {n: x for n, x in model.state_dict().items() if isinstance(x, Tensor)}
         unsaved = {n: to_numpy(x) for n, x in model.named_buffers() if n not in tensors}
     elif isinstance(model, tuple):
-        tensors = dict(_named(model[1]))
+        tensors = dict(named_tensors(model[1]))
     else:
         raise PairError("the PyTorch side is a function without weights; there is none to convert")
     return Holder("PyTorch", {n: to_numpy(x) for n, x in tensors.items()}, dict, aliases, unsaved)
-
-
-def _named(tree: Any, name: str = "") -> Any:
-    if isinstance(tree, Tensor):
-        return [(name, tree)]
-    items = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
-    return [
-        pair for key, item in items for pair in _named(item, f"{name}.{key}" if name else str(key))
-    ]
 
 
 def jax_holder(pair: Pair) -> Holder:

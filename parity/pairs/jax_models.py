@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -54,6 +54,11 @@ def _replaced(tree: Any, values: Values) -> Any:
 
 def _leaf(name: str, value: Any, kind: str, *, trained: bool = True) -> Leaf:
     return Leaf(name, np.asarray(value), kind, trained)
+
+
+def _caller(pair: Pair, train: bool) -> Callable[..., Any]:
+    """Return what calls the model on inputs."""
+    return (pair.train_jax if train else None) or pair.call_jax or (lambda net, *xs: net(*xs))
 
 
 def _marked(log: dict[str, str], name: str, class_name: str, call: Callable[..., Any]) -> Any:
@@ -139,16 +144,7 @@ def _of_nnx(model: Any, pair: Pair) -> JaxSide:
                 module.deterministic = True
         graphdefs[train], state = nnx.split(net)
     variables = dict(nnx.to_flat_state(state))
-    leaves = {}
-    for path, variable in variables.items():
-        value = variable.get_value()
-        name = ".".join(map(str, path))
-        if isinstance(variable, nnx.RngState) or not isinstance(value, jax.Array | np.ndarray):
-            continue
-        if jnp.issubdtype(value.dtype, jnp.floating):
-            owner = kinds.get(name.rpartition(".")[0], "")
-            trained = isinstance(variable, nnx.Param)
-            leaves[name] = _leaf(name, value, kind_of(owner), trained=trained)
+    leaves = _nnx_leaves(variables, kinds)
     classes = {type(module) for _, module in nnx.iter_modules(net) if callable(module)}
     side = JaxSide(leaves, lambda *_: (None, {}))
 
@@ -159,7 +155,7 @@ def _of_nnx(model: Any, pair: Pair) -> JaxSide:
             name = ".".join(map(str, path))
             flat[path] = variable.replace(values[name]) if name in values else variable
         merged = nnx.merge(graphdefs[train], nnx.from_flat_state(list(flat.items())), copy=True)
-        use = (pair.train_jax if train else None) or pair.call_jax or (lambda net, *xs: net(*xs))
+        use = _caller(pair, train)
 
         def wrap(module: Any, method: Callable[..., Any]) -> Callable[..., Any]:
             path = getattr(module, _PATH, None)
@@ -177,6 +173,23 @@ def _of_nnx(model: Any, pair: Pair) -> JaxSide:
 
     side.call = call
     return side
+
+
+def _nnx_leaves(variables: Mapping[Any, Any], classes: Mapping[str, str]) -> dict[str, Leaf]:
+    """Return the arrays of floats among variables by path; `classes` are those of the layers."""
+    from flax import nnx
+
+    leaves = {}
+    for path, variable in variables.items():
+        value = variable.get_value()
+        name = ".".join(map(str, path))
+        if isinstance(variable, nnx.RngState) or not isinstance(value, jax.Array | np.ndarray):
+            continue
+        if jnp.issubdtype(value.dtype, jnp.floating):
+            owner = classes.get(name.rpartition(".")[0], "")
+            trained = isinstance(variable, nnx.Param)
+            leaves[name] = _leaf(name, value, kind_of(owner), trained=trained)
+    return leaves
 
 
 def _of_linen(module: Any, variables: Any, pair: Pair) -> JaxSide:
@@ -204,7 +217,7 @@ def _of_linen(module: Any, variables: Any, pair: Pair) -> JaxSide:
         side.calls.clear()
         own = {**flat, **{f"{collections[name]}.{name}": value for name, value in values.items()}}
         nested = traverse_util.unflatten_dict(own, sep=".")
-        use = (pair.train_jax if train else None) or pair.call_jax or (lambda net, *xs: net(*xs))
+        use = _caller(pair, train)
         others = [name for name in nested if name != "params"]
         with linen.intercept_methods(intercept):
             found = module.apply(
@@ -234,7 +247,7 @@ def _of_function(function: Callable[..., Any], params: Any, pair: Pair) -> JaxSi
     leaves = {name: _leaf(name, value, "") for name, value in _array_leaves(params).items()}
 
     def call(values: Values, inputs: list[Any], train: bool) -> tuple[Any, dict[str, Any]]:
-        use = (pair.train_jax if train else None) or pair.call_jax or (lambda net, *xs: net(*xs))
+        use = _caller(pair, train)
         net = function if params is None else functools.partial(function, _replaced(params, values))
         return use(net, *inputs), {}
 
@@ -253,7 +266,7 @@ def _of_tree(model: Any, pair: Pair) -> JaxSide:
         side.calls.clear()
         net = _replaced(model, values)
         names = {id(module): name for name, module in _modules(net)}
-        use = (pair.train_jax if train else None) or pair.call_jax or (lambda net, *xs: net(*xs))
+        use = _caller(pair, train)
 
         def wrap(module: Any, method: Callable[..., Any]) -> Callable[..., Any]:
             name = names.get(id(module))

@@ -1,6 +1,6 @@
 """Optimisers that differ from PyTorch's in one known way: the causes of another update."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -74,7 +74,28 @@ def _groups(**options: Any) -> Callable[[Any], None]:
 def others(optimizer: Any) -> Iterator[Other]:
     """Yield each known way in which the other side's optimiser may differ."""
     group = optimizer.param_groups[0]
-    kind = type(optimizer).__name__
+    yield from _decays(optimizer)
+    for other in (1e-8, 1e-7, 1e-6, 1e-5, 1e-3, 1e-10, 1e-12, 0.0) if "eps" in group else ():
+        if other != group["eps"]:
+            yield Other(
+                "adam-epsilon" if "betas" in group else "epsilon",
+                f"PyTorch: epsilon {group['eps']:g}; JAX: {other:g}",
+                f"eps={group['eps']:g} in JAX",
+                _groups(eps=other),
+            )
+    yield from _moments(group, type(optimizer).__name__)
+    for factor in (0.1, 10.0, 2.0, 0.5):
+        yield Other(
+            "learning-rate",
+            f"JAX's learning rate is {factor:g} times PyTorch's",
+            "give PyTorch's learning rate in JAX",
+            _groups(lr=lambda group, f=factor: group["lr"] * f),
+        )
+
+
+def _decays(optimizer: Any) -> Iterator[Other]:
+    """Yield other kinds and sizes of the weights' decay."""
+    group = optimizer.param_groups[0]
     decays = {g.get("weight_decay", 0) for g in optimizer.param_groups}
     decay = max(decays)
     if "decoupled_weight_decay" in group and decay:
@@ -88,12 +109,8 @@ def others(optimizer: Any) -> Iterator[Other]:
             _groups(decoupled_weight_decay=coupled),
         )
     if len(decays) > 1:
-        yield Other(
-            "weight-decay",
-            "JAX decays every parameter, PyTorch only some",
-            "give optax a mask",
-            _groups(weight_decay=decay),
-        )
+        what = "JAX decays every parameter, PyTorch only some"
+        yield Other("weight-decay", what, "give optax a mask", _groups(weight_decay=decay))
     for other in (0.0, 1e-4, 1e-2, 1e-3, 5e-4, 5e-2, 0.1):
         if "weight_decay" in group and other != decay:
             yield Other(
@@ -102,56 +119,34 @@ def others(optimizer: Any) -> Iterator[Other]:
                 f"weight_decay={decay:g} in JAX",
                 _groups(weight_decay=other),
             )
-    if "eps" in group:
-        for other in (1e-8, 1e-7, 1e-6, 1e-5, 1e-3, 1e-10, 1e-12, 0.0):
-            if other != group["eps"]:
-                name = "adam-epsilon" if "betas" in group else "epsilon"
-                yield Other(
-                    name,
-                    f"PyTorch: epsilon {group['eps']:g}; JAX: {other:g}",
-                    f"eps={group['eps']:g} in JAX",
-                    _groups(eps=other),
-                )
+
+
+def _moments(group: Mapping[str, Any], kind: str) -> Iterator[Other]:
+    """Yield other coefficients of Adam's moments, and other momenta."""
     if "betas" in group:
-        for b1 in (group["betas"][0], 0.9, 0.95, 0.8):
-            for b2 in (group["betas"][1], 0.999, 0.99, 0.98, 0.95, 0.9):
-                if (b1, b2) != tuple(group["betas"]):
-                    yield Other(
-                        "betas",
-                        f"PyTorch: {tuple(group['betas'])}; JAX: {(b1, b2)}",
+        have = tuple(group["betas"])
+        for b1 in (have[0], 0.9, 0.95, 0.8):
+            for b2 in (have[1], 0.999, 0.99, 0.98, 0.95, 0.9):
+                if (b1, b2) != have:
+                    what, fix = (
+                        f"PyTorch: {have}; JAX: {(b1, b2)}",
                         "give PyTorch's b1 and b2 in JAX",
-                        _groups(betas=(b1, b2)),
                     )
+                    yield Other("betas", what, fix, _groups(betas=(b1, b2)))
     if group.get("nesterov"):
-        yield Other(
-            "nesterov",
-            "PyTorch: Nesterov's momentum; JAX: the plain one",
-            "nesterov=True in JAX",
-            _groups(nesterov=False),
-        )
+        what = "PyTorch: Nesterov's momentum; JAX: the plain one"
+        yield Other("nesterov", what, "nesterov=True in JAX", _groups(nesterov=False))
     elif group.get("momentum") and kind == "SGD":
-        yield Other(
-            "nesterov",
-            "PyTorch: plain momentum; JAX: Nesterov's",
-            "nesterov=False in JAX",
-            _groups(nesterov=True),
-        )
-    if "momentum" in group:
-        for other in (0.0, 0.9, 0.99, 0.95, 0.5):
-            if other != group["momentum"]:
-                yield Other(
-                    "momentum",
-                    f"PyTorch: momentum {group['momentum']:g}; JAX: {other:g}",
-                    f"momentum={group['momentum']:g} in JAX",
-                    _groups(momentum=other, nesterov=False),
-                )
-    for factor in (0.1, 10.0, 2.0, 0.5):
-        yield Other(
-            "learning-rate",
-            f"JAX's learning rate is {factor:g} times PyTorch's",
-            "give PyTorch's learning rate in JAX",
-            _groups(lr=lambda group, f=factor: group["lr"] * f),
-        )
+        what = "PyTorch: plain momentum; JAX: Nesterov's"
+        yield Other("nesterov", what, "nesterov=False in JAX", _groups(nesterov=True))
+    for other in (0.0, 0.9, 0.99, 0.95, 0.5) if "momentum" in group else ():
+        if other != group["momentum"]:
+            yield Other(
+                "momentum",
+                f"PyTorch: momentum {group['momentum']:g}; JAX: {other:g}",
+                f"momentum={group['momentum']:g} in JAX",
+                _groups(momentum=other, nesterov=False),
+            )
 
 
 def by_hand(
@@ -160,69 +155,79 @@ def by_hand(
     """Yield Adam and RMSprop with another place of epsilon, or no correction of the bias."""
     group = optimizer.param_groups[0]
     if "betas" in group:
-        (b1, b2), lr, eps = group["betas"], group["lr"], group["eps"]
-        decay, decoupled = group["weight_decay"], group.get("decoupled_weight_decay", False)
-
-        def adam(root: str) -> list[list[np.ndarray]]:
-            m = [np.zeros_like(v) for v in start[0]]
-            v = [np.zeros_like(x) for x in start[0]]
-            found = []
-            for step, (values, of_step) in enumerate(zip(start, gradients, strict=True), 1):
-                new = []
-                for i, (p, g) in enumerate(zip(values, of_step, strict=True)):
-                    if g is None:
-                        new.append(p)
-                        continue
-                    g = g + (0 if decoupled else decay) * p
-                    m[i] = b1 * m[i] + (1 - b1) * g
-                    v[i] = b2 * v[i] + (1 - b2) * g * g
-                    first = m[i] / (1 - b1**step)
-                    second = v[i] / (1 - b2**step)
-                    if root == "uncorrected":
-                        update = m[i] / (np.sqrt(v[i]) + eps)
-                    elif root == "inside":
-                        update = first / np.sqrt(second + eps)
-                    else:
-                        update = first / (np.sqrt(v[i]) + eps) * np.sqrt(1 - b2**step)
-                    new.append(p - lr * update - (lr * decay * p if decoupled else 0))
-                found.append(new)
-            return found
-
-        yield (
-            "adam-bias-correction",
-            "JAX does not correct the bias of the moments",
-            "divide by 1 - b^t in JAX",
-            adam("uncorrected"),
-        )
-        yield (
-            "epsilon-place",
-            "JAX adds epsilon inside of the root",
-            "eps, not eps_root, in JAX",
-            adam("inside"),
-        )
-        yield (
-            "epsilon-place",
-            "JAX adds epsilon before the bias is corrected",
-            "add epsilon behind the correction in JAX",
-            adam("before"),
-        )
+        for root, cause, what, fix in (
+            (
+                "uncorrected",
+                "adam-bias-correction",
+                "JAX does not correct the bias of the moments",
+                "divide by 1 - b^t in JAX",
+            ),
+            (
+                "inside",
+                "epsilon-place",
+                "JAX adds epsilon inside of the root",
+                "eps, not eps_root, in JAX",
+            ),
+            (
+                "before",
+                "epsilon-place",
+                "JAX adds epsilon before the bias is corrected",
+                "add epsilon behind the correction in JAX",
+            ),
+        ):
+            yield cause, what, fix, _adam(group, start, gradients, root)
     elif "alpha" in group:
-        lr, eps, alpha = group["lr"], group["eps"], group["alpha"]
-        squares = [np.zeros_like(x) for x in start[0]]
-        found = []
-        for values, of_step in zip(start, gradients, strict=True):
-            new = []
-            for i, (p, g) in enumerate(zip(values, of_step, strict=True)):
-                g = np.zeros_like(p) if g is None else g
-                squares[i] = alpha * squares[i] + (1 - alpha) * g * g
-                new.append(p - lr * g / np.sqrt(squares[i] + eps))
-            found.append(new)
-        yield (
-            "epsilon-place",
-            "PyTorch adds epsilon outside of the root, JAX inside",
-            "eps_in_sqrt=False in JAX",
-            found,
-        )
+        what = "PyTorch adds epsilon outside of the root, JAX inside"
+        found = _rmsprop(group, start, gradients)
+        yield "epsilon-place", what, "eps_in_sqrt=False in JAX", found
+
+
+def _adam(
+    group: Mapping[str, Any], start: Sequence[Sequence[np.ndarray]], gradients: Gradients, root: str
+) -> list[list[np.ndarray]]:
+    """Return the parameters after each step of Adam, whose root is taken otherwise."""
+    (b1, b2), lr, eps = group["betas"], group["lr"], group["eps"]
+    decay, decoupled = group["weight_decay"], group.get("decoupled_weight_decay", False)
+    m = [np.zeros_like(x) for x in start[0]]
+    v = [np.zeros_like(x) for x in start[0]]
+    found = []
+    for step, (values, of_step) in enumerate(zip(start, gradients, strict=True), 1):
+        new = []
+        for i, (p, g) in enumerate(zip(values, of_step, strict=True)):
+            if g is None:
+                new.append(p)
+                continue
+            g = g + (0 if decoupled else decay) * p
+            m[i] = b1 * m[i] + (1 - b1) * g
+            v[i] = b2 * v[i] + (1 - b2) * g * g
+            first = m[i] / (1 - b1**step)
+            second = v[i] / (1 - b2**step)
+            if root == "uncorrected":
+                update = m[i] / (np.sqrt(v[i]) + eps)
+            elif root == "inside":
+                update = first / np.sqrt(second + eps)
+            else:
+                update = first / (np.sqrt(v[i]) + eps) * np.sqrt(1 - b2**step)
+            new.append(p - lr * update - (lr * decay * p if decoupled else 0))
+        found.append(new)
+    return found
+
+
+def _rmsprop(
+    group: Mapping[str, Any], start: Sequence[Sequence[np.ndarray]], gradients: Gradients
+) -> list[list[np.ndarray]]:
+    """Return the parameters after each step of RMSprop with epsilon inside of the root."""
+    lr, eps, alpha = group["lr"], group["eps"], group["alpha"]
+    squares = [np.zeros_like(x) for x in start[0]]
+    found = []
+    for values, of_step in zip(start, gradients, strict=True):
+        new = []
+        for i, (p, g) in enumerate(zip(values, of_step, strict=True)):
+            g = np.zeros_like(p) if g is None else g
+            squares[i] = alpha * squares[i] + (1 - alpha) * g * g
+            new.append(p - lr * g / np.sqrt(squares[i] + eps))
+        found.append(new)
+    return found
 
 
 def exact_clip() -> Any:

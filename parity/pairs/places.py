@@ -89,12 +89,13 @@ def grouped(found: Sequence[Difference]) -> list[Difference]:
         groups.setdefault((one.stage, one.kind, pattern, one.cause, one.accepted), []).append(one)
     result = []
     for group in groups.values():
-        also = [_name(one.torch) for one in group[1:]]
+        also = [name_of(one.torch) for one in group[1:]]
         result.append(replace(group[0], also=also, size=max(one.size for one in group)))
     return result
 
 
-def _name(place: Place) -> str:
+def name_of(place: Place) -> str:
+    """Return the name of a layer, or of the two that code lies between."""
     return place if isinstance(place, str) else " and ".join(place)
 
 

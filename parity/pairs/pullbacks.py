@@ -126,90 +126,84 @@ class Pulled:
     def __init__(
         self, case: Case, truth: Truth, cotangents: Sequence[np.ndarray], around: Any
     ) -> None:
-        forced = case.forced
+        self._case = case
+        arrangements, arrays_ = case.forced.arrangements, case.recorded.arrays
         taps = {
-            at: rearranged(case.recorded.arrays[at[0]][at[1]], *forced.arrangements[at])
-            for at, e in forced.evidence.items()
+            at: rearranged(arrays_[at[0]][at[1]], *arrangements[at])
+            for at, e in case.forced.evidence.items()
             if at[0][0] != OUTPUT and e.is_float
         }
-        torch_of = {layer.jax: layer.torch for layer in case.layers}
         with jax.enable_x64(True):
             floats = {n: jnp.asarray(v) for n, v in case.jax_values.items()}
             inputs = [jnp.asarray(wide(x)) for x in case.pair.inputs]
             moving = [i for i, x in enumerate(inputs) if jnp.issubdtype(x.dtype, jnp.floating)]
 
             def regions(leaves: Any, tapped: Any, moved: Any) -> Any:
-                seen: dict[At, Any] = {}
-                used: dict[Key, int] = {}
-
-                def on_tag(tag: Tag, value: Any) -> Any:
-                    name = torch_of.get(tag.layer)
-                    key = (name or "", tag.way, tag.call)
-                    places = [p for (k, p) in forced.evidence if k == key]
-                    number = used.get(key, 0)
-                    if (
-                        name is None
-                        or number >= len(places)
-                        or value.size != int(np.prod(forced.evidence[key, places[number]].shape))
-                    ):
-                        return value
-                    used[key] = number + 1
-                    at = (key, places[number])
-                    if at not in tapped:
-                        truth_array = case.recorded.arrays[key][at[1]]
-                        return jnp.asarray(
-                            rearranged(truth_array, *forced.arrangements[at]), value.dtype
-                        )
-                    seen[at] = value
-                    return tapped[at]
-
                 full = list(inputs)
                 for i, x in zip(moving, moved, strict=True):
                     full[i] = x
-                args = [leaves[n] for n in case.program.names]
-                types = [var.aval.dtype for var in case.program.jaxpr.jaxpr.invars[len(args) :]]
-                full = [
-                    x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(dtype)
-                    for x, dtype in zip(full, types, strict=True)
-                ]
-                evaluator = Evaluator(on_tag, around, products_of(case.layers), case.program.names)
-                outputs = evaluator(case.program.jaxpr, *args, *full)
-                return seen, outputs[: case.program.outputs]
+                return self._regions(leaves, tapped, full, around)
 
-            primals, pull = jax.vjp(
-                regions,
-                floats,
-                {at: jnp.asarray(v) for at, v in taps.items()},
-                [inputs[i] for i in moving],
-            )
-            ends = {
-                at: self._to_jax(case, at, truth.values.get(at), x) for at, x in primals[0].items()
-            }
+            given = {at: jnp.asarray(v) for at, v in taps.items()}
+            primals, pull = jax.vjp(regions, floats, given, [inputs[i] for i in moving])
+            ends = {at: self._to_jax(at, truth.values.get(at), x) for at, x in primals[0].items()}
             outs = [
-                self._output(case, n, c, x)
+                self._output(n, c, x)
                 for n, (c, x) in enumerate(zip(cotangents, primals[1], strict=True))
             ]
             leaves, tapped, moved = pull((ends, outs))
         self.leaves = {n: np.asarray(g, np.float64) for n, g in leaves.items()}
-        self.values = {
-            at: rearranged(
-                np.asarray(g, np.float64),
-                inverse(forced.arrangements[at][0]),
-                dict(forced.arrangements[at][1]),
-            )
-            for at, g in tapped.items()
-        }
+        self.values: dict[At, np.ndarray] = {}
+        for at, gradient in tapped.items():
+            pattern, sizes = arrangements[at]
+            array = np.asarray(gradient, np.float64)
+            self.values[at] = rearranged(array, inverse(pattern), dict(sizes))
         self.inputs = dict(zip(moving, (np.asarray(g, np.float64) for g in moved), strict=True))
 
-    @staticmethod
-    def _to_jax(case: Case, at: At, gradient: np.ndarray | None, like: Any) -> Any:
+    def _regions(
+        self, leaves: Any, tapped: Any, inputs: list[Any], around: Any
+    ) -> tuple[dict[At, Any], list[Any]]:
+        """Return what each region ends with, and the outputs; each begins with its tap."""
+        case, program = self._case, self._case.program
+        evidence = case.forced.evidence
+        torch_of = {layer.jax: layer.torch for layer in case.layers}
+        seen: dict[At, Any] = {}
+        used: dict[Key, int] = {}
+
+        def on_tag(tag: Tag, value: Any) -> Any:
+            name = torch_of.get(tag.layer)
+            key = (name or "", tag.way, tag.call)
+            places = [p for (k, p) in evidence if k == key]
+            number = used.get(key, 0)
+            if name is None or number >= len(places):
+                return value
+            at = (key, places[number])
+            if value.size != int(np.prod(evidence[at].shape)):
+                return value
+            used[key] = number + 1
+            if at not in tapped:
+                truth = case.recorded.arrays[key][at[1]]
+                return jnp.asarray(rearranged(truth, *case.forced.arrangements[at]), value.dtype)
+            seen[at] = value
+            return tapped[at]
+
+        args = [leaves[n] for n in program.names]
+        types = [var.aval.dtype for var in program.jaxpr.jaxpr.invars[len(args) :]]
+        given = [
+            x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(dtype)
+            for x, dtype in zip(inputs, types, strict=True)
+        ]
+        evaluator = Evaluator(on_tag, around, products_of(case.layers), program.names)
+        outputs = evaluator(program.jaxpr, *args, *given)
+        return seen, outputs[: program.outputs]
+
+    def _to_jax(self, at: At, gradient: np.ndarray | None, like: Any) -> Any:
         if gradient is None:
             return jnp.zeros_like(like)
-        return jnp.asarray(rearranged(gradient, *case.forced.arrangements[at]), like.dtype)
+        return jnp.asarray(rearranged(gradient, *self._case.forced.arrangements[at]), like.dtype)
 
-    @staticmethod
-    def _output(case: Case, number: int, cotangent: np.ndarray, like: Any) -> Any:
+    def _output(self, number: int, cotangent: np.ndarray, like: Any) -> Any:
         if not jnp.issubdtype(like.dtype, jnp.floating):
             return np.zeros(like.shape, jax.dtypes.float0)
-        arranged = case.forced.arrangements[(OUTPUT, "in", 0), number]
+        arranged = self._case.forced.arrangements[(OUTPUT, "in", 0), number]
         return jnp.asarray(rearranged(cotangent, *arranged), like.dtype)

@@ -105,7 +105,7 @@ def _options(case: Case, layer: Layer) -> Any:
                     other = rows[group[order[place]]]
                     changed[n] = (
                         replace(rows[n], torch_part=other.torch_part, how="probing")
-                        if (rows[n].torch_part)
+                        if rows[n].torch_part
                         else replace(rows[n], jax_part=other.jax_part, how="probing")
                     )
             yield changed

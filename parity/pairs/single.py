@@ -20,6 +20,7 @@ from parity.pairs.proof import Difference
 from parity.pairs.recorded import Key
 from parity.pairs.rounding import UNITS, evidence, pooled
 from parity.pairs.rounding_torch import Perturbed
+from parity.pairs.torch_side import arrays
 
 At = tuple[Key, int]
 Arrays = Mapping[At, np.ndarray]
@@ -152,8 +153,6 @@ def _run_torch(
     mode: Any,
     dtype: Any,
 ) -> Any:
-    from parity.pairs.torch_side import arrays
-
     side = case.torch
     side.set(values)
     try:

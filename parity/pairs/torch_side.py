@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from parity.pairs.leaves import Leaf, Node, kind_of, nodes_of
 from parity.pairs.operations import Operations, WithoutDropout, mark
@@ -131,23 +131,22 @@ def torch_side(pair: Pair) -> TorchSide:
 def _of_function(function: Callable[..., Any], params: Any, pair: Pair) -> TorchSide:
     flat, tree = tree_flatten(params)
     held = [value.detach().double().clone().requires_grad_() for value in flat]
-    from torch.utils._pytree import tree_unflatten
-
     whole = tree_unflatten(held, tree)
-    tensors = dict(_named(whole))
+    tensors = dict(named_tensors(whole))
     leaves = {
         name: Leaf(name, value.detach().numpy().copy(), "other") for name, value in tensors.items()
     }
     return TorchSide(leaves, lambda *xs: function(whole, *xs), pair, tensors)
 
 
-def _named(tree: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+def named_tensors(tree: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of nested mappings and sequences, by path."""
     start = name + "." if name else ""
     if isinstance(tree, Tensor):
         yield name, tree
     else:
         for key, item in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
-            yield from _named(item, f"{start}{key}")
+            yield from named_tensors(item, f"{start}{key}")
 
 
 def _set_mode(net: nn.Module, train: bool) -> None:

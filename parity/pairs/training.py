@@ -74,7 +74,7 @@ def _gradients(
                 for n, g in trained.gradients[step].items()
                 if g is not None and n.rpartition(".")[0] == owner
             )
-            if (want.any())
+            if want.any()
             else 1.0
         )
         if error > LIMIT * scale:

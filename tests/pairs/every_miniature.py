@@ -27,7 +27,7 @@ def wanted(miniature: Miniature) -> list[tuple[str, str, str | None]]:
 
 def main(seeds: int, names: list[str]) -> None:
     """Print a line for each proof that is not as it should be, and the counts."""
-    counts = dict.fromkeys(
+    counts: dict[str, int] = dict.fromkeys(
         ("right", "false alarm", "missed", "placed", "named", "wrongly named"), 0
     )
     begin = time.perf_counter()
