@@ -44,6 +44,8 @@ class Case:
     unmapped: list[str] = field(default_factory=list)
     recorded: Recorded = field(default_factory=Recorded)
     forced: Forced = field(default_factory=Forced)
+    tables: set[str] = field(default_factory=set)
+    """Places that are off by what PyTorch keeps in float32."""
     widen: bool = False
     """Whether a part of either side asks for less than float64, and is computed in it all the
     same."""

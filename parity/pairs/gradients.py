@@ -77,8 +77,9 @@ def _wrong(case: Case, truth: Truth, pulled: Pulled) -> dict[Where, float]:
         want = truth.values.get(at, np.zeros(own.shape))
         enter(_behind(case, at[0]), own, want, float(np.abs(want).max(initial=0)))
     for place, own in pulled.inputs.items():
-        want = truth.inputs[place]
-        enter(_behind(case, ("input", "out", 0)), own, want, 0.0)
+        given = truth.inputs[place]
+        if given is not None:
+            enter(_behind(case, ("input", "out", 0)), own, given, 0.0)
     names = {layer.torch for layer in case.layers}
     for row in case.map.rows:
         if row.torch not in truth.leaves or row.jax not in pulled.leaves:

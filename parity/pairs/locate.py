@@ -14,7 +14,7 @@ from parity.pairs.causes import Candidate
 from parity.pairs.forward import Evidence, sources
 from parity.pairs.operations import Region, Variant
 from parity.pairs.patterns import rearranged
-from parity.pairs.places import QUIET, refined
+from parity.pairs.places import QUIET, place_of, refined
 from parity.pairs.proof import Difference
 from parity.pairs.recorded import Key, Recorded
 from parity.pairs.ways import literals_of, replaced_by, ways
@@ -49,6 +49,7 @@ def differences(case: Case, progress: Progress) -> list[Found]:
         tables = _tables(case, key, evidence)
         if tables:
             case.notes.append(tables)
+            case.tables.add(str(place_of(case, key)[1]))
             corrections = {**corrections, **_ended(case, key, worst)}
             truth = case.record(variants=corrections, forced=case.recorded.arrays)
             continue

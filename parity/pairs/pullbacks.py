@@ -18,6 +18,7 @@ from parity.pairs.jax_side import wide
 from parity.pairs.jaxprs import Evaluator, Tag
 from parity.pairs.layers import products_of
 from parity.pairs.operations import Wide
+from parity.pairs.pair import PairError
 from parity.pairs.patterns import inverse, rearranged
 from parity.pairs.recorded import OUTPUT, Key
 from parity.pairs.torch_side import arrays, tensor
@@ -44,12 +45,18 @@ class Truth:
     """PyTorch's gradients: of each value at a layer, of each leaf, and of each input."""
 
     def __init__(self, case: Case, cotangents: Sequence[np.ndarray]) -> None:
+        try:
+            self._pull(case, cotangents, inputs_too=True)
+        except (PairError, RuntimeError):  # PyTorch has no gradient of an input, as class weights
+            self._pull(case, cotangents, inputs_too=False)
+
+    def _pull(self, case: Case, cotangents: Sequence[np.ndarray], *, inputs_too: bool) -> None:
         self.values: dict[At, np.ndarray] = {}
         watched = {part for layer in case.layers for part in layer.torch.split("#")[0].split("+")}
         kept: dict[At, Tensor] = {}
         inputs = [tensor(x) for x in case.pair.inputs]
         for x in inputs:
-            x.requires_grad_(x.is_floating_point())
+            x.requires_grad_(inputs_too and x.is_floating_point())
 
         def seen(layer: str, way: str, place: int, call: int, value: Tensor) -> Tensor:
             if layer not in watched or not value.is_floating_point():
@@ -79,7 +86,7 @@ class Truth:
             for n, leaf in case.torch.leaves.items()
             if leaf.trained
         }
-        self.inputs = [_gradient(x) for x in inputs]
+        self.inputs = [_gradient(x) if inputs_too else None for x in inputs]
 
     def _join(self, case: Case) -> None:
         """Enter the gradients of layers that are one on one side, and of inputs given twice."""
