@@ -114,6 +114,7 @@ def test_what_is_measured_faster_is_the_default_on_a_cpu(backend: Backend) -> No
     assert (kernel("jit"), kernel("eager")) == ("fused", eager[backend.__name__])
 
 
+@pytest.mark.wrong_types
 def test_what_is_measured_faster_is_the_default_on_a_gpu(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
