@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -172,14 +173,10 @@ def _cause(
 @contextlib.contextmanager
 def _undetached() -> Iterator[None]:
     """Let PyTorch's detach be the identity for the time of the block."""
-    before = Tensor.detach, torch.detach
-    own = torch.Tensor.detach
+    own = Tensor.detach
 
     def detach(self: Tensor) -> Tensor:
         return self.view_as(self) if self.requires_grad and torch.is_grad_enabled() else own(self)
 
-    Tensor.detach = detach  # type: ignore[method-assign]
-    try:
+    with mock.patch.object(Tensor, "detach", detach):
         yield
-    finally:
-        Tensor.detach = before[0]  # type: ignore[method-assign]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from parity.pairs.leaves import nested
 from parity.pairs.pair import Pair, PairError
 from parity.pairs.torch_side import named_tensors
 
@@ -102,14 +103,7 @@ def _pytree_holder(model: Any) -> Holder:
         if _is_plain(model):
             every = [values.get(n, x) for n, (_, x) in zip(names, leaves, strict=True)]
             return jax.tree_util.tree_unflatten(structure, every)
-        nested: dict[str, Any] = {}
-        for name, value in values.items():
-            *path, last = name.split(".")
-            inner = nested
-            for key in path:
-                inner = inner.setdefault(key, {})
-            inner[last] = value
-        return nested
+        return nested(values)
 
     return Holder("JAX", own, tree)
 

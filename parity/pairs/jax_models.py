@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -102,13 +104,12 @@ def _patched(
     classes: set[type], wrap: Callable[[Any, Callable[..., Any]], Callable[..., Any]]
 ) -> Iterator[None]:
     """Let each class's `__call__` be wrapped for the time of the block, whatever happens in it."""
-    own = {cls: vars(cls).get("__call__") for cls in classes}
-    before = {cls: cls.__call__ for cls in classes}  # type: ignore[operator]
+    methods = {cls: inspect.getattr_static(cls, "__call__") for cls in classes}
     depth: set[int] = set()
-    try:
-        for cls in classes:
+    with contextlib.ExitStack() as stack:
+        for cls, method in methods.items():
 
-            def call(self: Any, *args: Any, _call: Any = before[cls], **kwargs: Any) -> Any:
+            def call(self: Any, *args: Any, _call: Any = method, **kwargs: Any) -> Any:
                 if id(self) in depth:  # super().__call__
                     return _call(self, *args, **kwargs)
                 depth.add(id(self))
@@ -117,14 +118,8 @@ def _patched(
                 finally:
                     depth.discard(id(self))
 
-            cls.__call__ = functools.wraps(before[cls])(call)  # type: ignore[method-assign]
+            stack.enter_context(mock.patch.object(cls, "__call__", functools.wraps(method)(call)))
         yield
-    finally:
-        for cls, method in own.items():
-            if method is None:
-                del cls.__call__
-            else:
-                cls.__call__ = method  # type: ignore[method-assign]
 
 
 def _of_nnx(model: Any, pair: Pair) -> JaxSide:

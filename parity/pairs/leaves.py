@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -130,3 +131,15 @@ class Use:
     order: float
     axes: tuple[tuple[int, ...], ...] | None = None
     """The leaf's axes as (out, in, …), if the operation that uses it tells them apart."""
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a nested dict of values by the dots in their names."""
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *path, last = name.split(".")
+        inner = tree
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    return tree

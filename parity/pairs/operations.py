@@ -85,6 +85,7 @@ class Operations(TorchDispatchMode):
         )
         self.made.append(operation)
         for place, result in enumerate(results):
+            # a tensor may have any attribute, which its type does not tell
             result._parity, result._parity_place = number, place  # type: ignore[attr-defined]
         return out
 

@@ -14,6 +14,7 @@ from parity.pairs import optimizers
 from parity.pairs.case import Case
 from parity.pairs.forward import ROUNDING
 from parity.pairs.jax_side import wide
+from parity.pairs.leaves import nested
 from parity.pairs.pair import Pair, user_code
 from parity.pairs.recorded import OUTPUT
 from parity.pairs.torch_side import arrays, tensor
@@ -152,22 +153,11 @@ class JaxTraining:
                 held = {n: jnp.asarray(self.values(filled)[n]) for n in self._trained}
                 for n in self._case.set_jax:
                     held[n] = jnp.zeros_like(own[n])
-                params, grads = _nested(own), _nested(held)
+                params, grads = nested(own), nested(held)
                 state = transform.init(params) if state is None else state
                 params, state = step(params, grads, state)
                 found.append(_flat(params))
         return found
-
-
-def _nested(values: dict[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, value in values.items():
-        *path, last = name.split(".")
-        inner = tree
-        for part in path:
-            inner = inner.setdefault(part, {})
-        inner[last] = value
-    return tree
 
 
 def _flat(tree: Any, name: str = "") -> dict[str, np.ndarray]:

@@ -1,8 +1,6 @@
 """A checkpoint of a user's model becomes the other side's, and comes back bit for bit."""
 
 import dataclasses
-import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,46 +16,21 @@ from flax import nnx, traverse_util
 from torch import Tensor, nn
 
 from parity import Pair
-from parity.commands.convert import Convert
-from parity.contract.errors import CheckpointError, OutputError, RecipeError
+from parity.contract.errors import CheckpointError
 from parity.pairs.conversion import convert_weights
 from parity.pairs.mapfile import read_map, write_map
-from parity.pairs.pair import PairError
 from parity.pairs.proof import MapRow
-from tests.pairs.weights import PAIRS, attention, linen_pair, nnx_pair, tree_pair
-
-State = dict[str, Tensor]
-
-
-def trained(pair: Pair, dtype: torch.dtype = torch.float32) -> State:
-    """Return other weights than the pair has, as a checkpoint would."""
-    torch.manual_seed(7)
-    found = {}
-    for name, value in pair.torch.state_dict().items():
-        drawn = torch.rand(value.shape) + 0.5
-        found[name] = drawn.to(dtype) if value.is_floating_point() else value + 41
-    return found
-
-
-def bits(values: State) -> dict[str, tuple[Any, ...]]:
-    """Return what has to be the same of a state_dict whose counts are the model's own."""
-    every = {n: x for n, x in values.items() if "num_batches" not in n}
-    return {n: (x.dtype, x.shape, bytes(x.flatten().view(torch.uint8).tolist()))
-            for n, x in every.items()}  # fmt: skip
-
-
-def loaded(path: Path) -> State:
-    if path.suffix == ".pt":
-        return torch.load(path, weights_only=True)
-    return safetensors.torch.load_file(path)
-
-
-def saved(path: Path, values: State) -> Path:
-    if path.suffix == ".pt":
-        torch.save(values, path)
-    else:
-        safetensors.torch.save_file(values, path)
-    return path
+from tests.pairs.weights import (
+    PAIRS,
+    attention,
+    bits,
+    linen_pair,
+    loaded,
+    nnx_pair,
+    saved,
+    trained,
+    tree_pair,
+)
 
 
 @pytest.mark.parametrize("kind", PAIRS)
@@ -270,120 +243,3 @@ def test_the_users_map_wins(tmp_path: Path) -> None:
     found = loaded(target)
     assert torch.equal(found["layers.0.w"], weights["out.weight"])
     assert any("not the same computation" in note for note in done.notes)
-
-
-WRONG: dict[str, tuple[Callable[[State], State], str]] = {
-    "missing": (lambda s: {n: x for n, x in s.items() if n != "out.bias"}, "missing out.bias"),
-    "unexpected": (lambda s: {**s, "x.y": torch.ones(1)}, "unexpected x.y"),
-    "shape": (lambda s: {**s, "out.bias": torch.ones(9)}, r"out.bias is \(9,\), expected \(8,\)"),
-    "empty": (lambda s: {}, "missing qkv.weight"),
-}
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-@pytest.mark.parametrize("wrong", WRONG)
-def test_other_names_and_shapes_are_refused(wrong: str, suffix: str, tmp_path: Path) -> None:
-    pair = tree_pair()
-    change, said = WRONG[wrong]
-    source = saved(tmp_path / f"a{suffix}", change(trained(pair)))
-    with pytest.raises(CheckpointError, match=said):
-        convert_weights(pair, source, tmp_path / "b")
-    assert sorted(tmp_path.iterdir()) == [source]
-
-
-def test_a_folder_with_other_names_is_refused(tmp_path: Path) -> None:
-    pair = tree_pair()
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(tmp_path / "a", {"query": np.ones(3)})
-    with pytest.raises(CheckpointError, match=r"missing key\.b"):
-        convert_weights(pair, tmp_path / "a", tmp_path / "b.pt")
-
-
-def test_a_tensor_that_would_grow_is_refused_before_it_does(tmp_path: Path) -> None:
-    pair = tree_pair()
-    weights = {**trained(pair), "out.bias": torch.zeros(1).expand(10**13)}
-    with pytest.raises(CheckpointError, match=r"out\.bias is \(10000000000000,\)"):
-        convert_weights(pair, saved(tmp_path / "a.pt", weights), tmp_path / "b")
-
-
-class Hostile:
-    def __reduce__(self) -> Any:
-        return print, ("called",)
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ""])
-def test_what_is_no_checkpoint_is_refused(
-    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pair, source, target = tree_pair(), tmp_path / f"a{suffix}", tmp_path / "b.pt"
-    target = tmp_path / "b" if suffix == ".pt" else target
-    with pytest.raises(CheckpointError, match="is not there"):
-        convert_weights(pair, source, target)
-    source.mkdir() if not suffix else source.write_bytes(b"nothing of the kind" * 9)
-    with pytest.raises(CheckpointError, match="is not a checkpoint"):
-        convert_weights(pair, source, target)
-    if suffix == ".pt":
-        buffer = io.BytesIO()
-        torch.save({"out.bias": Hostile()}, buffer)
-        source.write_bytes(buffer.getvalue())
-        with pytest.raises(CheckpointError, match="it names __builtin__ print"):
-            convert_weights(pair, source, target)
-        torch.save({"model": {}}, source)
-        with pytest.raises(CheckpointError, match=r"holds \['model'\], expected a state_dict"):
-            convert_weights(pair, source, target)
-    assert "called" not in capsys.readouterr().out
-    assert not target.exists()
-
-
-def test_a_target_is_replaced_only_if_asked_for(tmp_path: Path) -> None:
-    pair = tree_pair()
-    source = saved(tmp_path / "a.pt", trained(pair))
-    target = tmp_path / "b"
-    target.mkdir()
-    (target / "mine").touch()
-    with pytest.raises(OutputError, match="--overwrite"):
-        convert_weights(pair, source, target)
-    with pytest.raises(OutputError, match="not a folder of Orbax"):
-        convert_weights(pair, source, target, overwrite=True)
-    assert [*target.iterdir()] == [target / "mine"]
-    for _ in range(2):
-        convert_weights(pair, source, tmp_path / "c", overwrite=True)
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "said"),
-    [
-        ("a.pt", "b.pt", "both PyTorch's"),
-        ("a", "b", "both JAX's"),
-        ("a.pt", "b.npz", "no known format"),
-    ],
-)
-def test_a_target_of_the_same_side_is_refused(
-    source: str, target: str, said: str, tmp_path: Path
-) -> None:
-    with pytest.raises(OutputError, match=said):
-        convert_weights(tree_pair(), tmp_path / source, tmp_path / target)
-
-
-def test_functions_without_weights_cannot_be_converted(tmp_path: Path) -> None:
-    pair = Pair(torch=torch.tanh, jax=jax.numpy.tanh, inputs=(np.ones(3, np.float32),))
-    with pytest.raises(PairError, match="function without weights"):
-        convert_weights(pair, tmp_path / "a.pt", tmp_path / "b")
-
-
-def test_the_command_says_what_became_of_what(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pair = nnx_pair()
-    source, target = saved(tmp_path / "a.pt", trained(pair)), tmp_path / "b"
-    Convert(source=source, target=target, pair="tests.pairs.weights:nnx_pair").run()
-    shown = capsys.readouterr().out.splitlines()
-    assert shown[-2:] == [
-        "note: PyTorch's are left out, without twins: norm.num_batches_tracked",
-        f"{source} → {target}: 8 arrays of PyTorch's model as JAX's",
-    ]
-
-
-def test_a_map_without_a_pair_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="--pair"):
-        Convert(source=tmp_path / "a.pt", target=tmp_path / "b", map=tmp_path / "map.toml").run()

@@ -1,14 +1,16 @@
 """Small pairs with weights to convert: in NNX, in Linen, and as a function of a tree."""
 
+from pathlib import Path
 from typing import Any
 
 import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors.torch
 import torch
 from flax import nnx
-from torch import nn
+from torch import Tensor, nn
 
 from parity import Pair
 
@@ -111,3 +113,37 @@ def tree_pair() -> Pair:
 
 
 PAIRS = {"nnx": nnx_pair, "linen": linen_pair, "tree": tree_pair}
+
+
+State = dict[str, Tensor]
+
+
+def trained(pair: Pair, dtype: torch.dtype = torch.float32) -> State:
+    """Return other weights than the pair has, as a checkpoint would."""
+    torch.manual_seed(7)
+    found = {}
+    for name, value in pair.torch.state_dict().items():
+        drawn = torch.rand(value.shape) + 0.5
+        found[name] = drawn.to(dtype) if value.is_floating_point() else value + 41
+    return found
+
+
+def bits(values: State) -> dict[str, tuple[Any, ...]]:
+    """Return what has to be the same of a state_dict whose counts are the model's own."""
+    every = {n: x for n, x in values.items() if "num_batches" not in n}
+    return {n: (x.dtype, x.shape, bytes(x.flatten().view(torch.uint8).tolist()))
+            for n, x in every.items()}  # fmt: skip
+
+
+def loaded(path: Path) -> State:
+    if path.suffix == ".pt":
+        return torch.load(path, weights_only=True)
+    return safetensors.torch.load_file(path)
+
+
+def saved(path: Path, values: State) -> Path:
+    if path.suffix == ".pt":
+        torch.save(values, path)
+    else:
+        safetensors.torch.save_file(values, path)
+    return path
