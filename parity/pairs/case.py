@@ -140,11 +140,10 @@ def _vanish(case: Case) -> None:
             if name not in used:
                 case.notes.append(f"{side}'s {name} never influences the output")
                 continue
-            if leaf.role == "bias" or (leaf.role == "weight" and leaf.kind == "norm"):
-                value = np.full(leaf.shape, 0.0 if leaf.role == "bias" else 1.0)
+            if leaf.vanishing is not None:
                 target = case.values if side == "PyTorch" else case.set_jax
-                target[name] = value
-                what = "zero" if leaf.role == "bias" else "one"
+                target[name] = np.full(leaf.shape, leaf.vanishing)
+                what = "one" if leaf.vanishing else "zero"
                 case.notes.append(
                     f"only {side} has {name}, which is set to {what}; a trained one would differ"
                 )

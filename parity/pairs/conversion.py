@@ -9,7 +9,6 @@ import numpy as np
 from parity.contract.errors import CheckpointError, OutputError
 from parity.pairs.case import Case, prepare
 from parity.pairs.holders import Arrays, Holder, Side, jax_holder, torch_holder
-from parity.pairs.leaves import Leaf
 from parity.pairs.mapping import part_of
 from parity.pairs.pair import Pair
 from parity.pairs.patterns import inverse, rearranged
@@ -159,7 +158,7 @@ class _Transfer:
         if leaf is None or name not in self._used[1]:
             self._say(kept, name)
             return own
-        value = _vanishing(leaf)
+        value = leaf.vanishing
         if value is not None:
             self._say(f"only {self.other} has these, set to {value:g}", name)
             return np.full_like(own, value)
@@ -177,7 +176,7 @@ class _Transfer:
         if steps and _whole(steps, "source_part"):
             return
         side, leaf = self._have.side, self._leaves[0].get(name)
-        value = _vanishing(leaf) if leaf else None
+        value = leaf.vanishing if leaf else None
         if leaf is None:
             self._say(f"{side}'s are left out, without twins", name)
         elif name not in self._used[0]:
@@ -205,10 +204,3 @@ def _whole(steps: Sequence[_Step], which: str) -> bool:
     """Whether the steps' parts are all that there are of a leaf."""
     parts = [getattr(step, which) for step in steps]
     return None in parts or {part[0] for part in parts} == set(range(parts[0][1]))
-
-
-def _vanishing(leaf: Leaf) -> float | None:
-    """Return the value with which a leaf does nothing, as a proof sets it; None: there is none."""
-    if leaf.role == "bias":
-        return 0.0
-    return 1.0 if leaf.role == "weight" and leaf.kind == "norm" else None

@@ -60,6 +60,13 @@ class Leaf:
         return next((role for role, text in _ROLES.items() if re.fullmatch(text, name)), name)
 
     @property
+    def vanishing(self) -> float | None:
+        """The value with which it does nothing; None if it has none."""
+        if self.role == "bias":
+            return 0.0
+        return 1.0 if self.role == "weight" and self.kind == "norm" else None
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Of the array."""
         return self.value.shape
