@@ -94,7 +94,7 @@ def force(
     and `as_traced` computes in the types of the program. PairError: other numbers of outputs.
     """
     around = widening(around) if widen else around
-    feeder = _Feeder(recorded, layers, around, like, widen=widen, keep=keep)
+    feeder = Feeder(recorded, layers, around, like, widen=widen, keep=keep)
     evaluator = Evaluator(feeder.on_tag, feeder.around, products_of(layers), program.names)
     outputs, _ = program.run(evaluator, values, list(inputs), as_traced=as_traced)
     truth = recorded.arrays[OUTPUT, "in", 0]
@@ -114,7 +114,7 @@ def force(
     return feeder.found
 
 
-class _Feeder:
+class Feeder:
     """Compares JAX's values at layers with PyTorch's as they are made, and puts these in place."""
 
     def __init__(
@@ -137,13 +137,16 @@ class _Feeder:
 
     def on_tag(self, tag: Tag, value: Any) -> Any:
         """Return PyTorch's array in place of JAX's, at a shared layer."""
-        name = self._torch_of.get(tag.layer)
-        if name is None:
-            return value
-        if tag.place == 0:
+        if tag.layer in self._torch_of and tag.place == 0:
             calls = self.found.calls
             calls[tag.layer] = max(calls.get(tag.layer, 0), tag.call + 1)
-        return self.match((name, tag.way, tag.call), value)
+        key = self.key(tag)
+        return value if key is None else self.match(key, value)
+
+    def key(self, tag: Tag) -> Key | None:
+        """Return where PyTorch's array is recorded, if the layer is shared."""
+        name = self._torch_of.get(tag.layer)
+        return None if name is None else (name, tag.way, tag.call)
 
     def around(
         self, equation: Any, given: list[Any], evaluate: Callable[..., list[Any]]
@@ -224,9 +227,14 @@ def _compared(
 ) -> Evidence:
     error, scale = distance(own, forced)
     is_float = own.dtype.kind == "f"
-    limit = LAST_PLACES * np.finfo(np.float64).eps * scale if is_float else 0.0
-    kept = None if error <= limit else own
-    return Evidence(*at, shape, error, scale, arranged, limit, is_float, kept)
+    few = limit(scale) if is_float else 0.0
+    kept = None if error <= few else own
+    return Evidence(*at, shape, error, scale, arranged, few, is_float, kept)
+
+
+def limit(scale: float) -> float:
+    """Return the error that needs no further explanation in an array of this scale."""
+    return LAST_PLACES * np.finfo(np.float64).eps * scale
 
 
 def sources(equations: Sequence[Any], *, most: int = 4) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ import numpy as np
 from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive
 from jax.interpreters import ad, batching, mlir
+
+_JAX = str(Path(jax.__file__).parent)
 
 tag_p = Primitive("parity_tag")
 """The identity, which marks an array that goes into a layer or comes out of it."""
@@ -51,6 +54,14 @@ def source(equation: JaxprEqn) -> str:
     return "/".join(text.split(":")[0].split("/")[-3:]) + ":" + text.split(":")[1] if text else ""
 
 
+def call_path(equation: JaxprEqn) -> tuple[tuple[str, int], ...]:
+    """Return file and instruction of each call that led to an equation, outside JAX."""
+    traceback = equation.source_info.traceback
+    steps = zip(*traceback.raw_frames(), strict=True) if traceback else ()
+    names = ((f"{code.co_filename}:{code.co_firstlineno}", at) for code, at in steps)
+    return tuple((name, at) for name, at in names if not name.startswith(_JAX))
+
+
 def inner(equation: JaxprEqn) -> list[ClosedJaxpr | Jaxpr]:
     """Return the jaxprs in an equation's parameters."""
     found = []
@@ -78,10 +89,10 @@ def _has_tags(equation: JaxprEqn) -> bool:
     return any(found.primitive is tag_p for sub in inner(equation) for found in equations(sub))
 
 
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
-_CALLS |= {"checkpoint": "jaxpr", "remat": "jaxpr", "remat2": "jaxpr"}
-_CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
-_LOOPS = ("scan", "while", "cond")
+CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
+CALLS |= {"checkpoint": "jaxpr", "remat": "jaxpr", "remat2": "jaxpr"}
+CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+LOOPS = ("scan", "while", "cond")
 
 
 @dataclass
@@ -97,6 +108,8 @@ class Evaluator:
     """Leaves whose product with something is a layer: its name, and the leaf that is added."""
     leaves: Sequence[str] = ()
     """Names of the first arguments, where there are `products`."""
+    stack: Callable[[Sequence[Any]], Any] = jnp.stack
+    """What makes one array of a loop's results."""
     _calls: dict[tuple[str, str, int], int] = field(default_factory=dict)
     _names: dict[int, tuple[str, Any]] = field(default_factory=dict)
     _unbiased: dict[int, tuple[str, Any]] = field(default_factory=dict)
@@ -129,11 +142,11 @@ class Evaluator:
             params = equation.params
             return [self._seen(params["layer"], params["way"], params["place"], given[0])]
         deep = self.around is not None
-        if inner(equation) and (deep or name in _CALLS or _has_tags(equation)):
-            if name in _CALLS or (name in _CUSTOM and (deep or _has_tags(equation))):
-                sub = equation.params[{**_CALLS, **_CUSTOM}[name]]
+        if inner(equation) and (deep or name in CALLS or _has_tags(equation)):
+            if name in CALLS or (name in CUSTOM and (deep or _has_tags(equation))):
+                sub = equation.params[{**CALLS, **CUSTOM}[name]]
                 return self._run(opened(sub), getattr(sub, "consts", ()), given)
-            if name in _LOOPS and (deep or _has_tags(equation)):
+            if name in LOOPS and (deep or _has_tags(equation)):
                 return getattr(self, f"_{name}")(equation.params, given)
         if self.products:
             return self._product(equation, given)
@@ -195,7 +208,7 @@ class Evaluator:
         shapes = [var.aval for var in jaxpr.jaxpr.outvars[carried:]]
         if not length:
             return [*carry, *(jnp.zeros((0, *s.shape), s.dtype) for s in shapes)]
-        return [*carry, *(jnp.stack(parts) for parts in zip(*outputs, strict=True))]
+        return [*carry, *(self.stack(parts) for parts in zip(*outputs, strict=True))]
 
     def _while(self, params: dict[str, Any], given: list[Any]) -> list[Any]:
         of_cond, of_body = params["cond_nconsts"], params["body_nconsts"]

@@ -2,7 +2,7 @@
 
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from parity.pairs.lowprecision import low_precision
 from parity.pairs.noise import set_rounding
 from parity.pairs.pair import Pair, PairError
 from parity.pairs.places import accepted, grouped, layer_table
+from parity.pairs.planted import counts, planted
 from parity.pairs.proof import Difference, MapRow, Proof
 from parity.pairs.repair import repair
 from parity.pairs.single import judge_single
@@ -69,7 +70,7 @@ def _prove(
         accepted(one, pair.accept) for one in [*(one.difference for one in located), *narrow]
     ]
     gradients, said = _gradients(case, forward, seed)
-    training, told = _training(case, [*forward, *gradients], seed)
+    training, told, of_loss = _training(case, [*forward, *gradients], seed)
     float32, precision = ([], "") if nested else _float32(case, forward)
     every = grouped([*forward, *gradients, *training, *float32])
     counted = [one for one in every if one.accepted is None]
@@ -79,17 +80,18 @@ def _prove(
     if told:
         summary["training"] = told
     summary["float32"] = precision
+    same = not counted and not case.unmapped
+    progress("planted mistakes", 3, 4)
+    plants = counts(planted(case), of_loss) if same else {}
+    if plants:
+        summary["trust"] = _trust(plants)
     return Proof(
-        same=not counted and not case.unmapped,
+        same=same,
         differences=every,
         notes=case.notes,
         map=case.map.rows,
         layers=layers,
-        coverage={
-            "layers": len(case.layers),
-            "unmapped": case.unmapped,
-            "not compared": case.forced.uncompared,
-        },
+        coverage={**_coverage(case), "planted": plants},
         summary=summary,
         environment=environment(),
     )
@@ -125,16 +127,20 @@ def _float32(case: Case, before: Sequence[Difference]) -> tuple[list[Difference]
     return [accepted(one, case.pair.accept) for one in found], said
 
 
-def _training(case: Case, before: Sequence[Difference], seed: int) -> tuple[list[Difference], str]:
+def _training(
+    case: Case, before: Sequence[Difference], seed: int
+) -> tuple[list[Difference], str, Mapping[str, Any]]:
+    """Return the differences, what to say, and what was planted into the loss."""
     pair = case.pair
     if pair.loss is None:
-        return [], ""
+        return [], "", {}
     if any(one.accepted is None for one in before) or case.unmapped:
-        return [], "not judged, since what comes before it differs"
+        return [], "not judged, since what comes before it differs", {}
     losses = _prove(loss_pair(case), seed, "drawn", (), lambda *_: None, nested=True)
     found = [replace(renamed(one), accepted=None) for one in losses.differences]
     if pair.optimizer is None:
-        return found, f"the losses are {'the same' if losses.same else 'not the same'}"
+        said = f"the losses are {'the same' if losses.same else 'not the same'}"
+        return found, said, losses.coverage["planted"]
     if not found:
         found = training_differences(case, updates_only=bool(before))
     found = [accepted(one, pair.accept) for one in found]
@@ -144,7 +150,17 @@ def _training(case: Case, before: Sequence[Difference], seed: int) -> tuple[list
         if before
         else ("loss, gradients, buffers, updates")
     )
-    return found, f"{many} in {pair.steps} steps: {what}"
+    return found, f"{many} in {pair.steps} steps: {what}", losses.coverage["planted"]
+
+
+def _trust(plants: Mapping[str, Any]) -> str:
+    said = f"this proof sees {plants['found']} of {plants['of']} mistakes planted into the JAX side"
+    for what in ("not found", "without effect"):
+        names = plants[what]
+        if names:
+            shown = ", ".join(names[:3]) + ", …" * (len(names) > 3)
+            said += f"; {what}{' on these inputs' * (what == 'without effect')}: {shown}"
+    return said
 
 
 def environment() -> dict[str, Any]:
@@ -168,6 +184,14 @@ def _weights(case: Case) -> str:
     if len(ours) == have and len(theirs) == want and have == want:
         return f"{have} of {have} leaves on each side mapped"
     return f"{len(ours)} of {have} leaves of PyTorch mapped to {len(theirs)} of {want} of JAX"
+
+
+def _coverage(case: Case) -> dict[str, Any]:
+    return {
+        "layers": len(case.layers),
+        "unmapped": case.unmapped,
+        "not compared": case.forced.uncompared,
+    }
 
 
 def _forward(differences: Any, layers: Any) -> str:

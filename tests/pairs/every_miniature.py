@@ -27,9 +27,8 @@ def wanted(miniature: Miniature) -> list[tuple[str, str, str | None]]:
 
 def main(seeds: int, names: list[str]) -> None:
     """Print a line for each proof that is not as it should be, and the counts."""
-    counts: dict[str, int] = dict.fromkeys(
-        ("right", "false alarm", "missed", "placed", "named", "wrongly named"), 0
-    )
+    what = ("right", "false alarm", "missed", "placed", "named", "wrongly named", "planted", "seen")
+    counts: dict[str, int] = dict.fromkeys(what, 0)
     begin = time.perf_counter()
     for miniature in MINIATURES.values():
         for seed in range(seeds if not names or miniature.name in names else 0):
@@ -50,6 +49,8 @@ def main(seeds: int, names: list[str]) -> None:
 def _count(counts: dict[str, int], miniature: Miniature, proof: Proof) -> None:
     if not miniature.differences:
         counts["right" if proof.same else "false alarm"] += 1
+        counts["planted"] += proof.coverage["planted"].get("of", 0)
+        counts["seen"] += proof.coverage["planted"].get("found", 0)
         return
     have = {place: cause for _, place, cause in found(proof)}
     for _, place, cause in wanted(miniature):

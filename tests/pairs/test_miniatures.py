@@ -84,6 +84,8 @@ def test_a_right_one_is_proved_and_each_mistake_is_located_and_named(name: str) 
     proof = prove(miniature.build(1), seed=1)
     assert found(proof) == wanted(miniature)
     assert proof.same == (not miniature.differences)
+    if proof.same:
+        assert 0 < proof.coverage["planted"]["found"] == proof.coverage["planted"]["of"]
     for word in miniature.notes:
         assert any(word in note for note in proof.notes)
 
