@@ -1,6 +1,6 @@
 """What a proof says that it would see, it sees."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
 
@@ -23,7 +23,7 @@ from tests.pairs.miniatures import MINIATURES
 X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 
 
-def rewritten(program: Program, plant: Plant, inputs: tuple[np.ndarray, ...]) -> Program:
+def rewritten(program: Program, plant: Plant, inputs: Sequence[np.ndarray]) -> Program:
     """Return a program with the mistake in it, its layers marked as they were."""
 
     def around(equation: Any, given: list[Any], _: Callable[..., list[Any]]) -> list[Any]:
