@@ -54,7 +54,7 @@ class Output(Debug):
 
         files = {name: file for name in ("json", "report") if (file := vars(self).get(name))}
         for name, file in files.items():
-            _require_writable(file, name)
+            require_writable(file, name)
         if len({file.resolve() for file in files.values()}) < len(files):
             raise OutputError(f"--json and --report both name {self.json}; give one another file")
         with ProgressBar() as bar:
@@ -77,7 +77,7 @@ class Report(Output):
     """File to write an HTML page with tables and plots to."""
 
 
-def _require_writable(file: Path, option: str) -> None:
+def require_writable(file: Path, option: str) -> None:
     """Raise OutputError if a file cannot be made or replaced; the attempt leaves nothing."""
     if _is_special(file):
         return

@@ -1,11 +1,17 @@
 """Where each variable of a jaxpr is made, through the calls that it is passed into and out of."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from types import CodeType
 from typing import Any
 
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+import jax
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 
-from parity.pairs.jaxprs import CALLS, CUSTOM, LOOPS, inner, is_literal, opened, source
+from parity.pairs.jaxprs import CALLS, CUSTOM, LOOPS, equations, inner, is_literal, opened
+
+_JAX = str(Path(jax.__file__).parent)
 
 
 class Definitions:
@@ -18,8 +24,12 @@ class Definitions:
         self.leaves = set(program.jaxpr.invars[:parameters])
         self._made: dict[Any, JaxprEqn] = {}
         self._same: dict[Any, Any] = {}
-        self._source: dict[int, str] = {}
-        every = list(self._entered(program.jaxpr, ""))
+        every = list(equations(program))
+        self._number = {
+            id(equation): number
+            for sub in [program, *(sub for e in every for sub in inner(e))]
+            for number, equation in enumerate(opened(sub).eqns)
+        }
         for equation in every:
             body = {**CALLS, **CUSTOM}.get(equation.primitive.name)
             if body is None:
@@ -33,16 +43,9 @@ class Definitions:
         ends = [var for sub in loops for var in opened(sub).outvars]
         self._counted = self._count(every, [*program.jaxpr.outvars, *ends])
 
-    def _entered(self, jaxpr: Jaxpr, caller: str) -> Iterator[JaxprEqn]:
-        for equation in jaxpr.eqns:
-            line = self._source.setdefault(id(equation), source(equation) or caller)
-            yield equation
-            for sub in inner(equation):
-                yield from self._entered(opened(sub), line)
-
-    def source(self, equation: JaxprEqn) -> str:
-        """Return file and line of an equation, or of the first call of what it belongs to."""
-        return self._source[id(equation)]
+    def number(self, equation: JaxprEqn) -> int:
+        """Return the place of an equation in its function."""
+        return self._number[id(equation)]
 
     def counts(self, equation: JaxprEqn) -> bool:
         """Whether anything but the unlikely case of a guard uses what an equation makes."""
@@ -87,3 +90,20 @@ class Definitions:
                 given = [var for place, var in enumerate(given) if place != never]
             counted.update(origin for var in given if not is_literal(origin := self.origin(var)))
         return counted
+
+
+def call_path(equation: JaxprEqn) -> tuple[tuple[Any, ...], ...]:
+    """Return file, lines and columns of each call that led to an equation, outside JAX."""
+    traceback = equation.source_info.traceback
+    steps = zip(*traceback.raw_frames(), strict=True) if traceback else ()
+    return tuple(
+        (code.co_filename, *_positions(code)[at // 2])
+        for code, at in steps
+        if not code.co_filename.startswith(_JAX)
+    )
+
+
+@functools.lru_cache(1000)
+def _positions(code: CodeType) -> list[tuple[int | None, ...]]:
+    """Return lines and columns of each instruction: its place differs from call to call."""
+    return list(code.co_positions())

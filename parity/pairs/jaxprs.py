@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,8 +10,6 @@ import numpy as np
 from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive
 from jax.interpreters import ad, batching, mlir
-
-_JAX = str(Path(jax.__file__).parent)
 
 tag_p = Primitive("parity_tag")
 """The identity, which marks an array that goes into a layer or comes out of it."""
@@ -52,14 +49,6 @@ def source(equation: JaxprEqn) -> str:
     """Return file and line of an equation, as `file.py:88`."""
     text = source_info_util.summarize(equation.source_info).split(" ")[0]
     return "/".join(text.split(":")[0].split("/")[-3:]) + ":" + text.split(":")[1] if text else ""
-
-
-def call_path(equation: JaxprEqn) -> tuple[tuple[str, int], ...]:
-    """Return file and instruction of each call that led to an equation, outside JAX."""
-    traceback = equation.source_info.traceback
-    steps = zip(*traceback.raw_frames(), strict=True) if traceback else ()
-    names = ((f"{code.co_filename}:{code.co_firstlineno}", at) for code, at in steps)
-    return tuple((name, at) for name, at in names if not name.startswith(_JAX))
 
 
 def inner(equation: JaxprEqn) -> list[ClosedJaxpr | Jaxpr]:
@@ -110,6 +99,8 @@ class Evaluator:
     """Names of the first arguments, where there are `products`."""
     stack: Callable[[Sequence[Any]], Any] = jnp.stack
     """What makes one array of a loop's results."""
+    callers: list[JaxprEqn] = field(default_factory=list)
+    """The calls and loops that are being evaluated, innermost last."""
     _calls: dict[tuple[str, str, int], int] = field(default_factory=dict)
     _names: dict[int, tuple[str, Any]] = field(default_factory=dict)
     _unbiased: dict[int, tuple[str, Any]] = field(default_factory=dict)
@@ -142,15 +133,21 @@ class Evaluator:
             params = equation.params
             return [self._seen(params["layer"], params["way"], params["place"], given[0])]
         deep = self.around is not None
-        if inner(equation) and (deep or name in CALLS or _has_tags(equation)):
-            if name in CALLS or (name in CUSTOM and (deep or _has_tags(equation))):
-                sub = equation.params[{**CALLS, **CUSTOM}[name]]
-                return self._run(opened(sub), getattr(sub, "consts", ()), given)
-            if name in LOOPS and (deep or _has_tags(equation)):
-                return getattr(self, f"_{name}")(equation.params, given)
+        known = name in {**CALLS, **CUSTOM} or name in LOOPS
+        if known and inner(equation) and (deep or name in CALLS or _has_tags(equation)):
+            self.callers.append(equation)
+            made = self._called(name, equation.params, given)
+            self.callers.pop()
+            return made
         if self.products:
             return self._product(equation, given)
         return self._plain(equation, given)
+
+    def _called(self, name: str, params: dict[str, Any], given: list[Any]) -> list[Any]:
+        if name in LOOPS:
+            return getattr(self, f"_{name}")(params, given)
+        sub = params[{**CALLS, **CUSTOM}[name]]
+        return self._run(opened(sub), getattr(sub, "consts", ()), given)
 
     def _seen(self, layer: str, way: str, place: int, value: Any) -> Any:
         call = self._calls.get((layer, way, place), 0)

@@ -19,6 +19,7 @@ from parity.pairs.pair import Pair, PairError
 from parity.pairs.places import accepted, grouped, layer_table
 from parity.pairs.planted import counts, planted
 from parity.pairs.proof import Difference, MapRow, Proof
+from parity.pairs.recording import Recording
 from parity.pairs.repair import repair
 from parity.pairs.single import judge_single
 from parity.pairs.trained import loss_pair
@@ -41,6 +42,9 @@ def prove(
     ones. `map` holds rows of the user's, which win. PairError: the pair cannot be proved as it is;
     NondeterminismError: a side differs from itself.
     """
+    for name in ("torch", "jax"):
+        if getattr(pair, name) is None:
+            raise PairError(f"Pair: {name} is missing; give it, or record the other side")
     try:
         return _prove(pair, seed, weights, map, progress)
     except (MemoryError, RuntimeError) as error:
@@ -103,6 +107,8 @@ def _gradients(
     if any(one.accepted is None for one in forward) or case.unmapped:
         differ = "the forward passes differ (--accept names a difference that is meant)"
         return [], f"not judged, since {differ}"
+    if isinstance(case.pair.torch, Recording) and not case.pair.torch.differentiable:
+        return [], "not judged: PyTorch has a derivative of its own, which no recording holds"
     found, compared = gradient_differences(case, seed)
     found = [one for one in found if str(one.torch) not in case.tables or one.size > 2.0**-16]
     meant = {str(one.torch): one.cause for one in forward}
@@ -134,6 +140,8 @@ def _training(
     pair = case.pair
     if pair.loss is None:
         return [], "", {}
+    if isinstance(pair.torch, Recording):
+        return [], "not judged, since a recording of PyTorch's side holds none", {}
     if any(one.accepted is None for one in before) or case.unmapped:
         return [], "not judged, since what comes before it differs", {}
     losses = _prove(loss_pair(case), seed, "drawn", (), lambda *_: None, nested=True)

@@ -193,6 +193,6 @@ def _difference(
         cause=cause.cause if cause else None,
         explanation=cause.explanation if cause else "",
         fix=cause.fix if cause else None,
-        torch_source="; ".join(f"{o.name} ({o.source})" for o in told),
+        torch_source="; ".join(f"{o.name} ({o.source})" if o.source else o.name for o in told),
         jax_source=sources(evidence.equations),
     )

@@ -51,6 +51,8 @@ class Operations(TorchDispatchMode):
         self.made: list[Operation] = []
         self.modules: list[str] = []
         """Those that are being called, innermost last."""
+        self.line: str | None = None
+        """The source of the operations to come, where it is not that of the code that runs."""
         self._variants, self._widen, self._keep = variants or {}, widen, keep
 
     def __torch_dispatch__(
@@ -76,7 +78,7 @@ class Operations(TorchDispatchMode):
             number,
             name,
             scalars,
-            _source(),
+            _source() if self.line is None else self.line,
             parents,
             str(first.dtype)[6:],
             tuple(first.shape),
@@ -196,10 +198,14 @@ def _wide(value: Any) -> Any:
 
 
 def _source() -> str:
+    """Return the line of the user's that makes an operation; none if a model of PyTorch's does."""
     frame = sys._getframe(2)
     while frame is not None:
-        file = frame.f_code.co_filename
-        if "/torch/" not in file and "/parity/pairs/" not in file and "contextlib" not in file:
-            return f"{'/'.join(file.split('/')[-3:])}:{frame.f_lineno}"
+        code = frame.f_code
+        if code.co_name not in ("__torch_dispatch__", "__torch_function__"):
+            if "/parity/pairs/" in code.co_filename:  # what calls the model
+                return ""
+            if "/torch/" not in code.co_filename and "contextlib" not in code.co_filename:
+                return f"{'/'.join(code.co_filename.split('/')[-3:])}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

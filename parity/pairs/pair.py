@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from parity.contract.errors import CnnParityError
+from parity.pairs.recording import Recording, read_recording
 
 
 class PairError(CnnParityError):
@@ -37,13 +38,13 @@ class Pair:
     PairError: a field has a value that no pair can have.
     """
 
-    torch: Any
-    """An `nn.Module`, or a function of tensors."""
-    jax: Any
+    torch: Any = None
+    """An `nn.Module`, or a function of tensors; or a `Recording` of one."""
+    jax: Any = None
     """An `nnx.Module`; (Linen module, variables); (function of parameters and inputs, parameters),
     where the parameters are a pytree of arrays; a pytree with `__call__`, as Equinox's modules are;
     or a function of arrays."""
-    inputs: Sequence[np.ndarray]
+    inputs: Sequence[np.ndarray] = ()
     """The inputs of both, in PyTorch's layout."""
     call_torch: Callable[..., Any] | None = None
     """Calls the model: (model, *inputs) → arrays, or nested tuples, lists and dicts of them."""
@@ -79,7 +80,7 @@ class Pair:
                 raise PairError(f"Pair: an input is {array.dtype}; give arrays of numbers")
         for name in ("torch", "jax"):
             value = getattr(self, name)
-            if not callable(value) and not isinstance(value, tuple):
+            if not callable(value) and not isinstance(value, tuple | Recording | None):
                 kind = type(value).__name__
                 raise PairError(f"Pair: {name} is {kind}, which cannot be called")
         if self.optimizer is not None and self.loss is None:
@@ -88,6 +89,8 @@ class Pair:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, tuple | list) and len(value) == 2):
                 raise PairError(f"Pair: {name} has to be a tuple of two, PyTorch's and JAX's")
+        if self.torch is None and self.jax is None:
+            raise PairError("Pair: it has no side; give torch=, jax=, or both")
         if self.steps < 1:
             raise PairError(f"Pair: steps is {self.steps}; give at least 1")
 
@@ -112,6 +115,21 @@ def load_pair(text: str) -> Pair:
     if not isinstance(made, Pair):
         raise PairError(f"{name}() of {file} returns {type(made).__name__}, no Pair")
     return made
+
+
+def against(pair: Pair, file: Path) -> Pair:
+    """Return a pair with the recording of a file as its PyTorch side, and the inputs of that.
+
+    RecordingError: it is no recording; PairError: the pair's inputs are others.
+    """
+    recording = read_recording(file)
+    both = list(zip(pair.inputs, recording.inputs, strict=False))
+    other = len(pair.inputs) != len(recording.inputs) or any(
+        a.dtype != b.dtype or not np.array_equal(a, b) for a, b in both
+    )
+    if pair.inputs and other:
+        raise PairError(f"{file} was recorded with other inputs; leave inputs out, or record anew")
+    return replace(pair, torch=recording, inputs=recording.inputs)
 
 
 class user_code:  # noqa: N801 - a context manager, named as those of contextlib

@@ -15,9 +15,9 @@ from jax.extend.core import JaxprEqn
 
 from parity.pairs.arrangement import arrangement, distance
 from parity.pairs.case import Case
-from parity.pairs.definitions import Definitions
+from parity.pairs.definitions import Definitions, call_path
 from parity.pairs.forward import Feeder, limit
-from parity.pairs.jaxprs import Evaluator, Tag, bind, call_path, widened
+from parity.pairs.jaxprs import Evaluator, Tag, bind, source, widened
 from parity.pairs.layers import products_of
 from parity.pairs.mistakes import Site, mistakes
 from parity.pairs.patterns import rearranged
@@ -65,7 +65,7 @@ def planted(case: Case) -> list[Plant]:
     """
     run = _Run(case)
     run()
-    return list(run.plants.values())
+    return run.plants
 
 
 def counts(plants: Sequence[Plant], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,22 +82,24 @@ def counts(plants: Sequence[Plant], more: Mapping[str, Any]) -> dict[str, Any]:
 
 class _Run:
     def __init__(self, case: Case) -> None:
-        self.plants: dict[tuple[Any, ...], Plant] = {}
+        self.plants: list[Plant] = []
         self._case = case
-        self._at: dict[int, list[Plant]] = {}
-        """The plants of an equation, which may be evaluated often, as in a loop."""
+        self._at: dict[tuple[int, ...], list[Plant]] = {}
+        """The plants of an equation and its callers, which may be evaluated often, as in a loop."""
         self._sites: set[tuple[Any, ...]] = set()
+        """The code that leads to an equation: layers of the same code have the same."""
         self._program = Definitions(case.program.jaxpr, len(case.program.names))
         self._feeder = Feeder(
             case.recorded, case.layers, None, case.forced, widen=case.widen, keep=False
         )
 
+        self._evaluator = Evaluator(
+            self._on_tag, self._around, products_of(case.layers), case.program.names, _stacked
+        )
+
     def __call__(self) -> None:
         case, program = self._case, self._case.program
-        evaluator = Evaluator(
-            self._on_tag, self._around, products_of(case.layers), program.names, _stacked
-        )
-        outputs, _ = program.run(evaluator, case.jax_values, list(case.pair.inputs))
+        outputs, _ = program.run(self._evaluator, case.jax_values, list(case.pair.inputs))
         with jax.enable_x64(True):
             for value in outputs:
                 self._match((OUTPUT, "in", 0), value, output=True)
@@ -134,21 +136,24 @@ class _Run:
         return widened(equation, given) if self._case.widen else bind(equation, given)
 
     def _plants(self, equation: JaxprEqn) -> list[Plant]:
-        if id(equation) in self._at:
-            return self._at[id(equation)]
-        path = (equation.primitive.name, *(call_path(equation) or [id(equation)]))
-        plants: list[Plant] = []
-        if path not in self._sites:
-            self._sites.add(path)
+        chain = (*self._evaluator.callers, equation)
+        known = self._at.get(tuple(map(id, chain)))
+        if known is not None:
+            return known
+        plants = self._at[tuple(map(id, chain))] = []
+        inside = map(self._program.number, chain[1:])
+        path = (call_path(chain[0]), *inside, equation.primitive.name)
+        if path in self._sites:
+            return plants
+        self._sites.add(path)
 
-            def compute(given: list[Any], **changed: Any) -> list[Any]:
-                return self._evaluate(equation, given, **changed)
+        def compute(given: list[Any], **changed: Any) -> list[Any]:
+            return self._evaluate(equation, given, **changed)
 
-            line = self._program.source(equation)
-            for name, other in mistakes(Site(equation, self._program, compute)):
-                plants.append(Plant(name, equation, line, other))
-                self.plants[(*path, len(plants))] = plants[-1]
-        self._at[id(equation)] = plants
+        line = next(filter(None, map(source, reversed(chain))), "")
+        for name, other in mistakes(Site(equation, self._program, compute)):
+            plants.append(Plant(name, equation, line, other))
+        self.plants += plants
         return plants
 
     def _on_tag(self, tag: Tag, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from parity.pairs.leaves import Leaf, Node, kind_of, nodes_of
 from parity.pairs.operations import Operations, WithoutDropout, mark
 from parity.pairs.pair import Pair, PairError, user_code
+from parity.pairs.recording import Recording
 
 Values = Mapping[str, np.ndarray]
 
@@ -60,23 +62,18 @@ class TorchSide:
 
         `mode` is entered: `Operations`, or another dispatch mode.
         """
-        use = (self.pair.train_torch if train else None) or self.pair.call_torch
-        use = use or (lambda net, *xs: net(*xs))
         given = [x if isinstance(x, Tensor) else tensor(x) for x in inputs]
         given = [x.to(dtype) if x.is_floating_point() and x.dtype != dtype else x for x in given]
-        if isinstance(self.net, nn.Module):
-            _set_mode(self.net, train)
         before = torch.get_default_dtype()
         self.calls.clear()
         with contextlib.ExitStack() as stack:
             torch.set_default_dtype(dtype)
             stack.callback(torch.set_default_dtype, before)
+            if dtype != torch.float64:
+                self._cast(dtype)
+                stack.callback(self._cast, torch.float64)
             operations = mode if isinstance(mode, Operations) else None
-            if isinstance(self.net, nn.Module):
-                if dtype != torch.float64:
-                    self.net.to(dtype)
-                    stack.callback(self.net.to, torch.float64)
-                stack.enter_context(_hooked(self.net, self.calls, seen, operations))
+            call = stack.enter_context(self._ready(train, seen, operations))
             stack.enter_context(user_code("the PyTorch side"))
             if train:
                 stack.enter_context(WithoutDropout())
@@ -85,7 +82,25 @@ class TorchSide:
             if operations:
                 for place, x in enumerate(given):
                     mark(x, f"input{place if len(given) > 1 else ''}")
-            return use(self.net, *given)
+            return call(*given)
+
+    def _cast(self, dtype: torch.dtype) -> None:
+        for value in self.tensors.values():
+            value.data = value.data.to(dtype)
+
+    @contextlib.contextmanager
+    def _ready(
+        self, train: bool, seen: Seen | None, operations: Operations | None
+    ) -> Iterator[Callable[..., Any]]:
+        """Give what is called with the inputs, its layers watched for the time of the block."""
+        use = (self.pair.train_torch if train else None) or self.pair.call_torch
+        use = use or (lambda net, *xs: net(*xs))
+        if not isinstance(self.net, nn.Module):
+            yield functools.partial(use, self.net)
+            return
+        _set_mode(self.net, train)
+        with _hooked(self.net, self.calls, seen, operations):
+            yield functools.partial(use, self.net)
 
 
 def tensor(array: Any) -> Tensor:
@@ -101,6 +116,10 @@ def tensor(array: Any) -> Tensor:
 def torch_side(pair: Pair) -> TorchSide:
     """Return PyTorch's side of a pair. PairError: a model that cannot be copied."""
     model = pair.torch
+    if isinstance(model, Recording):
+        from parity.pairs.replayed import replayed
+
+        return replayed(model, pair)
     if isinstance(model, tuple):
         if len(model) != 2 or not callable(model[0]):
             raise PairError("Pair: torch is a tuple, but not (function, its parameters)")
