@@ -102,7 +102,7 @@ def soft_port(params: Any, x: Any, temperature: float) -> Any:
 
 
 @right("soft-experts")
-@wrong("soft-experts-temperature", between("experts", "head", "scale"), temperature=1.0)
+@wrong("soft-experts-temperature", between("gating", "experts", "scale"), temperature=1.0)
 def soft_experts(seed: int, *, temperature: float = 0.5) -> Pair:
     """One array of three experts against three arrays of one."""
     params = {
