@@ -209,3 +209,20 @@ def epsilon_place(
                 )
                 return candidate, {outer.number: out_of, inner.number: applied(torch.clone)}
     return None
+
+
+@of("_weight_norm_interface", "_weight_norm")
+def weight_norm(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """An epsilon in the length that a weight is divided by, which PyTorch has not."""
+    for epsilon in dict.fromkeys(x for x in (*literals, 1e-12) if 0 < x < 1e-2):
+
+        def divided(func: Any, args: Any, kwargs: Any, e: float = epsilon) -> Any:
+            out, norm = func(*args, **kwargs)
+            return out * norm / (norm.square() + e).sqrt(), norm
+
+        yield Candidate(
+            "epsilon",
+            f"PyTorch's weight norm has no epsilon, JAX's {epsilon:g}",
+            "give epsilon=0 in Flax",
+            divided,
+        )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from parity.pairs.jax_models import nnx_value
 from parity.pairs.leaves import nested
 from parity.pairs.pair import Pair, PairError
 from parity.pairs.torch_side import named_tensors
@@ -77,7 +78,7 @@ def jax_holder(pair: Pair) -> Holder:
     model = pair.jax
     if isinstance(model, nnx.Module):
         state = nnx.to_flat_state(nnx.state(model, nnx.Not(nnx.RngState)))
-        flat = {tuple(path): variable.get_value() for path, variable in state}
+        flat = {tuple(path): nnx_value(variable) for path, variable in state}
         skipped = 0
     elif isinstance(model, tuple) and isinstance(model[0], linen.Module):
         flat = traverse_util.flatten_dict(linen.meta.unbox(dict(model[1])))

@@ -148,7 +148,8 @@ def _of_nnx(model: Any, pair: Pair) -> JaxSide:
         flat = {}
         for path, variable in variables.items():
             name = ".".join(map(str, path))
-            flat[path] = variable.replace(values[name]) if name in values else variable
+            held = variable.replace if hasattr(variable, "replace") else jnp.asarray
+            flat[path] = held(values[name]) if name in values else variable
         merged = nnx.merge(graphdefs[train], nnx.from_flat_state(list(flat.items())), copy=True)
         use = _caller(pair, train)
 
@@ -161,7 +162,7 @@ def _of_nnx(model: Any, pair: Pair) -> JaxSide:
         with _patched(classes, wrap):
             outputs = use(merged, *inputs)
         after = {
-            ".".join(map(str, path)): variable.get_value()
+            ".".join(map(str, path)): nnx_value(variable)
             for path, variable in nnx.to_flat_state(nnx.state(merged))
         }
         return outputs, {name: after[name] for name in values if not leaves[name].trained}
@@ -170,19 +171,25 @@ def _of_nnx(model: Any, pair: Pair) -> JaxSide:
     return side
 
 
+def nnx_value(variable: Any) -> Any:
+    """Return the array of a variable of NNX; a module may hold arrays that are none."""
+    return variable.get_value() if hasattr(variable, "get_value") else variable
+
+
 def _nnx_leaves(variables: Mapping[Any, Any], classes: Mapping[str, str]) -> dict[str, Leaf]:
     """Return the arrays of floats among variables by path; `classes` are those of the layers."""
     from flax import nnx
 
     leaves = {}
     for path, variable in variables.items():
-        value = variable.get_value()
+        value = nnx_value(variable)
         name = ".".join(map(str, path))
         if isinstance(variable, nnx.RngState) or not isinstance(value, jax.Array | np.ndarray):
             continue
         if jnp.issubdtype(value.dtype, jnp.floating):
             owner = classes.get(name.rpartition(".")[0], "")
-            trained = isinstance(variable, nnx.Param)
+            # an array that is no variable, as the scales of WeightNorm, is a parameter too
+            trained = isinstance(variable, nnx.Param) or not isinstance(variable, nnx.Variable)
             leaves[name] = _leaf(name, value, kind_of(owner), trained=trained)
     return leaves
 

@@ -86,7 +86,7 @@ class _Recorder(Operations):
         """Keep which tensor a layer gets or gives, and let it be another one from there on."""
         name = f"seen:{layer}:{way}:{place}:{call}"
         self.steps.append({"seen": [layer, way, place, call], "ref": self.reference(value)})
-        return mark(_view(value), name)
+        return mark(_view(layer, way, place, call, value), name)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -127,10 +127,10 @@ class _Recorder(Operations):
         raise PairError(f"the PyTorch side cannot be recorded: an operation gets {value!r}")
 
 
-def _view(*given: Any) -> Tensor:
-    """Return the last argument as another tensor, by no operation of the user's."""
+def _view(layer: str, way: str, place: int, call: int, value: Tensor) -> Tensor:  # noqa: ARG001
+    """Return what a layer gets or gives as another tensor, by no operation of the user's."""
     with _disable_current_modes():
-        return given[-1].view_as(given[-1])
+        return value.view_as(value)
 
 
 def _same_gradients(side: TorchSide, again: TorchSide, pair: Pair) -> bool:

@@ -14,6 +14,7 @@ from parity.pairs import optimizers
 from parity.pairs.case import Case
 from parity.pairs.forward import ROUNDING
 from parity.pairs.jax_side import wide
+from parity.pairs.jaxprs import equations, narrow_types, traced
 from parity.pairs.leaves import nested
 from parity.pairs.pair import Pair, user_code
 from parity.pairs.recorded import OUTPUT
@@ -109,6 +110,8 @@ class JaxTraining:
             outputs, after = case.jax.call({**params, **buffers}, inputs, True)
             return loss(outputs, *targets), after
 
+        self.narrow: dict[str, str] = {}
+        """Where the optimizer computes in less than float64: type by file and line."""
         self._step = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
 
     def values(self, torch_values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -154,7 +157,9 @@ class JaxTraining:
                 for n in self._case.set_jax:
                     held[n] = jnp.zeros_like(own[n])
                 params, grads = nested(own), nested(held)
-                state = transform.init(params) if state is None else state
+                if state is None:
+                    state = transform.init(params)
+                    self.narrow = narrow_types(equations(traced(step, params, grads, state)[0]))
                 params, state = step(params, grads, state)
                 found.append(_flat(params))
         return found

@@ -1,5 +1,9 @@
 """What a proof says where a mistake would hide, or right code looks wrong."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +15,7 @@ from torch import nn
 
 from parity.pairs.judging import prove
 from parity.pairs.pair import Pair
+from parity.pairs.proof import Proof
 
 SQUARE = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
 
@@ -74,3 +79,33 @@ def test_the_users_model_is_left_as_it_was() -> None:
     assert net.weight.dtype == torch.float32
     assert nnx.Linear.__call__ is call
     assert torch.get_default_dtype() == torch.float32
+
+
+def _trained(ours: Callable[..., Any], theirs: Any) -> Proof:
+    losses = (lambda y: (y**2).mean(), lambda y: (y**2).mean())
+    net, port = nn.Linear(3, 3), nnx.Linear(3, 3, rngs=nnx.Rngs(0))
+    pair = Pair(torch=net, jax=port, inputs=(SQUARE,), loss=losses, optimizer=(ours, theirs))
+    return prove(pair)
+
+
+def test_an_optimizer_is_judged_by_what_it_adds_to_the_parameters() -> None:
+    ours = partial(torch.optim.Adagrad, lr=1e-3, initial_accumulator_value=0.1, eps=1e-8)
+
+    def theirs(epsilon: float) -> Any:
+        scaled = optax.scale_by_rss(initial_accumulator_value=0.1, eps=0.0)
+        return optax.chain(scaled, optax.scale(-1e-3 * (1 + epsilon)))
+
+    exact = partial(torch.optim.Adagrad, lr=1e-3, initial_accumulator_value=0.1, eps=0.0)
+    assert _trained(exact, theirs(0.0))
+    assert not _trained(exact, theirs(1e-8))  # 1e-11 of the parameters
+    assert not _trained(ours, theirs(0.0))
+
+
+def test_a_rate_that_optax_keeps_in_float32_is_a_note() -> None:
+    def kept(rate: float) -> Any:
+        return optax.inject_hyperparams(optax.sgd, hyperparam_dtype=jnp.float32)(rate)
+
+    proof = _trained(partial(torch.optim.SGD, lr=0.1), kept(0.1))
+    assert proof.same, proof.table()
+    assert any("the JAX optimizer computes a part in float32" in note for note in proof.notes)
+    assert not _trained(partial(torch.optim.SGD, lr=0.1), kept(0.1 * (1 + 1e-6)))

@@ -228,3 +228,28 @@ class FlaxTwice(nnx.Module):
 def called_twice(seed: int) -> Pair:
     inputs = (floats(seed, 3, 9), floats(seed + 100, 3, 9))
     return Pair(torch=Twice(), jax=FlaxTwice(nnx.Rngs(seed)), inputs=inputs)
+
+
+class WeightNormed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.utils.parametrizations.weight_norm(nn.Linear(7, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x)
+
+
+class FlaxWeightNormed(nnx.Module):
+    def __init__(self, epsilon: float, rngs: nnx.Rngs) -> None:
+        self.fc = nnx.WeightNorm(nnx.Linear(7, 5, rngs=rngs), epsilon=epsilon, rngs=rngs)
+
+    def __call__(self, x: Any) -> Any:
+        return self.fc(x)
+
+
+@right("weight-norm", epsilon=0.0)
+@wrong("weight-norm-epsilon", inside("fc", "epsilon"), epsilon=1e-12)
+def weight_norm(seed: int, *, epsilon: float) -> Pair:
+    """Flax's scales are no variables, and its epsilon is 1e-12."""
+    flax = FlaxWeightNormed(epsilon, nnx.Rngs(seed))
+    return Pair(torch=WeightNormed(), jax=flax, inputs=(floats(seed, 3, 7),))

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from flax import nnx
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 
@@ -85,7 +86,7 @@ def clipped(exact: bool) -> Callable[[Iterable[Tensor]], Optimizer]:
     def clip(optimizer: Optimizer, *_: Any) -> None:
         params = [p for group in optimizer.param_groups for p in group["params"]]
         if not exact:
-            nn.utils.clip_grad_norm_(params, 0.05)
+            clip_grad_norm_(params, 0.05)
             return
         norm = torch.stack([p.grad.square().sum() for p in params]).sum().sqrt()
         for p in params:
