@@ -12,6 +12,7 @@ from jaxcnn.device import computing, resolve, to_device, to_host
 from jaxcnn.loops import compiled, many_steps
 from jaxcnn.state import TrainState, export_state, import_state
 from jaxcnn.steps import eval_step, predict_step, train_step
+from parity.contract.cli.console import watching
 from parity.contract.data.arrays import grey_values, of_kind
 from parity.contract.data.datasets import Dataset, Split, pixels
 from parity.contract.harness import ManySteps
@@ -31,9 +32,11 @@ def fit(
     *,
     dataset: Dataset | None = None,
     start: Checkpoint | None = None,
-    observer: Observer = SILENT,
+    observer: Observer | None = None,
 ) -> History:
     """Train from the recipe's initial state, or on from `start`, and evaluate after each epoch.
+
+    Without an `observer`, a terminal or a notebook shows each epoch; `SILENT` shows nothing.
 
     Raises:
         DataError, DeviceError: data set or device is not there; `dataset` is no `Dataset`.
@@ -44,7 +47,7 @@ def fit(
     loaded = load_dataset(recipe.dataset, recipe.data_dir) if dataset is None else dataset
     dataset = of_kind(loaded, Dataset, "dataset").first(recipe.limit)
     progress = Progress(recipe, dataset, start)
-    with computing(recipe):
+    with computing(recipe), watching(observer, recipe) as observer:
         state = import_state(progress.start, recipe)
         train, test = (on_device(split, recipe) for split in (dataset.train, dataset.test))
         steps = many_steps(train_step, recipe)

@@ -37,6 +37,9 @@ class Timed:
     failed: str | None = None
     """Why its figures do not count; None where they do."""
 
+    def __repr__(self) -> str:
+        return f"<Timed {len(self.rounds)} rounds{f', {self.failed}' * (self.failed is not None)}>"
+
     def values(self, name: str) -> tuple[Any, ...]:
         """Return what a quantity was in each round in which it was measured."""
         return tuple(found[name] for found in self.rounds if found[name] is not None)
@@ -147,6 +150,9 @@ class Benchmark:
             if found.low > 1:
                 lines.append(f"planted slowdown, {where}: detected, {found}")
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Benchmark of {', '.join(self.arms)}, {self.rounds} rounds>"
 
     def rows(self, size: int, phase: Phase) -> list[Row]:
         """Return a table's head, then of each arm how long a phase takes and how fast that is."""

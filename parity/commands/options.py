@@ -50,22 +50,25 @@ class Output(Debug):
         OutputError: a file cannot be written, or both are one; if possible before computing.
         """
         from parity.contract.cli.console import ProgressBar
-        from parity.contract.files import json_text, write_whole
+        from parity.contract.files import json_text, require_page, write_file
 
         files = {name: file for name in ("json", "report") if (file := vars(self).get(name))}
         for name, file in files.items():
             _require_writable(file, name)
+            if name == "report":
+                require_page(file)
         if len({file.resolve() for file in files.values()}) < len(files):
             raise OutputError(f"--json and --report both name {self.json}; give one another file")
         with ProgressBar() as bar:
             result = compute(bar.show)
         print(result.table(), result, sep="\n")
         for name, file in files.items():
-            text = json_text
-            if name == "report":
-                from parity.report.page import page as text
-            write = Path.write_bytes if _is_special(file) else write_whole
-            write(file, text(result).encode())
+            if name == "json":
+                write_file(file, json_text(result).encode())
+            else:
+                from parity.report.page import write_report
+
+                write_report(result, file)
         return result
 
 
@@ -79,14 +82,11 @@ class Report(Output):
 
 def _require_writable(file: Path, option: str) -> None:
     """Raise OutputError if a file cannot be made or replaced; the attempt leaves nothing."""
-    if _is_special(file):
+    from parity.contract.files import is_special
+
+    if is_special(file):
         return
     with os_errors_as(OutputError, f"cannot write {file}", f"; give --{option} another file"):
         if file.exists():
             file.open("r+b").close()
         tempfile.TemporaryFile(dir=file.resolve().parent).close()
-
-
-def _is_special(file: Path) -> bool:
-    """Whether it is a pipe or a device, as /dev/stdout may be."""
-    return file.exists() and not (file.is_file() or file.is_dir())

@@ -8,11 +8,13 @@ from .run.checkpoint import read_checkpoint as read_checkpoint
 from .run.checkpoint import write_checkpoint as write_checkpoint
 from .run.history import Evaluation as Evaluation
 from .run.history import History as History
+from .run.observers import SILENT as SILENT
 from .run.observers import Observer as Observer
 from .state import State as State
 from .state import initial_state as initial_state
 
 __all__ = [
+    "SILENT",
     "Backend",
     "Checkpoint",
     "CnnParityError",

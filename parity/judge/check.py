@@ -83,6 +83,9 @@ class Verdict:
         subject, comparison = self.first_disagreement
         return f"disagree ({where}): {subject} is different from stage {comparison}"
 
+    def __repr__(self) -> str:
+        return f"<Verdict {self}>"
+
     def table(self) -> str:
         """Return a line a stage: each subject's worst error, as a fraction of its bound."""
         rows = [(stage, *map(_cell, pair)) for stage, pair in self.stages.items()]

@@ -96,6 +96,10 @@ class Diagnosis:
             )
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        found = "healthy" if self.healthy else "not healthy"
+        return f"<Diagnosis of {', '.join(self.subjects)}: {found}>"
+
     def table(self) -> str:
         """Return the environment, then a line a subject, then one a backend's two modes.
 

@@ -124,6 +124,9 @@ class Trajectory:
             )
         return "same algorithm" + ("; float32 drift is rounding" if self.float32 else "")
 
+    def __repr__(self) -> str:
+        return f"<Trajectory {self}>"
+
     def table(self) -> str:
         """Return each epoch's losses, how far apart the trainings are, and what was judged."""
         rows: list[tuple[str, ...]] = [("", self.a, self.b)]

@@ -14,6 +14,7 @@ import tyro
 
 from parity.contract.errors import CnnParityError, StoppedError
 from parity.contract.recipe import Device
+from parity.contract.version import __version__
 
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
 
@@ -34,6 +35,8 @@ class Where(Debug):
     """Where to compute. auto: the GPU (JAX: or TPU) that the framework finds, else the CPU."""
 
 
+_MORE = "--version says which version this is."
+
 Command = Callable[[Any], int | None]
 """Executes a command's options; None is exit status 0."""
 
@@ -47,6 +50,9 @@ def run(
     name and help, to what executes it. An error that a user can mend becomes one line, and a status
     of its own; `--debug` shows where.
     """
+    if args and args[0] == "--version":
+        print(f"{prog} {__version__}")
+        return 0
     try:
         named = {options.__name__.lower(): options for options in commands}
         options = _parse(prog, description, named, args)
@@ -71,7 +77,7 @@ def _parse(prog: str, description: str, named: dict[str, type[Debug]], args: Seq
     try:
         with contextlib.redirect_stderr(screen):
             return tyro.extras.subcommand_cli_from_dict(
-                named, prog=prog, description=description, args=args, config=CONFIG
+                named, prog=prog, description=f"{description}\n{_MORE}", args=args, config=CONFIG
             )
     except SystemExit as end:
         if not end.code:

@@ -1,6 +1,7 @@
 """What the command lines show: epochs as they end, a progress bar on a terminal, tables."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -10,7 +11,7 @@ from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import Dataset
 from parity.contract.recipe import Recipe
 from parity.contract.run.history import Epoch
-from parity.contract.run.observers import Observer
+from parity.contract.run.observers import SILENT, Observer
 from parity.contract.run.progress import Progress as TrainingProgress
 from parity.contract.state import State
 
@@ -73,6 +74,17 @@ class ConsoleObserver(Observer):
 
     def epoch(self, record: Epoch) -> None:
         self._bar.console.print(str(record))
+
+
+@contextlib.contextmanager
+def watching(observer: Observer | None, recipe: Recipe) -> Iterator[Observer]:
+    """Give the observer; for None, one that shows progress on a terminal or in a notebook."""
+    if observer is not None:
+        yield observer
+        return
+    with ProgressBar() as bar:
+        seen = bar.console.is_terminal or bar.console.is_jupyter
+        yield ConsoleObserver(bar, recipe) if seen else SILENT
 
 
 def summary_lines(layers: Sequence[Layer]) -> list[str]:

@@ -62,6 +62,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"<Split {len(self)} images>"
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -78,6 +81,9 @@ class Dataset:
     def __post_init__(self) -> None:
         for name in ("train", "test"):
             of_kind(getattr(self, name), Split, name)
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.name}, {len(self.train)} + {len(self.test)} images>"
 
     @functools.cached_property
     def sha256(self) -> str:
