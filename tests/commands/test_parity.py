@@ -49,7 +49,7 @@ def test_parity_check_exits_1_where_subjects_disagree(
     right = torchcnn.steps.cross_entropy
     monkeypatch.setattr(torchcnn.steps, "cross_entropy", lambda z, y: 1.001 * right(z, y))
     assert run_parity(monkeypatch, "check", "--dataset", "digits", "--device", "cpu") == 1
-    assert "torch:eager is different from stage loss" in capsys.readouterr().out
+    assert "torch:eager first differs at stage loss: it is " in capsys.readouterr().out
 
 
 def test_parity_train_prints_both_trainings_and_exits_0(

@@ -91,7 +91,7 @@ class RunFolder(Observer):
         self._saved = self._worth_waiting = False
         self._lock = FileLock(folder / ".lock", timeout=0)
         with os_errors_as(OutputError, f"cannot look into {folder}", _OTHER_FOLDER):
-            begun = self._checkpoint.exists() or (folder / ".lock").exists()
+            begun = (folder / ".lock").exists() or (resuming and self._checkpoint.exists())
         if begun:
             self._hold()
         self._require_free()
