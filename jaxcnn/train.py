@@ -12,6 +12,8 @@ from jaxcnn.device import computing, resolve, to_device, to_host
 from jaxcnn.loops import compiled, many_steps
 from jaxcnn.state import TrainState, export_state, import_state
 from jaxcnn.steps import eval_step, predict_step, train_step
+from parity.contract.cli.console import watching
+from parity.contract.data.arrays import grey_values, of_kind
 from parity.contract.data.datasets import Dataset, Split, pixels
 from parity.contract.harness import ManySteps
 from parity.contract.recipe import Recipe
@@ -30,19 +32,22 @@ def fit(
     *,
     dataset: Dataset | None = None,
     start: Checkpoint | None = None,
-    observer: Observer = SILENT,
+    observer: Observer | None = None,
 ) -> History:
     """Train from the recipe's initial state, or on from `start`, and evaluate after each epoch.
 
+    Without an `observer`, a terminal or a notebook shows each epoch; `SILENT` shows nothing.
+
     Raises:
-        DataError, DeviceError: data set or device is not there.
+        DataError, DeviceError: data set or device is not there; `dataset` is no `Dataset`.
         CheckpointError: `start` is of another training, or of other images.
         DivergenceError: a loss or a weight is not finite; names the step.
     """
     recipe = resolve(recipe)
-    dataset = (dataset or load_dataset(recipe.dataset, recipe.data_dir)).first(recipe.limit)
+    loaded = load_dataset(recipe.dataset, recipe.data_dir) if dataset is None else dataset
+    dataset = of_kind(loaded, Dataset, "dataset").first(recipe.limit)
     progress = Progress(recipe, dataset, start)
-    with computing(recipe):
+    with computing(recipe), watching(observer, recipe) as observer:
         state = import_state(progress.start, recipe)
         train, test = (on_device(split, recipe) for split in (dataset.train, dataset.test))
         steps = many_steps(train_step, recipe)
@@ -84,6 +89,7 @@ def evaluate(
     recipe = resolve(recipe)
     if split is None:
         split = load_dataset(recipe.dataset, recipe.data_dir).test
+    split = of_kind(split, Split, "split")
     with computing(recipe):
         native = import_state(state or initial_state(recipe.seed, recipe.dtype), recipe)
         return evaluate_split(native, *on_device(split, recipe), recipe)
@@ -94,9 +100,10 @@ def predict(
 ) -> Float[np.ndarray, "images 10"]:
     """Return the probability of each digit for each image of grey values, 0 to 255.
 
-    It raises DeviceError, or StateError for another dtype than the recipe's.
+    It raises DataError for other images, DeviceError, or StateError for another dtype than the
+    recipe's.
     """
-    recipe = resolve(recipe)
+    recipe, images = resolve(recipe), grey_values(images)
     with computing(recipe):
         native, step = import_state(state, recipe), compiled(predict_step, recipe.mode)
         parts = [np.zeros((0, 10))]

@@ -5,4 +5,6 @@ The public names stand in `__init__.pyi`; nothing heavy is imported until one is
 
 import lazy_loader
 
+from parity.contract.version import __version__ as __version__
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,6 +10,7 @@ from .pairs.judging import prove as prove
 from .pairs.pair import Accept as Accept
 from .pairs.pair import Pair as Pair
 from .pairs.proof import Proof as Proof
+from .report.page import write_report as write_report
 
 __all__ = [
     "Accept",
@@ -24,4 +25,5 @@ __all__ = [
     "diagnose",
     "prove",
     "train",
+    "write_report",
 ]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from parity.benchmark.load import Others
 from parity.benchmark.process import ProcessLostError, call
 from parity.benchmark.result import PHASES, PRODUCT_SIZE, Benchmark, Measured, Phase, Timed
 from parity.contract.data.datasets import Split, pixels, read_dataset
@@ -26,7 +27,7 @@ from parity.contract.recipe import Recipe, require_integer
 from parity.contract.state import initial_state
 from parity.subjects.environment import environment
 from parity.subjects.oracle import OracleSession
-from parity.subjects.subject import Subject
+from parity.subjects.subject import Subject, unknown
 
 TUTORIAL = "tutorial"
 """The arm that is the tutorial's own loop, on the CPU."""
@@ -94,7 +95,7 @@ def bench(
         threads=cores if threads is None else threads,
         rounds=rounds,
         phases=tuple(phases),
-        arms=tuple(arm if arm == TUTORIAL else str(Subject.parse(arm)) for arm in arms),
+        arms=tuple(map(_arm, arms)),
         slowdown=slowdown,
         environment=facts,
     )
@@ -103,11 +104,21 @@ def bench(
     result.images = len(train)
     for size in batch_sizes:
         progress("losses by hand", 0, rounds)
+        others = Others()
         sized = dataclasses.replace(default, batch_size=size)
         expected = _losses_by_hand(sized, train, epoch="epoch" in phases)
+        result.others_before.append(others.cores())
         with cleaning_up():
             _take_turns(result, sized, expected, progress)
     return result
+
+
+def _arm(text: str) -> str:
+    """Return the name of an arm; raise RecipeError, which names all, for others."""
+    own = text.removesuffix(":layers") if text.count(":") == 2 else text
+    if own not in ARMS:
+        raise unknown("arm", text, ARMS)
+    return own
 
 
 def _require_options(result: Benchmark, batch_sizes: Sequence[int], cores: int) -> None:
@@ -131,8 +142,6 @@ def _require_options(result: Benchmark, batch_sizes: Sequence[int], cores: int) 
     for size in batch_sizes:
         dataclasses.replace(result.recipe, batch_size=size)
     for arm in result.arms:
-        if arm not in ARMS:
-            raise RecipeError(f"{arm} is not made to be timed; name other arms")
         if arm != TUTORIAL:
             Subject.parse(arm).resolve(result.recipe)
 
@@ -150,12 +159,13 @@ def _take_turns(
             name, slowdown = result.runs()[arm]
             backend = name.partition(":")[0]
             options = name, recipe, result.phases, slowdown
-            bind = backend in ("torch", TUTORIAL)
+            bind, others = backend in ("torch", TUTORIAL), Others()
             try:
                 facts, losses, found = call(measure, *options, threads=result.threads, bind=bind)
             except ProcessLostError as error:
                 timed[arm].failed = str(error)
                 continue
+            result.others.append(others.cores())
             result.environment[backend] = facts
             timed[arm].rounds.append(found)
             timed[arm].failed = _wrong(losses, expected, LOSS_LIMITS[recipe.dtype])

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from parity.benchmark.load import allowed
 from parity.benchmark.stats import Ratio, Row, Speed, Start, ratio, spread
 from parity.contract.cli.tables import aligned
 from parity.contract.recipe import Recipe
@@ -14,6 +15,8 @@ Phase = Literal["forward", "step", "epoch"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 PRODUCT_SIZE = 1024
 """Rows and columns of the matrices whose product shows what the machine can do."""
+NOISE = 1.5
+"""Factor between two turns of the same that no figure of a run survives."""
 FORWARD_FLOPS = 2 * (9 * 16 * 26 * 26) + 2 * (2704 * 10)
 """Multiplications and additions of the convolution and the linear layer, for one image."""
 STEP_FLOPS = 2 * 2 * (9 * 16 * 26 * 26) + 3 * 2 * (2704 * 10)
@@ -36,6 +39,9 @@ class Timed:
     """By round: what MEASURED names."""
     failed: str | None = None
     """Why its figures do not count; None where they do."""
+
+    def __repr__(self) -> str:
+        return f"<Timed {len(self.rounds)} rounds{f', {self.failed}' * (self.failed is not None)}>"
 
     def values(self, name: str) -> tuple[Any, ...]:
         """Return what a quantity was in each round in which it was measured."""
@@ -70,6 +76,10 @@ class Benchmark:
     """The machine, and what each backend computes with in its arms' processes."""
     timed: dict[int, dict[str, Timed]] = field(default_factory=dict)
     """By batch size, then by arm, the copies of the last one included."""
+    others_before: list[float | None] = field(default_factory=list)
+    """How many cores other processes kept busy before the first turn, by batch size."""
+    others: list[float | None] = field(default_factory=list)
+    """Likewise during each turn; None where that was too short to say."""
 
     @property
     def again(self) -> str:
@@ -118,8 +128,37 @@ class Benchmark:
         return [
             f"the planted slowdown is not detected: {where}, {found}"
             for where, found in self._copies(self.slowed)
-            if found.low <= 1
+            if not found.longer
         ]
+
+    @property
+    def busy(self) -> str | None:
+        """Why other processes have spoiled the times; None where they have not."""
+        before, during = (
+            [x for x in seen if x is not None] for seen in (self.others_before, self.others)
+        )
+        cores = int(self.environment.get("cores usable") or self.environment.get("cores") or 1)
+        taken = {"before": max(before, default=0.0), "during": spread(during or [0.0]).median}
+        if max(taken.values()) <= allowed(cores, self.threads):
+            return None
+        seen = " and ".join(f"{value:.1f} {when} the turns" for when, value in taken.items())
+        return f"other processes kept {seen} of {cores} cores busy"
+
+    @property
+    def noisy(self) -> list[str]:
+        """Where the same arm differs from itself so much that nothing can be said."""
+        return [
+            f"{where}: {self.arms[-1]} differs from itself by {found}"
+            for where, found in self._copies(self.again)
+            if found.factor > NOISE
+        ]
+
+    @property
+    def exit_code(self) -> int:
+        """1: an arm does not count; 3: the machine gives no verdict; 1: a slowdown is missed."""
+        if self.failed:
+            return 1
+        return 3 if self.busy or self.noisy else int(bool(self.missed))
 
     @property
     def passed(self) -> bool:
@@ -139,14 +178,47 @@ class Benchmark:
         return 2 * PRODUCT_SIZE**3 / min(timed.median("product") for timed in counting)
 
     def __str__(self) -> str:
-        lines = [f"does not count: {line}" for line in self.failed] + self.missed
+        lines = [f"does not count: {line}" for line in self.failed]
+        lines += self.no_verdict or [*self.headlines, *self.missed]
         for where, found in self._copies(self.again):
             said = "cannot be told apart" if found.undecided else "differ all the same"
             lines.append(f"noise, {where}: {self.arms[-1]} twice: {found}, {said}")
         for where, found in self._copies(self.slowed):
-            if found.low > 1:
+            if found.longer and not self.no_verdict:
                 lines.append(f"planted slowdown, {where}: detected, {found}")
         return "\n".join(lines)
+
+    @property
+    def no_verdict(self) -> list[str]:
+        """What spoiled the times, and what helps; nothing where nothing did."""
+        if self.busy:
+            stop = "stop them, or wait for their end, and time again"
+            return [f"no verdict, the machine is busy: {self.busy}; {stop}"]
+        more = "close what else runs, or give more --rounds"
+        return [f"no verdict, too noisy: {line}; {more}" for line in self.noisy]
+
+    @property
+    def headlines(self) -> list[str]:
+        """Which arm is the fastest of those that count, how sure that is, by size and phase."""
+        lines = []
+        for size, phase in itertools.product(self.timed, self.phases):
+            counting = [arm for arm in self._counting(size) if arm in self.arms]
+            if len(counting) < 2:
+                continue
+            best, second = sorted(counting, key=lambda a: self.timed[size][a].median(phase))[:2]
+            ahead = self.ratio(size, phase, second, best)
+            again, first = self.ratio(size, phase, self.again, self.arms[-1]), self.arms[0]
+            if ahead is None or ahead.undecided or (again and ahead.low <= again.factor):
+                said = f"{best} and {second} cannot be told apart, {ahead}"
+            else:
+                said = f"{best} is the fastest, {ahead} times as fast as {second}"
+            if first in counting and first not in (best, second):
+                said += f", {self.ratio(size, phase, first, best)} times as fast as {first}"
+            lines.append(f"{phase}, batches of {size}: {said}")
+        return lines
+
+    def __repr__(self) -> str:
+        return f"<Benchmark of {', '.join(self.arms)}, {self.rounds} rounds>"
 
     def rows(self, size: int, phase: Phase) -> list[Row]:
         """Return a table's head, then of each arm how long a phase takes and how fast that is."""

@@ -1,6 +1,7 @@
 """Statistics of timings, and the figures of a benchmark's tables, each with its row of text."""
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,8 +35,18 @@ class Ratio:
 
     @property
     def undecided(self) -> bool:
-        """Whether both may take the same time."""
-        return self.low <= 1 <= self.high
+        """Whether both may take the same time, by the interval as it is printed."""
+        return _printed(self.low) <= 1 <= _printed(self.high)
+
+    @property
+    def longer(self) -> bool:
+        """Whether the one takes longer, by the interval as it is printed."""
+        return _printed(self.low) > 1
+
+    @property
+    def factor(self) -> float:
+        """The farther end of the interval from 1, as a factor above 1."""
+        return max(self.high, 1 / self.low) if self.low > 0 else math.inf
 
     def __str__(self) -> str:
         return f"{self.median:.3g} [{self.low:.3g}, {self.high:.3g}]"
@@ -44,6 +55,10 @@ class Ratio:
 def spread(seconds: Sequence[float]) -> Spread:
     """Return the quartiles of timings."""
     return Spread(*np.quantile(seconds, [0.25, 0.5, 0.75]).tolist())
+
+
+def _printed(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 @functools.cache

@@ -20,7 +20,7 @@ class Bench(Report, Numbers, Data):
     process ends.
 
     Exit status: 0 done, 1 an arm does not count or the planted slowdown is not detected, 2 usage,
-    data or environment error.
+    data or environment error, 3 no verdict, since the machine was busy or too noisy.
     """
 
     arms: tuple[str, ...] = ()
@@ -50,5 +50,8 @@ class Bench(Report, Numbers, Data):
             raise RecipeError("give --arms, or both --a and --b")
         if named := arms or tuple(filter(None, pair)):
             plan["arms"] = named
-        result = self.show(lambda bar: parity.bench(command=command, progress=bar, **plan))
-        return 0 if result.passed else 1
+        result = self.show(
+            lambda bar: parity.bench(command=command, progress=bar, **plan),
+            lambda found: found.exit_code == 0,
+        )
+        return result.exit_code

@@ -19,5 +19,9 @@ class Check(Report, Numbers, Data, Pair):
     """Images in the step."""
 
     def run(self) -> int:
-        verdict = self.show(lambda _: parity.check(**self.arguments))
+        verdict = self.show(
+            lambda bar: parity.check(progress=bar, **self.arguments),
+            lambda found: found.agrees,
+            verdict_first=True,
+        )
         return 0 if verdict.agrees else 1

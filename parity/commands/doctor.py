@@ -1,6 +1,7 @@
 """`parity doctor`."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import parity
 from parity.commands.options import Numbers, Output
@@ -20,6 +21,10 @@ class Doctor(Output, Numbers):
     runs: int = 100
     """How often each subject makes the step, to see whether it repeats itself bit for bit."""
 
+    spoken: ClassVar[bool] = True
+
     def run(self) -> int:
-        found = self.show(lambda bar: parity.diagnose(progress=bar, **self.arguments))
+        found = self.show(
+            lambda bar: parity.diagnose(progress=bar, **self.arguments), lambda found: found.healthy
+        )
         return found.exit_code

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from parity.contract.cli.command import Debug, Where
 from parity.contract.errors import OutputError, os_errors_as
@@ -38,34 +38,49 @@ class Output(Debug):
     json: Path | None = None
     """File to write everything that the screen shows to."""
 
+    spoken: ClassVar[bool] = False
+    """Whether it says how far it is where no one can see a bar."""
+
     @property
     def arguments(self) -> dict[str, Any]:
         """The command's other options, by name: what its function in the API takes."""
         here = ("debug", "json", "report")
         return {name: value for name, value in vars(self).items() if name not in here}
 
-    def show(self, compute: Callable[[Callable[[str, int, int], None]], Any]) -> Any:
+    def show(
+        self,
+        compute: Callable[[Callable[[str, int, int], None]], Any],
+        passed: Callable[[Any], bool],
+        *,
+        verdict_first: bool = False,
+    ) -> Any:
         """Compute a result, print its table and verdict, and write the files that were asked for.
+
+        On a terminal the verdict is green where it is a good one, else red.
 
         OutputError: a file cannot be written, or both are one; if possible before computing.
         """
-        from parity.contract.cli.console import ProgressBar
-        from parity.contract.files import json_text, write_whole
+        from parity.contract.cli.console import ProgressBar, coloured
+        from parity.contract.files import json_text, require_page, write_file
 
         files = {name: file for name in ("json", "report") if (file := vars(self).get(name))}
         for name, file in files.items():
             require_writable(file, name)
+            if name == "report":
+                require_page(file)
         if len({file.resolve() for file in files.values()}) < len(files):
             raise OutputError(f"--json and --report both name {self.json}; give one another file")
-        with ProgressBar() as bar:
+        with ProgressBar(spoken=self.spoken) as bar:
             result = compute(bar.show)
-        print(result.table(), result, sep="\n")
+        table, verdict = result.table(), coloured(bar.console, str(result), good=passed(result))
+        print(*((verdict, table) if verdict_first else (table, verdict)), sep="\n")
         for name, file in files.items():
-            text = json_text
-            if name == "report":
-                from parity.report.page import page as text
-            write = Path.write_bytes if _is_special(file) else write_whole
-            write(file, text(result).encode())
+            if name == "json":
+                write_file(file, json_text(result).encode())
+            else:
+                from parity.report.page import write_report
+
+                write_report(result, file)
         return result
 
 
@@ -79,14 +94,11 @@ class Report(Output):
 
 def require_writable(file: Path, option: str) -> None:
     """Raise OutputError if a file cannot be made or replaced; the attempt leaves nothing."""
-    if _is_special(file):
+    from parity.contract.files import is_special
+
+    if is_special(file):
         return
     with os_errors_as(OutputError, f"cannot write {file}", f"; give --{option} another file"):
         if file.exists():
             file.open("r+b").close()
         tempfile.TemporaryFile(dir=file.resolve().parent).close()
-
-
-def _is_special(file: Path) -> bool:
-    """Whether it is a pipe or a device, as /dev/stdout may be."""
-    return file.exists() and not (file.is_file() or file.is_dir())

@@ -65,7 +65,7 @@ class Prove(Report):
         def compute(progress: "Progress") -> "Proof":
             return prove(pair, seed=self.seed, weights=self.weights, map=rows, progress=progress)
 
-        proof = self.show(compute)
+        proof = self.show(compute, bool)
         if self.show_map:
             from parity.pairs.text import map_lines
 

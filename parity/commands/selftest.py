@@ -1,7 +1,7 @@
 """`parity selftest`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from parity.commands.options import Output, Pair
 from parity.contract.cli.command import Where
@@ -25,8 +25,12 @@ class Selftest(Output, Where, Data, Pair):
     only: Literal["mistakes", "correct"] | None = None
     """Only one of the two parts."""
 
+    spoken: ClassVar[bool] = True
+
     def run(self) -> int:
         from parity.judge.selftest import selftest
 
-        result = self.show(lambda bar: selftest(progress=bar, **self.arguments))
+        result = self.show(
+            lambda bar: selftest(progress=bar, **self.arguments), lambda found: found.passed
+        )
         return 0 if result.passed else 1

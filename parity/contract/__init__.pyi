@@ -1,5 +1,6 @@
 from .backend import Backend as Backend
 from .data.datasets import Dataset as Dataset
+from .data.datasets import Split as Split
 from .errors import CnnParityError as CnnParityError
 from .recipe import Recipe as Recipe
 from .run.checkpoint import Checkpoint as Checkpoint
@@ -7,11 +8,13 @@ from .run.checkpoint import read_checkpoint as read_checkpoint
 from .run.checkpoint import write_checkpoint as write_checkpoint
 from .run.history import Evaluation as Evaluation
 from .run.history import History as History
+from .run.observers import SILENT as SILENT
 from .run.observers import Observer as Observer
 from .state import State as State
 from .state import initial_state as initial_state
 
 __all__ = [
+    "SILENT",
     "Backend",
     "Checkpoint",
     "CnnParityError",
@@ -20,6 +23,7 @@ __all__ = [
     "History",
     "Observer",
     "Recipe",
+    "Split",
     "State",
     "initial_state",
     "read_checkpoint",

@@ -109,7 +109,7 @@ class Backend(Stepper, Protocol):
         *,
         dataset: Dataset | None = None,
         start: Checkpoint | None = None,
-        observer: Observer = ...,
+        observer: Observer | None = None,
     ) -> History:
         """Train from the recipe's initial state or a checkpoint, on its data set or another one."""
 

@@ -54,6 +54,14 @@ class StoppedError(CnnParityError):
         self.exit_code = 128 + number
 
 
+def missing_package(error: ImportError) -> str:
+    """Return what an import of another's package failed for, and what helps."""
+    package = (error.name or "").partition(".")[0] or "a package"
+    if isinstance(error, ModuleNotFoundError):
+        return f"{package} is not installed; install it: python -m pip install {package}"
+    return f"{package} cannot be imported ({error}); install it again"
+
+
 @contextlib.contextmanager
 def os_errors_as(kind: type[CnnParityError], what: str, hint: str = "") -> Iterator[None]:
     """Raise `kind`, which says what failed, why, and what helps, for an OSError of the block."""

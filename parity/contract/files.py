@@ -37,6 +37,26 @@ def write_whole(path: Path, content: bytes) -> None:
             os.close(folder)
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Write a result as `write_whole` does, or into a pipe or a device; raise OutputError."""
+    if not is_special(path):
+        return write_whole(path, content)
+    with os_errors_as(OutputError, f"cannot write {path}"):
+        path.write_bytes(content)
+    return None
+
+
+def is_special(path: Path) -> bool:
+    """Whether it is a pipe or a device, as /dev/stdout may be."""
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def require_page(path: Path) -> None:
+    """Raise OutputError unless a file's name is that of a page."""
+    if path.suffix.lower() not in (".html", ".htm") and not is_special(path):
+        raise OutputError(f"a report is a page of HTML, got {path}; name it {path.stem}.html")
+
+
 @contextlib.contextmanager
 def writing_folder(path: Path) -> Iterator[Path]:
     """Give the name of a folder to make, which then takes the place of `path`.

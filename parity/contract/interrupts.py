@@ -57,7 +57,7 @@ def leave(number: int, _frame: FrameType | None = None) -> NoReturn:
     """Say that the command was interrupted by a signal, and end the process."""
     with contextlib.suppress(RuntimeError, OSError):  # the signal came in the middle of a write
         if sys.stdout.isatty():
-            sys.stdout.write("\x1b[?25h")  # show the cursor
+            sys.stdout.write("\r\x1b[K\x1b[?25h")  # remove a bar, show the cursor
         sys.stdout.flush()
     os.write(2, b"interrupted\n")
     os._exit(128 + number)

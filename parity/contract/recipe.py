@@ -79,6 +79,14 @@ class Recipe(Data):
         if not number or not 0 < self.lr <= 1e37:  # divided by 1 - ADAM_B1, still a float32
             raise RecipeError(f"lr must be a finite number above 0, at most 1e+37, got {self.lr!r}")
 
+    def __repr__(self) -> str:
+        shown = (
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
     def batches(self, epoch: int, examples: int) -> "Iterator[Int64[np.ndarray, 'batch']]":
         """Yield the indices of each batch of an epoch, counted from 1, of so many examples."""
         from parity.contract.batches import batches  # here: `--help` does not wait for NumPy

@@ -67,6 +67,9 @@ class State:
         if self.step < 0:
             raise StateError(f"step must be at least 0, got {self.step}")
 
+    def __repr__(self) -> str:
+        return f"<State {self.dtype}, {self.step} steps made>"
+
     def named(self) -> Arrays:
         """Return all arrays by their full names: adam.m.conv1.weight, adam.v.…, params.…."""
         return {

@@ -1,15 +1,15 @@
 """Do two subjects compute the same training step? Stage by stage, against the oracle."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from parity.contract.cli.tables import aligned
+from parity.contract.cli.tables import aligned, wrapped
 from parity.contract.data.datasets import Dataset, read_dataset
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
 from parity.contract.state import State, initial_state
-from parity.judge.compare import Comparison, Judged, Sides, first_wrong, merge
+from parity.judge.compare import Comparison, Judged, Progress, Sides, first_wrong, merge
 from parity.judge.definitions import judge_data, judge_shared
 from parity.judge.inference import INFERENCE_STAGES, judge_inference
 from parity.judge.loop import FIT_STAGES, STEPS_STAGES, covered, epoch_end, judge_loop, short_epochs
@@ -24,6 +24,10 @@ LOOP_STAGES = (*STEPS_STAGES, *INFERENCE_STAGES, *FIT_STAGES)
 
 ALL_STAGES = ("data", "init", *STAGES, *STEP_STAGES, *LOOP_STAGES)
 """Everything that a verdict is made of, in the order in which a mistake is looked for."""
+
+
+PARTS = ("steps", "evaluation", "short epochs", "a long epoch")
+"""What is judged of a subject, one after the other; each compiles what it needs first."""
 
 
 class Disagreement(NamedTuple):
@@ -81,15 +85,19 @@ class Verdict:
                 " every difference is rounding"
             )
         subject, comparison = self.first_disagreement
-        return f"disagree ({where}): {subject} is different from stage {comparison}"
+        at = f"{subject} first differs at stage {comparison.stage}"
+        return f"disagree ({where}): {at}: {comparison.evidence}"
+
+    def __repr__(self) -> str:
+        return f"<Verdict {self}>"
 
     def table(self) -> str:
         """Return a line a stage: each subject's worst error, as a fraction of its bound."""
         rows = [(stage, *map(_cell, pair)) for stage, pair in self.stages.items()]
-        head, *lines = aligned([("stage", self.a, self.b), *rows])
+        lines = ["worst error / its bound", *aligned([("stage", self.a, self.b), *rows])]
         for subject, said in zip((self.a, self.b), self.covered, strict=True):
-            lines.append(f"judged of {subject}: {said}")
-        return "\n".join([f"{head}   worst error / its bound", *lines])
+            lines.append(wrapped(f"judged of {subject}: {said}"))
+        return "\n".join(lines)
 
 
 def check(
@@ -103,6 +111,7 @@ def check(
     device: Device = "auto",
     dtype: DType = "float32",
     state: State | None = None,
+    progress: Progress = lambda *_: None,
 ) -> Verdict:
     """Compare two subjects on the first steps of a training, and all that a training is made of.
 
@@ -111,8 +120,9 @@ def check(
     that trains shows no stages: what it returns is judged within the stages' bounds added up. If
     all that agrees, evaluation and prediction are judged against the oracle too, and `fit` must end
     each stretch in the state in which the same steps end. The steps start at `state`, by default
-    the seed's initial one. It raises NondeterminismError if a subject differs from itself, and
-    RecipeError, DataError or DeviceError for a subject, data or a device that is not there.
+    the seed's initial one; `progress` is called before each part. It raises NondeterminismError if
+    a subject differs from itself, and RecipeError, DataError or DeviceError for a subject, data or
+    a device that is not there.
     """
     recipe = Recipe(
         dataset=dataset,
@@ -127,9 +137,12 @@ def check(
     loaded = [subject.load_dataset(recipe) for subject in subjects]  # or download it
     truth = read_dataset(recipe.dataset, recipe.data_dir)
     start = state or initial_state(recipe.seed, recipe.dtype)
+    progress("what all share", 0, 2 * len(PARTS) + 1)
     shared = judge_shared(recipe, len(truth.train))
-    pairs = zip(subjects, loaded, strict=True)
-    judged = [judge(subject, recipe, own, truth, start, shared) for subject, own in pairs]
+    judged = []
+    for turn, (subject, own) in enumerate(zip(subjects, loaded, strict=True)):
+        parts = _counted(progress, subject, 1 + turn * len(PARTS))
+        judged.append(judge(subject, recipe, own, truth, start, shared, parts))
     return Verdict(
         a=a,
         b=b,
@@ -149,24 +162,34 @@ def judge(
     truth: Dataset,
     state: State,
     shared: Judged | None = None,
+    begin: Callable[[str], None] = lambda _: None,
 ) -> Judged:
     """Judge a subject's data, its steps from `state` and, if all that agrees, what else it does.
 
     That is the training loop, evaluation and prediction, as far as the backend has them.
 
     `loaded` is the data set as the subject loads it, `truth` as its files hold it, `shared` what
-    `judge_shared` returns, if known. It raises NondeterminismError, or DeviceError.
+    `judge_shared` returns, if known; `begin` is called with each of PARTS. It raises
+    NondeterminismError, or DeviceError.
     """
+    begin(PARTS[0])
     judged = {"data": judge_data(loaded, recipe)} | examine(subject, recipe, truth.train, state)
     merge(judged, *(shared or judge_shared(recipe, len(truth.train))).values())
-    for needed, more in (
-        (("evaluate", "predict"), lambda: judge_inference(subject, recipe, truth.train)),
-        (("fit",), lambda: judge_loop(subject, short_epochs(recipe, truth))),
-        (("fit",), lambda: judge_loop(subject, epoch_end(subject, recipe, truth))),
+    for part, needed, more in (
+        (PARTS[1], ("evaluate", "predict"), lambda: judge_inference(subject, recipe, truth.train)),
+        (PARTS[2], ("fit",), lambda: judge_loop(subject, short_epochs(recipe, truth))),
+        (PARTS[3], ("fit",), lambda: judge_loop(subject, epoch_end(subject, recipe, truth))),
     ):
         if first_wrong(judged) is None and subject.can(*needed):
+            begin(part)
             merge(judged, *more().values())
     return {stage: judged[stage] for stage in ALL_STAGES if stage in judged}
+
+
+def _counted(progress: Progress, subject: Subject, done: int) -> Callable[[str], None]:
+    """Return what reports a part of a subject's, of both subjects' parts and the one before."""
+    total = 2 * len(PARTS) + 1
+    return lambda part: progress(f"{subject}: {part}", done + PARTS.index(part), total)
 
 
 def _cell(comparison: Comparison | None) -> str:

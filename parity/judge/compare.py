@@ -56,15 +56,25 @@ class Comparison:
             return 0.0
         return self.error / self.bound if self.bound > 0 and np.isfinite(self.error) else np.inf
 
-    def __str__(self) -> str:
+    @property
+    def evidence(self) -> str:
+        """What is wrong, or the worst element, for a sentence that has named the stage."""
         if self.mismatch:
-            return f"{self.stage}: {self.mismatch}"
-        place = ", ".join(map(str, self.index))
+            return self.mismatch
+        element = f"element [{', '.join(map(str, self.index))}]" if self.index else "it"
+        return f"{element} {self._worst()}"
+
+    def _worst(self) -> str:
         return (
-            f"{self.stage}[{place}] is {self.got:.9g}, should be {self.expected:.9g}:"
+            f"is {self.got:.9g}, should be {self.expected:.9g}:"
             f" error {self.error:.3g}, bound {self.bound:.3g};"
             f" {self.outside:,} of {self.elements:,} elements outside"
         )
+
+    def __str__(self) -> str:
+        if self.mismatch:
+            return f"{self.stage}: {self.mismatch}"
+        return f"{self.stage}[{', '.join(map(str, self.index))}] {self._worst()}"
 
 
 Judged = dict[str, Comparison]

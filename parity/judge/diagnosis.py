@@ -8,7 +8,7 @@ from typing import Any
 
 from parity.contract.backend import Trace
 from parity.contract.cli.convolutions import XLA_FLAGS
-from parity.contract.cli.tables import aligned
+from parity.contract.cli.tables import aligned, wrapped
 from parity.contract.data.datasets import read_dataset
 from parity.contract.errors import DeviceError
 from parity.contract.recipe import Device, DType, Recipe, require_integer
@@ -96,6 +96,10 @@ class Diagnosis:
             )
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        found = "healthy" if self.healthy else "not healthy"
+        return f"<Diagnosis of {', '.join(self.subjects)}: {found}>"
+
     def table(self) -> str:
         """Return the environment, then a line a subject, then one a backend's two modes.
 
@@ -106,9 +110,13 @@ class Diagnosis:
         rows = [("subject", "worst error / its bound", f"the same step {self.runs} times")]
         rows += [(name, *_cells(found)) for name, found in self.subjects.items()]
         lines = [*environment_lines(self.environment), "", title, *aligned(rows, left=3)]
+        reasons = dict.fromkeys(found.missing for found in self.subjects.values() if found.missing)
+        for reason in reasons:
+            names = [name for name, found in self.subjects.items() if found.missing == reason]
+            lines.append(wrapped(f"not available: {', '.join(names)}: {reason}"))
         for backend, parted in self.modes.items():
             said = f"differ in bits: {parted}" if parted else "give the same bits"
-            lines.append(f"{backend}: jit and eager {said}")
+            lines.append(wrapped(f"{backend}: jit and eager {said}"))
         return "\n".join([*lines, ""])
 
     def _findings(self, name: str) -> Iterator[str]:
@@ -165,6 +173,12 @@ def diagnose(
     if not available:
         reasons = "; ".join(dict.fromkeys(missing.values()))
         raise DeviceError(f"no subject is available: {reasons}")
+
+    def after(turns: int) -> Progress:
+        """Return what reports a subject's runs among all."""
+        total = len(available) * runs
+        return lambda what, run, _: progress(what, turns * runs + run, total)
+
     return Diagnosis(
         recipe=recipe,
         runs=runs,
@@ -172,7 +186,7 @@ def diagnose(
         subjects={
             str(subject): Examination(missing=missing[subject])
             if subject in missing
-            else _examine(subject, recipe, runs, progress)
+            else _examine(subject, recipe, runs, after(available.index(subject)))
             for subject in subjects
         },
     )
@@ -183,7 +197,7 @@ def _examine(subject: Subject, recipe: Recipe, runs: int, report: Progress) -> E
     batches = steps.first_batches(recipe, read_dataset(recipe.dataset).train)
     state = initial_state(recipe.seed, recipe.dtype)
     stages: Judged = {}
-    report(f"{subject}", 0, runs)
+    report(f"{subject}, compiling" if subject.mode == "jit" else f"{subject}", 0, runs)
     try:
         with subject.session(recipe, state) as session:
             stages = steps.judge_steps(session, subject.resolve(recipe), state, batches)
@@ -203,7 +217,7 @@ def _examine(subject: Subject, recipe: Recipe, runs: int, report: Progress) -> E
 def _cells(found: Examination) -> tuple[str, str]:
     """Return a subject's worst stage, and whether its step repeats itself."""
     if found.missing is not None:
-        return "-", f"not available: {found.missing}"
+        return "-", "not available"
     worst = found.wrong or max(found.stages.values(), key=lambda c: c.ratio, default=None)
     mark = " !" if found.wrong else ""
     judged = f"{worst.ratio:.3g}{mark} at {worst.stage}" if worst else "-"

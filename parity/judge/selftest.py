@@ -108,6 +108,9 @@ class SelfTest:
             findings.append(f"of {self.cases} correct cases {wrong}")
         return f"{'passed' if self.passed else 'failed'}: {'; '.join(findings) or 'nothing tried'}"
 
+    def __repr__(self) -> str:
+        return f"<SelfTest {self}>"
+
     def table(self) -> str:
         """Return a line a mistake, then a line a stage, then every false alarm."""
         rows: list[tuple[str, ...]] = [("mistake", "stage", self.a, self.b)]

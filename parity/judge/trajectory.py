@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from parity.contract.backend import Session
 from parity.contract.batches import batch_count
-from parity.contract.cli.tables import aligned
+from parity.contract.cli.tables import aligned, wrapped
 from parity.contract.data.datasets import Split, pixels, read_dataset
 from parity.contract.errors import RecipeError
 from parity.contract.recipe import DType, Recipe
@@ -116,13 +116,17 @@ class Trajectory:
     def __str__(self) -> str:
         if self.failure is not None:
             where = f"step {self.failure.step} of {self.failure.subject}"
-            return f"different from stage {self.failure.comparison} in {where}"
+            first = self.failure.comparison
+            return f"different from stage {first.stage} on, first in {where}: {first.evidence}"
         if not self.agrees:
             return (
                 f"different: in float64 the trainings have parted by step {self.float64.parted},"
                 " though every stage of the traced steps is within its bound"
             )
         return "same algorithm" + ("; float32 drift is rounding" if self.float32 else "")
+
+    def __repr__(self) -> str:
+        return f"<Trajectory {self}>"
 
     def table(self) -> str:
         """Return each epoch's losses, how far apart the trainings are, and what was judged."""
@@ -143,7 +147,7 @@ class Trajectory:
         rows.append((f"{test} accuracy", *(f"{each.accuracy:.2%}" for each in self.tests)))
         if self.judged:
             lines.append(f"every stage judged in {self.judged:,} steps of each")
-        return "\n".join([*aligned(rows), *lines])
+        return "\n".join([*aligned(rows), *map(wrapped, lines)])
 
     def epoch_losses(self, drift: Drift) -> list[tuple[float, float]]:
         """Return each epoch's summed loss of both, the last epoch as far as it went."""

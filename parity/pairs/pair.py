@@ -94,6 +94,10 @@ class Pair:
         if self.steps < 1:
             raise PairError(f"Pair: steps is {self.steps}; give at least 1")
 
+    def __repr__(self) -> str:
+        names = [getattr(x, "__name__", type(x).__name__) for x in (self.torch, self.jax)]
+        return f"<Pair {names[0]} in PyTorch, {names[1]} in JAX, {len(self.inputs)} inputs>"
+
 
 def load_pair(text: str) -> Pair:
     """Return the pair that FILE[:NAME] names; FILE is a path to a .py or a module's name.

@@ -11,7 +11,8 @@ import jinja2
 import numpy as np
 
 from parity.benchmark.result import Benchmark
-from parity.contract.files import json_text
+from parity.contract.errors import OutputError
+from parity.contract.files import json_text, require_page, write_file
 from parity.judge.check import LOOP_STAGES, Verdict
 from parity.judge.compare import Comparison
 from parity.judge.trajectory import FREE_RUN_LIMIT, Trajectory
@@ -61,7 +62,21 @@ _PAGES = {
 }
 
 
-def page(result: Verdict | Trajectory | Benchmark | Proof) -> str:
+Reported = Verdict | Trajectory | Benchmark | Proof
+"""What has a page."""
+
+
+def write_report(result: Reported, path: Path | str) -> None:
+    """Write a result's page to a file, which is whole or not there; raise OutputError."""
+    path = Path(path)
+    if type(result) not in _PAGES:
+        kinds = ", ".join(kind.__name__ for kind in _PAGES)
+        raise OutputError(f"{type(result).__name__} has no page; give one of {kinds}")
+    require_page(path)
+    write_file(path, page(result).encode())
+
+
+def page(result: Reported) -> str:
     """Return a page for a result; the same result gives the same bytes."""
     values: dict[str, Any] = {}
     if isinstance(result, Trajectory):

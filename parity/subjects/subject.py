@@ -1,8 +1,10 @@
 """Subjects: who computes a step, as the command line names them."""
 
 import dataclasses
+import difflib
 import importlib
 import itertools
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,7 +13,7 @@ import numpy as np
 
 from parity.contract.backend import Session, Stepper, Workload
 from parity.contract.data.datasets import Dataset, Split
-from parity.contract.errors import RecipeError
+from parity.contract.errors import DeviceError, RecipeError, missing_package
 from parity.contract.recipe import Kernel, Mode, Recipe
 from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.run.history import Evaluation, History
@@ -26,6 +28,14 @@ ORACLE = "numpy"
 
 MODES: tuple[Mode, ...] = ("eager", "jit")
 KERNELS: tuple[Kernel, ...] = ("layers", "fused")
+
+
+def unknown(what: str, text: str, known: Iterable[str]) -> RecipeError:
+    """Return the error for a name that is none of those known, with the one that may be meant."""
+    names = list(known)
+    near = difflib.get_close_matches(text.lower(), names, n=1, cutoff=0.5)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return RecipeError(f"{what} must be one of {', '.join(names)}, got {text!r}{meant}")
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,13 @@ class Subject:
     @classmethod
     def parse(cls, text: str) -> "Subject":
         """Read a subject such as `torch:eager`; raise RecipeError, which names all, for others."""
+        if not isinstance(text, str):
+            hint = "a subject is a name such as torch:eager; for models give parity.prove a Pair"
+            raise RecipeError(f"{hint}, got {type(text).__name__}")
         known = {str(subject): subject for subject in (cls(ORACLE), *cls.all())}
         subject = known.get(text.removesuffix(":layers") if text.count(":") == 2 else text)
         if subject is None:
-            raise RecipeError(f"subject must be one of {', '.join(known)}, got {text!r}")
+            raise unknown("subject", text, known)
         return subject
 
     @classmethod
@@ -58,8 +71,13 @@ class Subject:
 
     @property
     def backend(self) -> Stepper:
-        """The backend's module."""
-        return cast(Stepper, importlib.import_module(BACKENDS[self.backend_name]))
+        """The backend's module; DeviceError where it, or its framework, cannot be imported."""
+        try:
+            module = importlib.import_module(BACKENDS[self.backend_name])
+            module.resolve  # noqa: B018 - only now it imports its framework
+        except ImportError as error:
+            raise DeviceError(missing_package(error)) from error
+        return cast(Stepper, module)
 
     def can(self, *names: str) -> bool:
         """Return whether the backend has functions such as `fit`, which not every one needs."""

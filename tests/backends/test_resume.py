@@ -181,10 +181,15 @@ def test_a_training_that_is_killed_at_any_instant_ends_as_if_it_had_not_been(
         assert np.abs(numbers(got.state) - expected).max() <= limit
         assert len((out / "history.jsonl").read_text().splitlines()) == 3
         assert sorted(path.name for path in out.iterdir()) == [
+            ".lock",
             "checkpoint.safetensors",
             "history.jsonl",
             "recipe.json",
         ]
+
+
+def run(backend: Backend, *argv: str) -> int:
+    return cli.main(backend, "A description.", argv)
 
 
 @pytest.mark.parametrize(
@@ -193,8 +198,9 @@ def test_a_training_that_is_killed_at_any_instant_ends_as_if_it_had_not_been(
     indirect=["backend"],
 )
 def test_a_signal_stops_it_between_two_steps_and_saves(
-    backend: Backend, number: signal.Signals, tmp_path: Path
+    backend: Backend, number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Until then, no other training is let into its folder."""
     out = tmp_path / "run"
     options = ["--dataset", "digits", "--epochs", "9999", "--out", str(out)]
     with subprocess.Popen(
@@ -207,6 +213,9 @@ def test_a_signal_stops_it_between_two_steps_and_saves(
         assert process.stdout is not None
         while not process.stdout.readline().startswith("Epoch 1"):
             assert process.poll() is None
+        for busy in (["--resume", str(out)], [*options]):
+            assert run(backend, "train", *busy) == 2
+            assert f"another training is writing to {out}" in capsys.readouterr().err
         process.send_signal(number)
         _, error = process.communicate(timeout=60)
     assert process.returncode == 128 + number
@@ -215,10 +224,6 @@ def test_a_signal_stops_it_between_two_steps_and_saves(
         error,
     )
     assert read_checkpoint(out).state.step == int(step)
-
-
-def run(backend: Backend, *argv: str) -> int:
-    return cli.main(backend, "A description.", argv)
 
 
 def test_the_command_line_goes_on_by_the_checkpoints_recipe(

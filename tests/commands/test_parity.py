@@ -49,7 +49,7 @@ def test_parity_check_exits_1_where_subjects_disagree(
     right = torchcnn.steps.cross_entropy
     monkeypatch.setattr(torchcnn.steps, "cross_entropy", lambda z, y: 1.001 * right(z, y))
     assert run_parity(monkeypatch, "check", "--dataset", "digits", "--device", "cpu") == 1
-    assert "torch:eager is different from stage loss" in capsys.readouterr().out
+    assert "torch:eager first differs at stage loss: it is " in capsys.readouterr().out
 
 
 def test_parity_train_prints_both_trainings_and_exits_0(
@@ -145,7 +145,8 @@ def test_parity_selftest_exits_2_on_bad_input(
         (["--report", "pyproject.toml/report.html"], "give --report another file"),
         (["--report", "nowhere/report.html"], "No such file or directory; give --report another"),
         (["--report", "tests"], "Is a directory; give --report another file"),
-        (["--report", "nothing", "--json", "nothing"], "both name nothing"),
+        (["--report", "page.pdf"], "a report is a page of HTML, got page.pdf; name it page.html"),
+        (["--report", "no.html", "--json", "no.html"], "both name no.html"),
         (["--seed", "-1"], "seed must be an integer of at least 0"),
     ],
 )
@@ -200,7 +201,7 @@ def judged(verdict: Verdict, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_is_written_whole_or_not_at_all(
     option: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    file = tmp_path / "report"
+    file = tmp_path / "report.html"
     file.write_text("an earlier one")
 
     def no_space(descriptor: int) -> None:

@@ -71,7 +71,7 @@ def test_the_first_stage_that_parts_is_named_and_whose_it_is(
 
     monkeypatch.setattr(jaxcnn.harness, "_canonical", wrong)
     verdict = parity.check(dataset="digits", device="cpu")
-    assert "jax:jit is different from stage pool: is float32 (64, 13, 13, 16)" in str(verdict)
+    assert "jax:jit first differs at stage pool: is float32 (64, 13, 13, 16)" in str(verdict)
     shown = json.loads(json.dumps(to_json(verdict), allow_nan=False))
     assert shown["agrees"] is False
     assert shown["first_disagreement"] == {"subject": "jax:jit", "stage": "pool"}

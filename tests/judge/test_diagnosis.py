@@ -72,9 +72,17 @@ def test_a_healthy_machine_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -
     )
     assert (diagnosis.healthy, diagnosis.exit_code) == (True, 0)
     assert str(diagnosis).splitlines()[-1].startswith("healthy: every available subject")
-    assert heard == [(name, run, 3) for name in available for run in range(4)]
+    compiled = [f"{name}, compiling" if "jit" in name else name for name in available]
+    assert heard == [
+        (compiled[turn] if run == 0 else name, 3 * turn + run, 12)
+        for turn, name in enumerate(available)
+        for run in range(4)
+    ]
     lines = {line.split()[0]: line for line in diagnosis.table().splitlines() if line}
-    assert "not available: mode jit: torch.compile needs a C++ compiler" in lines["torch:jit"]
+    assert lines["torch:jit"].endswith("not available")
+    said = "not available: torch:jit: mode jit: torch.compile needs a C++ compiler"
+    assert said in " ".join(diagnosis.table().split())
+    assert all(len(line) <= 80 for line in diagnosis.table().splitlines())
     assert all(lines[name].endswith("the same bits") for name in available)
     assert not diagnosis.modes
     report = json.loads(json.dumps(to_json(diagnosis), allow_nan=False))

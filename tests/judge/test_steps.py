@@ -43,7 +43,8 @@ def one_image_less(data: Dataset) -> Dataset:
 
 
 def other_dtype(data: Dataset) -> Dataset:
-    train = Split(data.train.images, data.train.labels.astype(np.int32))
+    train = Split(data.train.images, data.train.labels)
+    object.__setattr__(train, "labels", data.train.labels.astype(np.int32))  # Split makes it int64
     return dataclasses.replace(data, train=train)
 
 

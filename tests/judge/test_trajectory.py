@@ -91,7 +91,7 @@ def test_a_wrong_adam_constant_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     assert not result.agrees
     assert result.failure is not None
     assert (result.failure.subject, result.failure.step) == ("jax:jit", 1)
-    assert str(result).startswith("different from stage adam.v.conv1.weight")
+    assert str(result).startswith("different from stage adam.v.conv1.weight on, first in step ")
     assert "step 1 of jax:jit" in str(result)
 
 

@@ -38,4 +38,4 @@ def test_its_mistakes_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(toy.Session, "trace", wrong)
     verdict = parity.check(a="toy:eager", b="numpy", dataset="digits")
-    assert "toy:eager is different from stage logits" in str(verdict)
+    assert "toy:eager first differs at stage logits: element [" in str(verdict)

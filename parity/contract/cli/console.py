@@ -1,16 +1,19 @@
 """What the command lines show: epochs as they end, a progress bar on a terminal, tables."""
 
-from collections.abc import Sequence
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from parity.contract.backend import Layer
 from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import Dataset
 from parity.contract.recipe import Recipe
 from parity.contract.run.history import Epoch
-from parity.contract.run.observers import Observer
+from parity.contract.run.observers import SILENT, Observer
 from parity.contract.run.progress import Progress as TrainingProgress
 from parity.contract.state import State
 
@@ -29,9 +32,12 @@ class _Console(Console):
 
 
 class ProgressBar(Progress):
-    """A progress bar where standard output is a terminal, nothing in a pipe."""
+    """A progress bar where standard output is a terminal; nothing in a pipe.
 
-    def __init__(self) -> None:
+    A `spoken` one says in a pipe how far it is, on standard error, at each tenth.
+    """
+
+    def __init__(self, *, spoken: bool = False) -> None:
         console = _Console(highlight=False, markup=False, soft_wrap=True)
         super().__init__(
             TextColumn("{task.description}"),
@@ -43,10 +49,23 @@ class ProgressBar(Progress):
             transient=True,
         )
         self._task = self.add_task("", total=None, visible=False)
+        self._spoken = spoken and not console.is_terminal
+        self._tenth = (0, 0)
 
     def show(self, what: str, step: int, steps: int) -> None:
         """Show that `step` of `steps` is done."""
         self.update(self._task, description=what, completed=step, total=steps, visible=True)
+        tenth = (steps, 10 * step // max(1, steps))
+        if self._spoken and tenth != self._tenth:
+            print(f"{what}: {step} of {steps}", file=sys.stderr, flush=True)
+            self._tenth = tenth
+
+
+def coloured(console: Console, text: str, *, good: bool) -> str:
+    """Return a verdict in green or red for a console that shows colours, else as it is."""
+    with console.capture() as shown:
+        console.print(Text(text, style="bold green" if good else "bold red"), end="")
+    return shown.get()
 
 
 class ConsoleObserver(Observer):
@@ -54,9 +73,10 @@ class ConsoleObserver(Observer):
 
     def __init__(self, bar: ProgressBar, recipe: Recipe) -> None:
         self._bar, self._epochs = bar, recipe.epochs
-        self._begun = False
+        self._begun, self._compiles = False, False
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
+        self._compiles = recipe.mode == "jit"
         images = f"{len(dataset.train)} + {len(dataset.test)} images"
         self._bar.console.print(f"{describe(backend, recipe)}, {images}")
 
@@ -64,7 +84,8 @@ class ConsoleObserver(Observer):
         epoch, epochs, batch = progress.epoch, self._epochs, progress.batch
         place = f"continues with epoch {epoch}, batch {batch + 1}"
         if epoch <= epochs:
-            self._bar.show(f"epoch {epoch}/{epochs}", batch, progress.steps)
+            compiling = ", compiling" if self._compiles and not self._begun else ""
+            self._bar.show(f"epoch {epoch}/{epochs}{compiling}", batch, progress.steps)
         else:
             place = f"all {epochs} epochs are done; give --epochs for more"
         if not self._begun and progress.step:
@@ -73,6 +94,17 @@ class ConsoleObserver(Observer):
 
     def epoch(self, record: Epoch) -> None:
         self._bar.console.print(str(record))
+
+
+@contextlib.contextmanager
+def watching(observer: Observer | None, recipe: Recipe) -> Iterator[Observer]:
+    """Give the observer; for None, one that shows progress on a terminal or in a notebook."""
+    if observer is not None:
+        yield observer
+        return
+    with ProgressBar() as bar:
+        seen = bar.console.is_terminal or bar.console.is_jupyter
+        yield ConsoleObserver(bar, recipe) if seen else SILENT
 
 
 def summary_lines(layers: Sequence[Layer]) -> list[str]:

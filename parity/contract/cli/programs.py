@@ -19,6 +19,7 @@ from parity.contract.recipe import DatasetName, DType, Kernel, Mode, Recipe, req
 
 if TYPE_CHECKING:
     from parity.contract.backend import Backend
+    from parity.contract.run.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,24 +107,9 @@ def main(backend: "Backend", description: str, argv: Sequence[str] | None = None
 def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
     from parity.contract.cli.console import ConsoleObserver, ProgressBar
     from parity.contract.interrupts import handling
-    from parity.contract.run.checkpoint import CHECKPOINT_FILE, read_checkpoint
     from parity.contract.run.observers import Observer, Observers, RunFolder
-    from parity.contract.run.progress import as_another_training, require_same_training
 
-    start, recipe, own = None, options.recipe, options.resume
-    if own is not None:
-        start = read_checkpoint(own)
-        # what the command line leaves out is the checkpoint's; another backend chooses by itself
-        auto = {} if start.backend == backend.__name__ else dict.fromkeys(_CHOSEN, "auto")
-        default = Train(recipe=dataclasses.replace(start.recipe, data_dir=None, **auto))
-        recipe = tyro.cli(Train, args=args[1:], default=default, config=command.CONFIG).recipe
-        if options.override:
-            start = as_another_training(start, recipe)
-        require_same_training(start, recipe)  # before data are searched for, or downloaded
-        if not own.is_dir():  # a checkpoint: of the run in its folder, or of none
-            own = own.parent if own.name == CHECKPOINT_FILE else None
-    elif options.override:
-        raise RecipeError("override needs --resume")
+    own = None if options.resume is None else _run_of(options.resume)
     out = options.out or own
     if options.save_every is not None:
         require_integer("save_every", options.save_every, at_least=1)
@@ -135,11 +121,44 @@ def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
             resuming = own is not None and own.resolve() == out.resolve()
             versions, every = backend.versions(), options.save_every
             folder = RunFolder(out, versions=versions, every=every, resuming=resuming)
+            stack.callback(folder.release)
             stack.enter_context(handling(folder.stop))
             observers.append(folder)
+        start, recipe = _start_of(backend, options, args)  # while no other training writes there
         if not options.quiet:
             observers.append(ConsoleObserver(stack.enter_context(ProgressBar()), recipe))
         backend.fit(recipe, start=start, observer=Observers(*observers))
+
+
+def _run_of(resume: Path) -> Path | None:
+    """Return the folder of the run that a checkpoint belongs to; None for one of no run."""
+    from parity.contract.run.checkpoint import CHECKPOINT_FILE
+
+    if resume.is_dir():
+        return resume
+    return resume.parent if resume.name == CHECKPOINT_FILE else None
+
+
+def _start_of(
+    backend: "Backend", options: Train, args: Sequence[str]
+) -> "tuple[Checkpoint | None, Recipe]":
+    """Return the checkpoint to continue from, or None, and the recipe to train by."""
+    from parity.contract.run.checkpoint import read_checkpoint
+    from parity.contract.run.progress import as_another_training, require_same_training
+
+    if options.resume is None:
+        if options.override:
+            raise RecipeError("override needs --resume")
+        return None, options.recipe
+    start = read_checkpoint(options.resume)
+    # what the command line leaves out is the checkpoint's; another backend chooses by itself
+    auto = {} if start.backend == backend.__name__ else dict.fromkeys(_CHOSEN, "auto")
+    default = Train(recipe=dataclasses.replace(start.recipe, data_dir=None, **auto))
+    recipe = tyro.cli(Train, args=args[1:], default=default, config=command.CONFIG).recipe
+    if options.override:
+        start = as_another_training(start, recipe)
+    require_same_training(start, recipe)  # before data are searched for, or downloaded
+    return start, recipe
 
 
 def _summarise(backend: "Backend", _: Summary) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
+from parity.contract.data.arrays import classes, grey_values, of_kind
 from parity.contract.data.images import is_gzipped, read_idx
 from parity.contract.errors import DataError
 from parity.contract.recipe import DatasetName, DType
@@ -38,24 +39,51 @@ def sha256_of(arrays: Iterable[np.ndarray]) -> str:
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their labels."""
+    """Images and their labels, of any integer type; kept as uint8 and int64.
+
+    Raises:
+        DataError: shapes, types or values are others, their numbers differ, or there are none.
+    """
 
     images: UInt8[np.ndarray, "examples 28 28"]
     """Grey values, 0 to 255."""
     labels: Int64[np.ndarray, "examples"]
     """Classes, 0 to 9."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", grey_values(self.images))
+        object.__setattr__(self, "labels", classes(self.labels))
+        if len(self.images) != len(self.labels):
+            counts = f"{len(self.images)} images but {len(self.labels)} labels"
+            raise DataError(f"there are {counts}; give each image its label")
+        if len(self.images) == 0:
+            raise DataError("there are no images; give at least one, with its label")
+
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"<Split {len(self)} images>"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training and a test split, in the order of the original files."""
+    """A training and a test split, in the order of the original files.
+
+    Raises:
+        DataError: one of the two is no `Split`.
+    """
 
     name: str
     train: Split
     test: Split
+
+    def __post_init__(self) -> None:
+        for name in ("train", "test"):
+            of_kind(getattr(self, name), Split, name)
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.name}, {len(self.train)} + {len(self.test)} images>"
 
     @functools.cached_property
     def sha256(self) -> str:

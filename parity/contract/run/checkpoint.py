@@ -99,6 +99,9 @@ class Checkpoint:
             place = f"all {self.recipe.epochs} epochs done"
         return f"{self.recipe.dataset}, {self.recipe.dtype}, {place}, {self.state.step} steps made"
 
+    def __repr__(self) -> str:
+        return f"<Checkpoint {self}>"
+
     def to_json(self) -> dict[str, Any]:
         """Return everything but the state as JSON values, with a digest of all of it."""
         values = {**vars(self), "schema": SCHEMA, "recipe": self.recipe.to_json()}

@@ -18,6 +18,10 @@ class Evaluation:
     confusion: Int64[np.ndarray, "10 10"]
     """Number of images, by label and by predicted class."""
 
+    def __repr__(self) -> str:
+        figures = f"loss {self.loss:.4f}, accuracy {self.accuracy:.2%}"
+        return f"<Evaluation {figures} of {self.examples} images>"
+
     @property
     def examples(self) -> int:
         """Number of images."""
@@ -57,3 +61,7 @@ class History:
     epochs: list[Epoch]
     state: State
     """Final weights and optimiser state."""
+
+    def __repr__(self) -> str:
+        last = f", the last {self.epochs[-1]}" if self.epochs else ""
+        return f"<History {self.recipe.dataset}, {len(self.epochs)} epochs{last}>"

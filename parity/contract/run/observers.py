@@ -4,6 +4,9 @@ import dataclasses
 import json
 from pathlib import Path
 from types import FrameType
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from parity.contract.data.datasets import Dataset
 from parity.contract.errors import OutputError, StoppedError, os_errors_as
@@ -16,6 +19,9 @@ from parity.contract.run.progress import Progress
 from parity.contract.state import State
 
 _OTHER_FOLDER = "; give --out another folder"
+
+_HOW = ("device", "mode", "kernel", "dtype")
+"""Fields of a recipe that say how a step was computed."""
 
 
 class Observer:
@@ -62,7 +68,12 @@ class RunFolder(Observer):
     """Keeps recipe.json, history.jsonl and checkpoint.safetensors of a training in a folder.
 
     The checkpoint is written before the first step, after each epoch, after each multiple of
-    `every` steps, and after a signal that `stop` has handled, which ends in StoppedError.
+    `every` steps, and after a signal that `stop` has handled, which ends in StoppedError. To
+    continue a finished training changes nothing. recipe.json also says from which step on which
+    backend made them, and how.
+
+    One training at a time: until `release`, or until the process ends, another one is refused with
+    an OutputError; so is the folder of an earlier run, unless it is the one that continues.
     """
 
     def __init__(
@@ -75,22 +86,46 @@ class RunFolder(Observer):
     ) -> None:
         self._folder, self._versions, self.every = folder, versions, every
         self._checkpoint, self._history = folder / CHECKPOINT_FILE, folder / "history.jsonl"
+        self._recipe_file, self._resuming = folder / "recipe.json", resuming
         self._signal: int | None = None
         self._saved = self._worth_waiting = False
+        self._lock = FileLock(folder / ".lock", timeout=0)
         with os_errors_as(OutputError, f"cannot look into {folder}", _OTHER_FOLDER):
+            begun = (folder / ".lock").exists() or (resuming and self._checkpoint.exists())
+        if begun:
+            self._hold()
+        self._require_free()
+
+    def _hold(self) -> None:
+        """Keep other trainings out of the folder, which must be there."""
+        if self._lock.is_locked:
+            return
+        with os_errors_as(OutputError, f"cannot lock {self._folder}", _OTHER_FOLDER):
+            try:
+                self._lock.acquire()
+            except Timeout:
+                busy = f"another training is writing to {self._folder}"
+                raise OutputError(f"{busy}; wait for its end, or give --out another") from None
+
+    def _require_free(self) -> None:
+        with os_errors_as(OutputError, f"cannot look into {self._folder}", _OTHER_FOLDER):
             saved = self._checkpoint.exists()
             begun = self._history.exists() and self._history.stat().st_size
-        if not resuming and (saved or begun):
+        if not self._resuming and (saved or begun):
             taken = self._checkpoint if saved else self._history
-            resume = f", or continue with --resume {folder}" if saved else ""
+            resume = f", or continue with --resume {self._folder}" if saved else ""
             raise OutputError(f"{taken} exists already{_OTHER_FOLDER}{resume}")
 
+    def release(self) -> None:
+        """Let another training have the folder."""
+        self._lock.release()
+
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
-        self._backend = backend
-        text = json.dumps({"schema": 1, "backend": backend, **recipe.to_json()}, indent=2)
+        self._backend, self._recipe = backend, recipe
         with os_errors_as(OutputError, f"cannot write {self._folder}", _OTHER_FOLDER):
             self._folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._folder / "recipe.json", f"{text}\n".encode())
+        self._hold()
+        self._require_free()
 
     def stop(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal: stop between two steps; at once if nothing is lost, or at the second."""
@@ -102,6 +137,10 @@ class RunFolder(Observer):
         on_time = self.every is not None and progress.step % self.every == 0
         number = self._signal  # read once: a signal after this is for the next time
         epoch_begins = not self._saved or progress.batch == 0
+        if not self._saved:
+            if self._resuming and progress.epoch > self._recipe.epochs:
+                return
+            self._begin(progress.step)
         if epoch_begins:  # at first, since a killed run may have written more than its checkpoint
             records = [dataclasses.asdict(record) for record in progress.records]
             lines = [json.dumps(record, allow_nan=False) + "\n" for record in records]
@@ -113,3 +152,24 @@ class RunFolder(Observer):
         if number is not None:
             hint = f"continue with --resume {self._folder}"
             raise StoppedError(f"stopped after {progress}; {hint}", number)
+
+    def _begin(self, step: int) -> None:
+        """Write the recipe, and who makes the steps from the one after `step` on."""
+        recipe = self._recipe.to_json()
+        who = {"backend": self._backend, **{name: recipe[name] for name in _HOW}}
+        who["versions"] = self._versions
+        made = [entry for entry in self._made() if entry["from_step"] <= step]
+        if not made or {**made[-1], **who} != made[-1]:
+            made.append({"from_step": step + 1, **who})
+        text = json.dumps({"schema": 1, "backend": self._backend, **recipe, "made": made}, indent=2)
+        write_whole(self._recipe_file, f"{text}\n".encode())
+
+    def _made(self) -> list[dict[str, Any]]:
+        """Return who made the steps so far, as the folder has it; nothing from earlier versions."""
+        if not self._recipe_file.exists():
+            return []
+        try:
+            made = json.loads(self._recipe_file.read_bytes()).get("made", [])
+            return [{**entry, "from_step": int(entry["from_step"])} for entry in made]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise OutputError(f"{self._recipe_file} is damaged; remove it") from None

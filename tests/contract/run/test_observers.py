@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,10 +144,13 @@ def test_nothing_is_written_before_the_start(tmp_path: Path) -> None:
 
 
 def test_an_earlier_run_is_not_overwritten(tmp_path: Path, tiny: Dataset) -> None:
-    run = RunFolder(tmp_path, versions=VERSIONS)
+    before = RunFolder(tmp_path, versions=VERSIONS)
+    before.start("torchcnn", RECIPE, tiny)
+    before.release()
+    run = RunFolder(tmp_path, versions=VERSIONS)  # nothing is lost yet
     run.start("torchcnn", RECIPE, tiny)
-    RunFolder(tmp_path, versions=VERSIONS)  # nothing is lost yet
     run.paused(Progress(RECIPE, tiny, None), state(0))
+    run.release()
     with pytest.raises(OutputError, match="exists already"):
         RunFolder(tmp_path, versions=VERSIONS)
     RunFolder(tmp_path, versions=VERSIONS, resuming=True)
@@ -159,11 +163,67 @@ def test_what_was_written_after_the_last_checkpoint_is_written_again(
     history = tmp_path / "history.jsonl"
     whole = history.read_text()
     history.write_text(whole + whole)
-    start = read_checkpoint(tmp_path)
-    run = RunFolder(tmp_path, versions=VERSIONS, resuming=True)
-    run.start("jaxcnn", RECIPE, tiny)
-    run.paused(Progress(RECIPE, tiny, start), start.state)
+    continued(tmp_path, "jaxcnn", replace(RECIPE, epochs=3), tiny)
     assert history.read_text() == whole
+
+
+def continued(folder: Path, backend: str, recipe: Recipe, data: Dataset) -> None:
+    """Continue a run and stop at once."""
+    start, run = read_checkpoint(folder), RunFolder(folder, versions=VERSIONS, resuming=True)
+    run.start(backend, recipe, data)
+    run.paused(Progress(recipe, data, start), start.state)
+    run.release()
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path, tiny: Dataset) -> None:
+    train(RunFolder(tmp_path, versions=VERSIONS), tiny)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
+    continued(tmp_path, "jaxcnn", RECIPE, tiny)
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
+    assert after == before
+
+
+def made(folder: Path) -> list[tuple[int, str]]:
+    entries = json.loads((folder / "recipe.json").read_text())["made"]
+    return [(entry["from_step"], entry["backend"]) for entry in entries]
+
+
+def test_the_folder_says_who_made_which_steps(tmp_path: Path, tiny: Dataset) -> None:
+    train(RunFolder(tmp_path, versions=VERSIONS), tiny)
+    assert made(tmp_path) == [(1, "torchcnn")]
+    longer = replace(RECIPE, epochs=3)
+    continued(tmp_path, "torchcnn", longer, tiny)  # as before
+    assert made(tmp_path) == [(1, "torchcnn")]
+    for backend in ("jaxcnn", "another", "jaxcnn"):  # of which only the last may make a step
+        continued(tmp_path, backend, longer, tiny)
+        assert made(tmp_path) == [(1, "torchcnn"), (7, backend)]
+    continued(tmp_path, "jaxcnn", replace(longer, mode="eager"), tiny)
+    entry = json.loads((tmp_path / "recipe.json").read_text())["made"][-1]
+    assert (entry["mode"], entry["versions"]) == ("eager", VERSIONS)
+
+
+def test_a_damaged_recipe_is_no_history(tmp_path: Path, tiny: Dataset) -> None:
+    train(RunFolder(tmp_path, versions=VERSIONS), tiny)
+    for content in ("{", "[]", '{"made": [{}]}'):
+        (tmp_path / "recipe.json").write_text(content)
+        with pytest.raises(OutputError, match=r"recipe.json is damaged; remove it"):
+            continued(tmp_path, "jaxcnn", replace(RECIPE, epochs=3), tiny)
+
+
+@pytest.mark.parametrize("resuming", [False, True])
+def test_two_trainings_do_not_share_a_folder(resuming: bool, tmp_path: Path, tiny: Dataset) -> None:
+    first, second = (RunFolder(tmp_path / "a", versions=VERSIONS) for _ in range(2))
+    first.start("torchcnn", RECIPE, tiny)
+    with pytest.raises(OutputError, match=r"another training is writing to .*a; wait"):
+        second.start("jaxcnn", RECIPE, tiny)  # it began before the folder was there
+    with pytest.raises(OutputError, match=r"another training is writing to .*a; wait"):
+        RunFolder(tmp_path / "a", versions=VERSIONS, resuming=resuming)
+    first.paused(Progress(RECIPE, tiny, None), state(0))
+    first.release()
+    with pytest.raises(OutputError, match="exists already"):
+        second.start("jaxcnn", RECIPE, tiny)
+    second.release()
+    RunFolder(tmp_path / "a", versions=VERSIONS, resuming=True)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, tiny: Dataset) -> None:
