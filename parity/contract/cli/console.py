@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -73,6 +75,15 @@ class ConsoleObserver(Observer):
 
     def epoch(self, record: Epoch) -> None:
         self._bar.console.print(str(record))
+
+
+_SHADES = " .:-=+*#%@"
+
+
+def drawn(image: UInt8[np.ndarray, "height width"]) -> list[str]:
+    """Return an image as text, two characters a pixel: nothing for black, @ for white."""
+    shades = (image.astype(int) * (len(_SHADES) - 1) + 127) // 255
+    return ["".join(2 * _SHADES[shade] for shade in row).rstrip() for row in shades]
 
 
 def summary_lines(layers: Sequence[Layer]) -> list[str]:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from types import FrameType
 
-from parity.contract.data.datasets import Dataset
+from parity.contract.data.datasets import Dataset, data_directory
 from parity.contract.errors import OutputError, StoppedError, os_errors_as
 from parity.contract.files import write_whole
 from parity.contract.interrupts import leave
@@ -14,6 +14,9 @@ from parity.contract.run.checkpoint import CHECKPOINT_FILE, write_checkpoint
 from parity.contract.run.history import Epoch
 from parity.contract.run.progress import Progress
 from parity.contract.state import State
+
+RECIPE_FILE = "recipe.json"
+"""Its name in the folder of a run."""
 
 _OTHER_FOLDER = "; give --out another folder"
 
@@ -87,10 +90,14 @@ class RunFolder(Observer):
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
         self._backend = backend
-        text = json.dumps({"schema": 1, "backend": backend, **recipe.to_json()}, indent=2)
+        data = (
+            None if recipe.dataset == "digits" else str(data_directory(recipe.data_dir).resolve())
+        )
+        values = {"schema": 1, "backend": backend, **recipe.to_json(), "data": data}
+        text = json.dumps(values, indent=2)
         with os_errors_as(OutputError, f"cannot write {self._folder}", _OTHER_FOLDER):
             self._folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._folder / "recipe.json", f"{text}\n".encode())
+        write_whole(self._folder / RECIPE_FILE, f"{text}\n".encode())
 
     def stop(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal: stop between two steps; at once if nothing is lost, or at the second."""
@@ -113,3 +120,12 @@ class RunFolder(Observer):
         if number is not None:
             hint = f"continue with --resume {self._folder}"
             raise StoppedError(f"stopped after {progress}; {hint}", number)
+
+
+def data_of_run(folder: Path) -> Path | None:
+    """Return the folder where a run had its data; None if it is not known, or no longer there."""
+    try:
+        data = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))["data"]
+        return Path(data) if Path(data).is_dir() else None
+    except (OSError, ValueError, KeyError, TypeError):  # an earlier version's, or none
+        return None
