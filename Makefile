@@ -8,7 +8,7 @@ WORKERS ?= 2
 # and the checks take the new classes for the old ones of the same names.
 TYPED := jaxcnn,torchcnn,parity,tests.typechecker.checked
 
-.PHONY: demo test lint miniatures dictionary results clean
+.PHONY: demo test lint miniatures dictionary course results clean
 
 demo: .venv/.installed
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
@@ -38,6 +38,10 @@ miniatures: .venv/.dev
 # Takes minutes: every pair of docs/entries is proved anew.
 dictionary: .venv/.dev
 	JAX_PLATFORMS=cpu $(BIN)/python -W ignore -m docs.dictionary
+
+# Takes minutes: the notebooks are run, and keep what they show; part 5 wants MNIST in $CNN_DATA_DIR.
+course: .venv/.dev
+	JAX_PLATFORMS=cpu $(BIN)/jupyter execute --inplace docs/course/*.ipynb
 
 # Takes an hour, on a machine with nothing else to do; wants MNIST in $CNN_DATA_DIR or ./data.
 # MACHINE names the table in benchmarks/.

@@ -20,6 +20,7 @@ from parity.contract.recipe import DatasetName, DType, Kernel, Mode, Recipe, req
 if TYPE_CHECKING:
     from parity.contract.backend import Backend
     from parity.contract.run.checkpoint import Checkpoint
+    from parity.contract.run.observers import Observer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,10 @@ class Train(Debug):
     checkpoint."""
     quiet: bool = False
     """Print nothing but errors."""
+    report: Path | None = None
+    """File to write an HTML page to: losses, confusion, the worst mistakes, filters."""
+    tensorboard: Path | None = None
+    """Folder to write TensorBoard's events to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +154,36 @@ def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
             observers.append(folder)
         if not options.quiet:
             observers.append(ConsoleObserver(stack.enter_context(ProgressBar()), recipe))
-        backend.fit(recipe, start=start, observer=Observers(*observers))
+        if options.tensorboard is not None:
+            from parity.contract.run.tensorboard import TensorBoard
+
+            board = TensorBoard(options.tensorboard)
+            stack.callback(board.close)
+            observers.append(board)
+        if options.report is None:
+            backend.fit(recipe, start=start, observer=Observers(*observers))
+        else:
+            _train_and_report(backend, recipe, start, observers, options.report)
+
+
+def _train_and_report(
+    backend: "Backend",
+    recipe: Recipe,
+    start: "Checkpoint | None",
+    observers: "Sequence[Observer]",
+    file: Path,
+) -> None:
+    from parity.contract.files import write_whole
+    from parity.contract.run.observers import Observers
+    from parity.contract.run.report import Witness, require_writable, training_page
+
+    require_writable(file)
+    seen = Witness()
+    history = backend.fit(recipe, start=start, observer=Observers(*observers, seen))
+    images = seen.dataset.test.images
+    probabilities = backend.predict(history.recipe, state=history.state, images=images)
+    page = training_page(history, seen, probabilities, backend.versions())
+    write_whole(file, page.encode())
 
 
 def _summarise(backend: "Backend", _: Summary) -> None:
