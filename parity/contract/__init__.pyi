@@ -1,5 +1,6 @@
 from .backend import Backend as Backend
 from .data.datasets import Dataset as Dataset
+from .data.datasets import Split as Split
 from .errors import CnnParityError as CnnParityError
 from .recipe import Recipe as Recipe
 from .run.checkpoint import Checkpoint as Checkpoint
@@ -20,6 +21,7 @@ __all__ = [
     "History",
     "Observer",
     "Recipe",
+    "Split",
     "State",
     "initial_state",
     "read_checkpoint",
