@@ -8,17 +8,26 @@ WORKERS ?= 2
 # and the checks take the new classes for the old ones of the same names.
 TYPED := jaxcnn,torchcnn,parity,tests.typechecker.checked
 
-.PHONY: demo test lint miniatures dictionary results clean
+.PHONY: demo test lint miniatures dictionary course results clean
 
+# Fits into 80 columns.
 demo: .venv/.installed
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
 	echo "proving that the tutorial's network and its port are the same ..." && \
 	$(BIN)/parity prove parity.examples.simple_cnn && echo && \
-	echo "training with PyTorch and with JAX ..." && \
+	echo "training with PyTorch and with JAX, on digits that need no download ..." && \
 	$(BIN)/torchcnn train --dataset digits > "$$out/torchcnn" && \
 	$(BIN)/jaxcnn train --dataset digits > "$$out/jaxcnn" && \
-	pr -m -t -w 140 "$$out/torchcnn" "$$out/jaxcnn" && echo && \
-	$(BIN)/parity check --dataset digits
+	awk -F '[ ,:]+' 'BEGIN { print "epoch   torchcnn loss    test     jaxcnn loss    test" } \
+	  !/^Epoch/ { next } FNR == NR { loss[$$2] = $$4; test[$$2] = $$6; next } \
+	  { printf "%5d %15s %7s %15s %7s\n", $$2, loss[$$2], test[$$2], $$4, $$6 }' \
+	  "$$out/torchcnn" "$$out/jaxcnn" && echo && \
+	echo "comparing a step of both, stage by stage, with float64 by hand ..." && \
+	{ $(BIN)/parity check --dataset digits > "$$out/check"; status=$$?; \
+	  fold -s -w 80 "$$out/check"; test $$status -eq 0; } && echo && \
+	printf '%-44s %s\n' "next: docs/course" "the tutorial, taught twice" \
+	  "  $(BIN)/jaxcnn train --report train.html" "MNIST, ten epochs, as a page" \
+	  "  $(BIN)/parity prove YOURS.py" "a pair of yours: docs/prove.md"
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
@@ -38,6 +47,10 @@ miniatures: .venv/.dev
 # Takes minutes: every pair of docs/entries is proved anew.
 dictionary: .venv/.dev
 	JAX_PLATFORMS=cpu $(BIN)/python -W ignore -m docs.dictionary
+
+# Takes minutes: the notebooks are run, and keep what they show; part 5 wants MNIST in $CNN_DATA_DIR.
+course: .venv/.dev
+	JAX_PLATFORMS=cpu $(BIN)/jupyter execute --inplace docs/course/*.ipynb
 
 # Takes an hour, on a machine with nothing else to do; wants MNIST in $CNN_DATA_DIR or ./data.
 # MACHINE names the table in benchmarks/.
@@ -59,11 +72,17 @@ results: .venv/.dev
 clean:
 	rm -rf .venv build *.egg-info
 
+LOG := .venv/install.log
+INSTALL = $(BIN)/python -m pip install --editable $(1) >> $(LOG) 2>&1 || { tail -n 3 $(LOG) >&2; \
+	  echo "the installation failed; $(LOG) has all of its output" >&2; exit 1; }
+
 .venv/.installed: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable .
+	@echo "setting up .venv, once; it takes minutes ($(LOG) says what it does) ..."
+	@$(PYTHON) -m venv .venv && : > $(LOG)
+	@$(call INSTALL,.)
 	@touch $@
 
 .venv/.dev: .venv/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@echo "installing what the tests need ..."
+	@$(call INSTALL,'.[dev]')
 	@touch $@

@@ -23,15 +23,13 @@ from jaxcnn.state import from_flax, to_flax
 from parity.contract.errors import CheckpointError, OutputError
 from parity.contract.files import writing_folder
 from parity.contract.run.checkpoint import LARGEST, Checkpoint, reading
+from parity.contract.run.opening import ORBAX_MARK
 from parity.contract.state import State, initial_state
-
-_MARK = "_CHECKPOINT_METADATA"
-"""A file that every folder of Orbax has."""
 
 
 def write_native(path: Path, checkpoint: Checkpoint) -> None:
     """Write a folder of Orbax, in place of another one; or raise OutputError, nothing touched."""
-    if path.exists() and not (path / _MARK).is_file():
+    if path.exists() and not (path / ORBAX_MARK).is_file():
         raise OutputError(
             f"{path} is not a folder of Orbax and is not replaced; name another place"
         )
@@ -53,7 +51,7 @@ def read_native(path: Path) -> Checkpoint:
     A CheckpointError names the folder if it is missing, damaged or of another network.
     """
     with reading(path):
-        if not (path / _MARK).is_file():
+        if not (path / ORBAX_MARK).is_file():
             raise CheckpointError("it is not a folder of Orbax")
         inside = list(path.rglob("*"))
         if not all(file.is_file() or file.is_dir() for file in inside):

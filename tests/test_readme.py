@@ -3,9 +3,13 @@
 import inspect
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import jaxcnn.steps
 import torchcnn.steps
+from parity.contract.data.datasets import digits
 from parity.examples import two_mistakes
 from parity.pairs.judging import prove
 
@@ -27,3 +31,17 @@ def test_the_first_screen_shows_what_is_proved_of_the_example() -> None:
         return re.sub(r"rounding: \S+", "", text).strip()
 
     assert without_rounding(shown) == without_rounding(f"{proof.table()}\n{proof}")
+
+
+@pytest.mark.parametrize("program", ["torchcnn", "jaxcnn"])
+def test_images_of_ones_own_are_trained_on_as_it_says(program: str) -> None:
+    shown = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    [code] = [code for code in shown if "def train_on" in code]
+    names: dict[str, Any] = {}
+    exec(code.replace("jaxcnn", program), names)
+    train, test = digits().first(300).train, digits().test
+    accuracy, probabilities = names["train_on"](
+        train.images, train.labels, test.images, test.labels
+    )
+    assert probabilities.shape == (360, 10)
+    assert (probabilities.argmax(1) == test.labels).mean() == accuracy > 0.5

@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from parity.contract.cli.command import Debug
-from parity.contract.errors import CheckpointError, OutputError, RecipeError
+from parity.contract.errors import OutputError, RecipeError
 
 if TYPE_CHECKING:
     from parity.contract.run.checkpoint import Checkpoint
 
 
-_BACKENDS = {".pt": "torchcnn", "": "jaxcnn"}
-"""Who reads and writes a checkpoint, by the suffix of its name."""
+_BACKENDS = {".pt": "torchcnn", ".pth": "torchcnn", "": "jaxcnn"}
+"""Who writes a checkpoint, by the suffix of its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Convert(Debug):
     """Convert a checkpoint: .safetensors, .pt, or a folder of Orbax, whose name has no suffix.
 
-    Of this project's network, weights, optimiser state, position and recipe are kept. A state_dict
-    alone gets moments of zero, the default recipe, and a training at its beginning.
+    SOURCE is recognised by what is inside: also a state_dict that torch.save or safetensors wrote,
+    alone or in a dictionary. Weights, Adam's state, position and recipe are kept; weights alone get
+    moments of zero, the default recipe, and a training at its beginning.
 
     With --pair, of any model: its weights, from PyTorch's state_dict to the tree of JAX's model, or
     back, every value bit for bit.
@@ -47,6 +48,9 @@ class Convert(Debug):
         if self.map is not None:
             raise RecipeError("--map is of a pair; give --pair FILE[:NAME] too")
         checkpoint = convert(self.source, self.target, overwrite=self.overwrite)
+        print(
+            *(f"note: {n}" for n in checkpoint.notes), sep="\n", end="\n" * bool(checkpoint.notes)
+        )
         print(f"{self.source} → {self.target}: {checkpoint}")
         return None
 
@@ -68,32 +72,34 @@ class Convert(Debug):
 def convert(source: Path, target: Path, *, overwrite: bool = False) -> "Checkpoint":
     """Read a checkpoint, or that of a run's folder, write it in another format, and return it.
 
-    CheckpointError: `source` is missing, damaged or of no known format. OutputError: `target` is
+    CheckpointError: `source` is missing, damaged or of no known form. OutputError: `target` is
     there already, of no known format, or cannot be written.
     """
     from parity.contract.run.checkpoint import CHECKPOINT_FILE
+    from parity.contract.run.opening import open_checkpoint
 
     if (target / CHECKPOINT_FILE).exists():
         target /= CHECKPOINT_FILE
     if (target.exists() or target.is_symlink()) and not overwrite:
         raise OutputError(f"{target} is there already; name another one, or give --overwrite")
-    write = _format_of(target, OutputError)[1]
-    checkpoint = _format_of(source, CheckpointError)[0](source)
+    write = _writer(target)
+    checkpoint = open_checkpoint(source, read_folder=_read_folder)
     write(target, checkpoint)
     return checkpoint
 
 
-def _format_of(
-    path: Path, error: type[CheckpointError | OutputError]
-) -> "tuple[Callable[[Path], Checkpoint], Callable[[Path, Checkpoint], None]]":
-    """Return what reads and what writes a checkpoint of the format that `path` is of."""
-    from parity.contract.run.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
+def _read_folder(path: Path) -> "Checkpoint":
+    return importlib.import_module("jaxcnn").read_native(path)
+
+
+def _writer(path: Path) -> "Callable[[Path, Checkpoint], None]":
+    """Return what writes a checkpoint of the format that `path` is of."""
+    from parity.contract.run.checkpoint import write_checkpoint
 
     suffix = "" if path.is_dir() else path.suffix
-    if suffix == ".safetensors" or (path / CHECKPOINT_FILE).exists():
-        return read_checkpoint, write_checkpoint
+    if suffix == ".safetensors":
+        return write_checkpoint
     if suffix not in _BACKENDS:
         formats = "a file .safetensors or .pt, or a folder of Orbax, whose name has no suffix"
-        raise error(f"{path} is of no known format: a checkpoint is {formats}")
-    backend = importlib.import_module(_BACKENDS[suffix])
-    return backend.read_native, backend.write_native
+        raise OutputError(f"{path} is of no known format: a checkpoint is {formats}")
+    return importlib.import_module(_BACKENDS[suffix]).write_native

@@ -39,7 +39,12 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Data):
-    """A whole training: data, schedule, seed and where it runs.
+    """A whole training: data, length, rate, seed and where it runs.
+
+    What is no field is fixed, as in the tutorial: the network, pixels / 255, mean cross-entropy, a
+    new order in every epoch, its last batch kept, and Adam with a constant rate, betas 0.9 and
+    0.999, epsilon 1e-8 and no weight decay. For these the step is written by hand and its bounds
+    are derived; a training by another recipe is a loop of your own around `train_step`.
 
     Raises:
         RecipeError: a field has a value that is not allowed; names field, value and what is.

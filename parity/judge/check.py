@@ -1,12 +1,14 @@
 """Do two subjects compute the same training step? Stage by stage, against the oracle."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parity.contract.cli.tables import aligned, wrapped
 from parity.contract.data.datasets import Dataset, read_dataset
+from parity.contract.notebook import bars, shown
 from parity.contract.recipe import DatasetName, Device, DType, Recipe
 from parity.contract.state import State, initial_state
 from parity.judge.compare import Comparison, Judged, Progress, Sides, first_wrong, merge
@@ -18,6 +20,9 @@ from parity.subjects.environment import environment, inputs
 from parity.subjects.subject import Subject
 from parity.truth.propagation import STEP_STAGES
 from parity.truth.stages import STAGES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LOOP_STAGES = (*STEPS_STAGES, *INFERENCE_STAGES, *FIT_STAGES)
 """Judged only of a backend that has what they are about: evaluation, prediction, a loop."""
@@ -90,6 +95,18 @@ class Verdict:
 
     def __repr__(self) -> str:
         return f"<Verdict {self}>"
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook: the picture, the table, the verdict."""
+        return shown(f"{self.table()}\n{self}", self.plot())
+
+    def plot(self) -> "Figure":
+        """Return a figure of each stage's worst error, as a fraction of its bound."""
+        ratios = {
+            stage: [math.nan if c is None else c.ratio for c in pair]
+            for stage, pair in self.stages.items()
+        }
+        return bars(ratios, (self.a, self.b), limit=1, label="worst error / its bound")
 
     def table(self) -> str:
         """Return a line a stage: each subject's worst error, as a fraction of its bound."""

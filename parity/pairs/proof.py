@@ -3,9 +3,13 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from parity.contract.files import SCHEMA, json_values
+from parity.contract.notebook import bars, shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Stage = Literal["forward", "gradients", "training", "float32"]
 Kind = Literal["inside", "between"]
@@ -138,3 +142,12 @@ class Proof:
         from parity.pairs.text import lines
 
         return "\n".join(lines(self))
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook: the picture, the parts, the verdict."""
+        return shown(f"{self.table()}\n{self}", self.plot())
+
+    def plot(self) -> "Figure":
+        """Return a figure of each layer's error over scale, and of what rounding explains."""
+        layers = {layer.torch: [layer.inside or 0.0, layer.rounding] for layer in self.layers}
+        return bars(layers, ("error", "rounding"), limit=None, label="of scale")

@@ -21,6 +21,8 @@ from torch import Tensor
 from parity.contract.errors import CheckpointError, OutputError
 from parity.contract.files import write_whole, writing_folder
 from parity.contract.run.checkpoint import reading
+from parity.contract.run.pickled import mappings
+from parity.contract.run.weights import FIRST, WRAPPERS
 from parity.pairs.holders import Arrays, Holder, Side, to_numpy, to_tensor
 
 _MARKS = ("_CHECKPOINT_METADATA", "_METADATA")
@@ -35,6 +37,7 @@ _BUILDS_TENSORS = re.compile(
 def file_format(path: Path, error: type[CheckpointError | OutputError]) -> str:
     """Return .safetensors, .pt, or nothing for a folder of Orbax; raise `error` for another."""
     suffix = "" if path.is_dir() else path.suffix
+    suffix = ".pt" if suffix == ".pth" else suffix
     if suffix not in (".safetensors", ".pt", ""):
         formats = "a file .safetensors or .pt, or a folder of Orbax, whose name has no suffix"
         raise error(f"{path} is of no known format: weights are {formats}")
@@ -123,10 +126,25 @@ def _read_pt(path: Path) -> dict[str, Tensor]:
                 if opcode.name == "GLOBAL" and not _BUILDS_TENSORS.fullmatch(str(name)):
                     raise CheckpointError(f"it names {name}, which a state_dict does not need")
     loaded = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(loaded, Mapping) or not all(isinstance(x, Tensor) for x in loaded.values()):
-        found = sorted(map(str, loaded)) if isinstance(loaded, Mapping) else type(loaded).__name__
-        raise CheckpointError(f"it holds {found}, expected a state_dict alone")
-    return dict(loaded)
+    found = {path: held for path, held in mappings(loaded) if _is_state_dict(held, loaded)}
+    best = next((key for key in ("", *FIRST) if key in found), None)
+    if best is None and len(found) != 1:
+        holds = sorted(map(str, loaded)) if isinstance(loaded, Mapping) else type(loaded).__name__
+        state_dicts = f", state_dicts under {', '.join(found)}" if found else ""
+        raise CheckpointError(f"it holds {holds}{state_dicts}, expected one state_dict")
+    tensors = found[best] if best is not None else next(iter(found.values()))
+    for front in WRAPPERS:
+        if all(name.startswith(f"{front}.") for name in tensors):
+            tensors = {name.removeprefix(f"{front}."): x for name, x in tensors.items()}
+    return dict(tensors)
+
+
+def _is_state_dict(held: Mapping[Any, Any], whole: object) -> bool:
+    """Return whether it holds tensors by name, and nothing else; nor an optimiser's moments."""
+    named = all(isinstance(n, str) and isinstance(x, Tensor) for n, x in held.items())
+    return (
+        (bool(held) or held is whole) and named and not held.keys() & {"exp_avg", "momentum_buffer"}
+    )
 
 
 def _read_folder(path: Path, holder: Holder) -> Arrays:

@@ -13,6 +13,7 @@ import numpy as np
 from parity.benchmark.result import Benchmark
 from parity.contract.errors import OutputError
 from parity.contract.files import json_text, require_page, write_file
+from parity.contract.run.history import TUTORIAL
 from parity.judge.check import LOOP_STAGES, Verdict
 from parity.judge.compare import Comparison
 from parity.judge.trajectory import FREE_RUN_LIMIT, Trajectory
@@ -20,9 +21,6 @@ from parity.pairs.proof import Proof
 from parity.report import network, plots
 from parity.subjects.environment import environment_lines
 from parity.truth.propagation import STEP_STAGES
-
-TUTORIAL = (278.862, 108.298, 78.554, 64.227, 55.757, 49.155, 44.339, 39.983, 36.913, 32.992)
-"""The losses that the tutorial prints, each the sum of an epoch's 938 batches of 64."""
 
 EVIDENCE: Mapping[str, Callable[[Comparison], str]] = {
     "error / bound": lambda c: "exact" if c.agrees and c.error == 0 else f"{c.ratio:.3g}",

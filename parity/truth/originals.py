@@ -20,7 +20,11 @@ def original(name: DatasetName, data_dir: Path | None) -> tuple[np.ndarray, ...]
     if name == "digits":
         return _digits()
     directory = data_directory(data_dir)
-    files = find_files(SOURCES[name], directory)
+    files, archive = find_files(SOURCES[name], directory), directory / f"{name}.npz"
+    if files is None and archive.is_file():  # Keras's, with the same values
+        with np.load(archive, allow_pickle=False) as held:
+            arrays = [held[array] for array in ("x_train", "y_train", "x_test", "y_test")]
+        return tuple(x if x.ndim == 3 else x.astype(np.int64) for x in arrays)
     if files is None:
         raise DataError(f"{name} is not in {directory}; put its four IDX files there")
     return tuple(_idx(files[file]) for file in FILES)

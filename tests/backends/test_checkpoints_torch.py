@@ -72,18 +72,20 @@ def of_first(**changes: Any) -> Callable[[dict[str, Any]], None]:
 
 
 OTHERS = {
-    "another network": (lambda: nn.Linear(3, 2).state_dict(), r"\['bias', 'weight'\]"),
+    "another network": (
+        lambda: nn.Linear(3, 2).state_dict(),
+        "found weight, bias; missing conv1.weight, .* unexpected weight, bias",
+    ),
     "the module itself": (SimpleCNN, "names "),
-    "a list": (lambda: [1, 2], "it holds list"),
-    "a tensor": (lambda: torch.zeros(3), "it holds Tensor"),
-    "a layer less": (lambda: {"fc1.bias": torch.zeros(10)}, "it holds"),
+    "a list": (lambda: [1, 2], "it holds no weights by name but a list"),
+    "a tensor": (lambda: torch.zeros(3), "no weights by name but one tensor; expected"),
+    "a layer less": (lambda: {"fc1.bias": torch.zeros(10)}, "missing conv1.weight, conv1"),
     "a key more": (lambda: weights(fc2_bias=torch.zeros(10)), "fc2.bias"),
     "a text for a weight": (lambda: weights(fc1_bias="0"), r"fc1\.bias is str, expected a tensor"),
     "another shape": (lambda: weights(fc1_bias=torch.zeros(11)), r"fc1\.bias: .* \(11,\)"),
     "a huge view": (
         lambda: weights(fc1_bias=torch.zeros(1).expand(10**12)), r"fc1\.bias: .* got float32 \(10"
     ),
-    "half precision": (lambda: weights(fc1_bias=torch.zeros(10).half()), "got float16"),
     "integers": (lambda: weights(fc1_bias=torch.zeros(10).long()), "got int64"),
     "two precisions": (lambda: weights(fc1_bias=torch.zeros(10).double()), "expected float32"),
     "sparse": (lambda: weights(fc1_bias=torch.zeros(10).to_sparse()), "names "),
@@ -92,8 +94,8 @@ OTHERS = {
     ),
     "on no device": (lambda: weights(fc1_bias=torch.zeros(10, device="meta")), "meta"),
     "NaN": (lambda: weights(fc1_bias=torch.full((10,), torch.nan)), "not finite"),
-    "no moments": (lambda: whole(optimizer={}), r"optimizer \(with state"),
-    "an optimiser of text": (lambda: whole(optimizer="adam"), r"optimizer \(with state"),
+    "no moments": (lambda: whole(optimizer={}), "optimizer must have state"),
+    "an optimiser of text": (lambda: whole(optimizer="adam"), "optimizer must have state"),
     "a moment less": (lambda: adam(lambda o: o["state"].pop(3)), r"parameters \[0, 1, 2\]"),
     "moments of another": (lambda: adam(of_first(max_exp_avg_sq=1)), "must have .* conv1.weight"),
     "different steps": (lambda: adam(of_first(step=torch.tensor(9.0))), "different numbers"),
@@ -103,17 +105,17 @@ OTHERS = {
     ),
     "steps of text": (lambda: adam(of_first(step="31")), r"conv1\.weight is str"),
     "a step a parameter": (
-        lambda: adam(of_first(step=torch.zeros(3))), "only 0-dimensional|only length-1"
+        lambda: adam(of_first(step=torch.zeros(3))), r"step of conv1\.weight is shape \(3,\)"
     ),
     "a moment's shape": (lambda: adam(of_first(exp_avg=torch.zeros(16))), r"adam_m\.conv1\.weight"),
     "a moment of infinity": (
         lambda: adam(of_first(exp_avg=torch.full((16, 1, 3, 3), torch.inf))), "SHA-256 differs"
     ),
-    "no groups": (lambda: adam(lambda o: o.update(param_groups=[])), "one group"),
+    "no groups": (lambda: adam(lambda o: o.update(param_groups=[])), "with one group"),
     "two groups": (lambda: adam(lambda o: o["param_groups"].append({})), "one group"),
     "another order": (lambda: adam(group(params=[1, 0, 2, 3])), r"params \[1, 0, 2, 3\]"),
     "another rate": (lambda: adam(group(lr=0.5)), r"lr 0\.5, expected 0\.001"),
-    "a rate in a tensor": (lambda: adam(group(lr=torch.tensor(1e-3))), "lr tensor"),
+    "a rate in a tensor": (lambda: adam(group(lr=torch.tensor(1e-3))), "lr 0.00100000004"),
     "weight decay": (lambda: adam(group(weight_decay=0.1)), r"weight_decay 0\.1"),
     "AMSGrad": (lambda: adam(group(amsgrad=True)), "amsgrad True"),
     "said nothing": (lambda: whole(checkpoint=None), "schema is None"),
@@ -192,7 +194,7 @@ HOSTILE = {
     "os.system, before zip": (
         lambda: saved({"a": RUN}, _use_new_zipfile_serialization=False), "not a zip archive"
     ),
-    "os.system, protocol 4": (lambda: with_pickle(pickle.dumps(RUN, 4)), "torch.load refuses"),
+    "os.system, protocol 4": (lambda: with_pickle(pickle.dumps(RUN, 4)), "names .*system"),
     "os.system, protocol 0": (lambda: with_pickle(pickle.dumps(RUN, 0)), "names .*system"),
     "eval": (lambda: saved({"a": Exploit(eval, "open('executed', 'w')")}), "names .*eval"),
     "a gigabyte of nothing": (lambda: saved({"a": Exploit(bytearray, 10**9)}), "names .*bytearray"),
@@ -208,12 +210,13 @@ HOSTILE = {
         }),
         "names .*_rebuild_device_tensor",
     ),
-    "the registry": (lambda: with_pickle(b"\x80\x02\x82\x01."), "torch.load refuses"),
+    "the registry": (lambda: with_pickle(b"\x80\x02\x82\x01."), "its pickle has EXT1"),
     "a broken pickle": (lambda: with_pickle(b"\x80\x02}q"), "."),
     "an empty pickle": (lambda: with_pickle(b""), "."),
     "a pickle without end": (lambda: with_pickle(b"\x80\x02}"), "."),
     "a storage that is not there": (
-        lambda: with_pickle(re.sub(b"FloatStorage", b"DoubleStorage", _pickle())), "record size"
+        lambda: with_pickle(re.sub(b"FloatStorage", b"DoubleStorage", _pickle())),
+        "72 values of DoubleStorage, not 144",
     ),
     "compressed": (
         lambda: rezip(saved(weights()), lambda _, old: old, compression=zipfile.ZIP_DEFLATED),

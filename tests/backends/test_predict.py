@@ -150,7 +150,7 @@ def huge_png(folder: Path) -> None:
 BAD = {
     "no file": (["predict"], lambda folder: None, "FILE|nothing to classify"),
     "no such file": (["predict", "seven.png"], lambda folder: None, "cannot read seven.png"),
-    "too large": (["predict", "digit.png"], huge_png, "280×280 pixels; give an image of 28×28"),
+    "nothing on it": (["predict", "digit.png"], huge_png, "shows nothing: its 280×280 pixels"),
     "no run": (
         ["predict", "digit.png"],
         lambda folder: (folder / "run" / CHECKPOINT_FILE).unlink(),

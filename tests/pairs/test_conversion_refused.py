@@ -75,10 +75,37 @@ def test_what_is_no_checkpoint_is_refused(
         with pytest.raises(CheckpointError, match="it names __builtin__ print"):
             convert_weights(pair, source, target)
         torch.save({"model": {}}, source)
-        with pytest.raises(CheckpointError, match=r"holds \['model'\], expected a state_dict"):
+        with pytest.raises(CheckpointError, match=r"holds \['model'\], expected one state_dict"):
             convert_weights(pair, source, target)
     assert "called" not in capsys.readouterr().out
     assert not target.exists()
+
+
+WRAPPED = {
+    "model_state_dict": lambda weights: {"model_state_dict": weights, "epoch": 3},
+    "any one": lambda weights: {"best": {"weights": weights}, "loss": 0.1},
+    "compiled": lambda weights: {f"_orig_mod.{name}": x for name, x in weights.items()},
+    "parallel": lambda weights: {"net": {f"module.{name}": x for name, x in weights.items()}},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_a_state_dict_in_a_dictionary_is_found(wrap: Callable[[Any], Any], tmp_path: Path) -> None:
+    pair = tree_pair()
+    weights = trained(pair)
+    plain, wrapped = saved(tmp_path / "a.pt", weights), tmp_path / "a.pth"
+    torch.save(wrap(torch.load(plain)), wrapped)
+    for source, target in ((plain, "plain.safetensors"), (wrapped, "wrapped.safetensors")):
+        convert_weights(pair, source, tmp_path / target)
+    assert (tmp_path / "plain.safetensors").read_bytes() == (
+        tmp_path / "wrapped.safetensors"
+    ).read_bytes()
+
+
+def test_two_state_dicts_are_named(tmp_path: Path) -> None:
+    torch.save({"a": {"w": torch.zeros(1)}, "b": {"w": torch.zeros(1)}}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="state_dicts under a, b, expected one"):
+        convert_weights(tree_pair(), tmp_path / "a.pt", tmp_path / "b")
 
 
 def test_a_target_is_replaced_only_if_asked_for(tmp_path: Path) -> None:

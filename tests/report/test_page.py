@@ -243,3 +243,12 @@ def test_environment_and_inputs_follow_the_evidence(agreeing: Verdict) -> None:
     for name, sha256 in agreeing.inputs.items():
         assert f"<tr><th>{name}</th><td>{sha256}</td></tr>" in text
     assert text.index("Stage by stage") < text.index("Environment") < text.index("Inputs")
+
+
+def test_a_verdict_shows_itself_in_a_notebook(agreeing: Verdict) -> None:
+    [axes] = agreeing.plot().axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [*agreeing.stages]
+    shown = Page(agreeing._repr_html_())
+    assert shown.values("src")[0].startswith("data:image/png;base64,")
+    assert str(agreeing) in shown.text
+    assert "worst error / its bound" in shown.text

@@ -220,3 +220,14 @@ def test_whatever_is_not_markup_is_escaped() -> None:
     assert "script" not in shown.tags
     assert nasty not in text
     assert shown.text.count(nasty) > 18
+
+
+def test_a_proof_shows_itself_in_a_notebook() -> None:
+    for proof in (SAME, DIFFERENT, dataclasses.replace(SAME, layers=())):
+        [axes] = proof.plot().axes
+        assert [label.get_text() for label in axes.get_yticklabels()] == [
+            layer.torch for layer in proof.layers
+        ]
+        shown = Page(proof._repr_html_())
+        assert shown.values("src")[0].startswith("data:image/png;base64,")
+        assert str(proof) in shown.text

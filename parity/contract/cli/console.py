@@ -4,6 +4,8 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -105,6 +107,15 @@ def watching(observer: Observer | None, recipe: Recipe) -> Iterator[Observer]:
     with ProgressBar() as bar:
         seen = bar.console.is_terminal or bar.console.is_jupyter
         yield ConsoleObserver(bar, recipe) if seen else SILENT
+
+
+_SHADES = " .:-=+*#%@"
+
+
+def drawn(image: UInt8[np.ndarray, "height width"]) -> list[str]:
+    """Return an image as text, two characters a pixel: nothing for black, @ for white."""
+    shades = (image.astype(int) * (len(_SHADES) - 1) + 127) // 255
+    return ["".join(2 * _SHADES[shade] for shade in row).rstrip() for row in shades]
 
 
 def summary_lines(layers: Sequence[Layer]) -> list[str]:

@@ -20,6 +20,7 @@ from parity.contract.recipe import DatasetName, DType, Kernel, Mode, Recipe, req
 if TYPE_CHECKING:
     from parity.contract.backend import Backend
     from parity.contract.run.checkpoint import Checkpoint
+    from parity.contract.run.observers import Observer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +33,17 @@ class Train(Debug):
     save_every: int | None = None
     """Steps after which the checkpoint is written, besides after each epoch; needs --out."""
     resume: Path | None = None
-    """Folder of a run, or its checkpoint: continue it there, by its recipe. Another checkpoint
-    needs --out to keep what follows. Give --data-dir again."""
+    """Folder of a run, or its checkpoint: continue it there, by its recipe, with the data where the
+    run had them. Another checkpoint needs --out to keep what follows."""
     override: bool = False
     """Continue as another training where the command line or the images differ from the
     checkpoint."""
     quiet: bool = False
     """Print nothing but errors."""
+    report: Path | None = None
+    """File to write an HTML page to: losses, confusion, the worst mistakes, filters."""
+    tensorboard: Path | None = None
+    """Folder to write TensorBoard's events to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +58,14 @@ class How(Where):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(How):
-    """Evaluate a checkpoint of either backend on the test images.
+    """Evaluate a checkpoint on the test images.
 
     Without one, the seed's initial, untrained weights are evaluated: where training starts.
     """
 
     checkpoint: Path | None = None
-    """Checkpoint, or the folder of a run."""
+    """Folder of a run, or a checkpoint in any form: of either backend, or what torch.save or
+    safetensors wrote of a state_dict."""
     dataset: DatasetName | None = None
     """Data set. Default: the checkpoint's, else mnist."""
     data_dir: Path | None = None
@@ -75,9 +81,15 @@ class Predict(How):
     """Classify images: a line for each, with the digit and the probabilities of 0 to 9."""
 
     files: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE...")]]
-    """PNG or IDX files of images of 28×28 pixels, white on black."""
+    """PNG, JPEG or IDX files. An image of 28×28 pixels is taken as it is; another is prepared as
+    MNIST's were."""
     checkpoint: Path
-    """Checkpoint of either backend, or the folder of a run."""
+    """Folder of a run, or a checkpoint in any form: of either backend, or what torch.save or
+    safetensors wrote of a state_dict."""
+    invert: bool = False
+    """The images are black on white; MNIST's are white on black."""
+    show: bool = False
+    """Print each image as the network sees it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +139,43 @@ def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
         start, recipe = _start_of(backend, options, args)  # while no other training writes there
         if not options.quiet:
             observers.append(ConsoleObserver(stack.enter_context(ProgressBar()), recipe))
-        backend.fit(recipe, start=start, observer=Observers(*observers))
+        if options.tensorboard is not None:
+            from parity.contract.run.tensorboard import TensorBoard
+
+            board = TensorBoard(options.tensorboard)
+            stack.callback(board.close)
+            observers.append(board)
+        if options.report is None:
+            backend.fit(recipe, start=start, observer=Observers(*observers))
+        else:
+            _train_and_report(backend, recipe, start, observers, options.report)
+
+
+def _train_and_report(
+    backend: "Backend",
+    recipe: Recipe,
+    start: "Checkpoint | None",
+    observers: "Sequence[Observer]",
+    file: Path,
+) -> None:
+    from parity.contract.files import write_whole
+    from parity.contract.run.observers import Observers
+    from parity.contract.run.report import Witness, require_writable, training_page
+
+    require_writable(file)
+    seen = Witness()
+    history = backend.fit(recipe, start=start, observer=Observers(*observers, seen))
+    images = seen.dataset.test.images
+    probabilities = backend.predict(history.recipe, state=history.state, images=images)
+    page = training_page(history, seen, probabilities, backend.versions())
+    write_whole(file, page.encode())
 
 
 def _run_of(resume: Path) -> Path | None:
     """Return the folder of the run that a checkpoint belongs to; None for one of no run."""
     from parity.contract.run.checkpoint import CHECKPOINT_FILE
 
-    if resume.is_dir():
+    if (resume / CHECKPOINT_FILE).is_file():
         return resume
     return resume.parent if resume.name == CHECKPOINT_FILE else None
 
@@ -143,17 +184,18 @@ def _start_of(
     backend: "Backend", options: Train, args: Sequence[str]
 ) -> "tuple[Checkpoint | None, Recipe]":
     """Return the checkpoint to continue from, or None, and the recipe to train by."""
-    from parity.contract.run.checkpoint import read_checkpoint
+    from parity.contract.run.observers import data_of_run
     from parity.contract.run.progress import as_another_training, require_same_training
 
     if options.resume is None:
         if options.override:
             raise RecipeError("override needs --resume")
         return None, options.recipe
-    start = read_checkpoint(options.resume)
+    start, own = _open(backend, options.resume), _run_of(options.resume)
     # what the command line leaves out is the checkpoint's; another backend chooses by itself
     auto = {} if start.backend == backend.__name__ else dict.fromkeys(_CHOSEN, "auto")
-    default = Train(recipe=dataclasses.replace(start.recipe, data_dir=None, **auto))
+    data_dir = own and data_of_run(own)
+    default = Train(recipe=dataclasses.replace(start.recipe, data_dir=data_dir, **auto))
     recipe = tyro.cli(Train, args=args[1:], default=default, config=command.CONFIG).recipe
     if options.override:
         start = as_another_training(start, recipe)
@@ -169,9 +211,8 @@ def _summarise(backend: "Backend", _: Summary) -> None:
 
 def _evaluate(backend: "Backend", options: Evaluate) -> None:
     from parity.contract.cli.console import describe
-    from parity.contract.run.checkpoint import read_checkpoint
 
-    checkpoint = options.checkpoint and read_checkpoint(options.checkpoint)
+    checkpoint = options.checkpoint and _open(backend, options.checkpoint, weights=True)
     if checkpoint and options.seed is not None:
         raise RecipeError("seed belongs to untrained weights; leave out --seed or --checkpoint")
     recipe = checkpoint.recipe if checkpoint else Recipe()
@@ -182,29 +223,49 @@ def _evaluate(backend: "Backend", options: Evaluate) -> None:
     result = backend.evaluate(recipe, state=state)
     if not math.isfinite(result.loss):
         raise DivergenceError(f"the loss is {result.loss}: the weights are too large")
-    trained = f"after {checkpoint.state.step} steps" if checkpoint else "untrained"
+    trained = "untrained"
+    if checkpoint is not None:
+        step = checkpoint.state.step
+        trained = f"after {step} steps" if step or checkpoint.versions else "of unknown steps"
     print(
         f"{describe(backend.__name__, recipe)}, {trained}: loss {result.loss:.4f},"
         f" accuracy {result.accuracy:.2%} of {result.examples} test images"
     )
 
 
+def _open(backend: "Backend", path: Path, *, weights: bool = False) -> "Checkpoint":
+    """Read a checkpoint in any form, and say what was made of another program's."""
+    from parity.contract.run.opening import open_checkpoint
+
+    checkpoint = open_checkpoint(path, read_folder=backend.read_native, weights=weights)
+    _note(path, checkpoint.notes)
+    return checkpoint
+
+
+def _note(path: Path, notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {path}: {note}", file=sys.stderr)
+
+
 def _predict(backend: "Backend", options: Predict) -> None:
     import numpy as np
 
-    from parity.contract.data.images import read_images
-    from parity.contract.run.checkpoint import read_checkpoint
+    from parity.contract.cli.console import drawn
+    from parity.contract.data.pictures import read_images
 
     if not options.files:
-        raise DataError("there is nothing to classify; name PNG or IDX files")
-    checkpoint = read_checkpoint(options.checkpoint)
+        raise DataError("there is nothing to classify; name PNG, JPEG or IDX files")
+    checkpoint = _open(backend, options.checkpoint, weights=True)
     chosen = {name: getattr(options, name) for name in _CHOSEN}
     recipe = dataclasses.replace(checkpoint.recipe, **chosen)
     for file in options.files:
-        images = read_images(file)
+        images, notes = read_images(file, invert=options.invert)
+        _note(file, notes)
         probabilities = backend.predict(recipe, state=checkpoint.state, images=images)
         if not np.isfinite(probabilities).all():
             raise DivergenceError(f"{file}: a probability is not finite: the weights are too large")
         for index, row in enumerate(probabilities):
             name = file if len(images) == 1 else f"{file}[{index}]"
+            if options.show:
+                print(*drawn(images[index]), sep="\n")
             print(f"{name}: {row.argmax()}  {' '.join(f'{p:.4f}' for p in row)}")

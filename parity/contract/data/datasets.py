@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64, UInt8
 
 from parity.contract.data.arrays import classes, grey_values, of_kind
 from parity.contract.data.images import is_gzipped, read_idx
+from parity.contract.data.others import found_instead, read_npz
 from parity.contract.errors import DataError
 from parity.contract.recipe import DatasetName, DType
 
@@ -110,6 +111,8 @@ class Source:
     name: str
     folder: str
     """torchvision's name for it: the files may lie in FOLDER/raw."""
+    mirror: str
+    """Where its makers' files can be downloaded."""
     train_size: int = 60_000
     test_size: int = 10_000
     gzip_sha256: dict[str, str] = field(default_factory=dict)
@@ -136,6 +139,7 @@ def find_files(source: Source, directory: Path) -> dict[str, Path] | None:
         for file in FILES:
             names = (file, file.replace("-idx", ".idx"))
             candidates = [base / f"{name}{end}" for end in (".gz", "") for name in names]
+            candidates += [base / name / name for name in names]  # as some archives unpack
             if path := next((path for path in candidates if path.is_file()), None):
                 found[file] = path
         missing = [file for file in FILES if file not in found]
@@ -181,6 +185,42 @@ def read_files(source: Source, files: dict[str, Path]) -> Dataset:
     return Dataset(source.name, *splits)
 
 
+_NPZ = {
+    file: f"{'x' if 'images' in file else 'y'}_{'train' if file.startswith('train') else 'test'}"
+    for file in FILES
+}
+"""The arrays of Keras's mnist.npz, by the file that has the same values."""
+
+
+def read_npz_dataset(source: Source, directory: Path) -> Dataset | None:
+    """Read and verify NAME.npz, as Keras distributes mnist; None if it is not in the folder."""
+    path = directory / f"{source.name}.npz"
+    if not source.array_sha256 or not path.is_file():
+        return None
+    sizes = {file: source.train_size if "train" in file else source.test_size for file in FILES}
+    shapes = {_NPZ[f]: (n, 28, 28) if "images" in f else (n,) for f, n in sizes.items()}
+    arrays = read_npz(path, shapes)
+    for file, name in _NPZ.items():
+        if hashlib.sha256(arrays[name].data).hexdigest() != source.array_sha256[file]:
+            raise DataError(
+                f"{path} is not {source.name}'s original: the SHA-256 of {name} differs;"
+                " replace the file, or put the four IDX files there"
+            )
+    train, test = (
+        Split(arrays[f"x_{part}"], arrays[f"y_{part}"].astype(np.int64))
+        for part in ("train", "test")
+    )
+    return Dataset(source.name, train, test)
+
+
+def how_to_get(source: Source, directory: Path) -> str:
+    """Return what to do where the files are not in a folder, and what it holds instead."""
+    return (
+        f"put its four IDX files there ({FILES[0]}.gz and so on, from {source.mirror})"
+        f"{found_instead(directory, FILES)}"
+    )
+
+
 def read_dataset(
     name: DatasetName,
     data_dir: Path | None = None,
@@ -198,9 +238,12 @@ def read_dataset(
     if name == "digits":
         return digits()
     source, directory = SOURCES[name], data_directory(data_dir)
-    files = find_files(source, directory) or download(source, directory)
+    files = find_files(source, directory)
+    if not files and (archived := read_npz_dataset(source, directory)):
+        return archived
+    files = files or download(source, directory)
     if not files:
-        raise DataError(f"{name} is not in {directory}; put its four IDX files there")
+        raise DataError(f"{name} is not in {directory}; {how_to_get(source, directory)}")
     read = read_files(source, files)
     if decode is None:
         return read

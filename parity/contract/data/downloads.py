@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from parity.contract.data.datasets import FILES, Source, read_files
+from parity.contract.data.datasets import FILES, Source, how_to_get, read_files
 from parity.contract.errors import DataError
 from parity.contract.interrupts import cleaning_up
 
@@ -37,8 +37,8 @@ def download_files(
     except (OSError, DataError) as error:
         why = "the server sent something else" if isinstance(error, DataError) else error
         raise DataError(
-            f"{source.name} is not in {directory}: put its four IDX files there, or use --dataset"
-            f" digits, which needs no network (the download failed: {why})"
+            f"{source.name} is not in {directory}, and the download failed: {why};"
+            f" {how_to_get(source, directory)}; or use --dataset digits, which needs no network"
         ) from None
     return {file: raw / f"{file}.gz" for file in FILES}
 

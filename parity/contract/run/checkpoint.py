@@ -9,7 +9,7 @@ import re
 import reprlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,8 @@ class Checkpoint:
     """The package that wrote it."""
     versions: dict[str, str]
     """Of the packages that it was computed with."""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What was made of the file of another program; not kept."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", dataclasses.replace(self.recipe, data_dir=None))
@@ -105,7 +107,7 @@ class Checkpoint:
     def to_json(self) -> dict[str, Any]:
         """Return everything but the state as JSON values, with a digest of all of it."""
         values = {**vars(self), "schema": SCHEMA, "recipe": self.recipe.to_json()}
-        del values["state"]
+        del values["state"], values["notes"]
         values["epochs"] = [dataclasses.asdict(record) for record in self.epochs]
         return {**values, "sha256": digest(values, self.state)}
 
@@ -122,7 +124,7 @@ class Checkpoint:
         try:
             given["epochs"] = tuple(Epoch(**record) for record in given["epochs"])
             given["recipe"] = Recipe.from_json(given["recipe"])
-            return cls(**given, state=state)
+            return cls(**given, state=state, notes=())
         except (KeyError, TypeError) as error:
             reason = "a field is missing, unknown or of another kind"
             raise CheckpointError(f"{reason}: {error}") from None
@@ -181,7 +183,7 @@ def reading(path: Path) -> Iterator[None]:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:
         kind = "" if isinstance(error, CnnParityError) else f"{type(error).__name__}: "
-        reason = " ".join(f"{kind}{error}".split())[:300]  # a hostile one is as long as it likes
+        reason = " ".join(f"{kind}{error}".split())[:500]  # a hostile one is as long as it likes
         reason = "".join(c if c.isprintable() else "?" for c in reason)
         raise CheckpointError(
             f"{path} is not a checkpoint of this network: {reason}; use another checkpoint"
@@ -191,6 +193,11 @@ def reading(path: Path) -> Iterator[None]:
 
 def content_of(path: Path) -> bytes:
     """Return the bytes of a checkpoint's file; raise CheckpointError for what cannot be one."""
+    if path.is_dir():
+        raise CheckpointError(
+            "it is a folder; one of Orbax is read by jaxcnn, and made a file by parity convert"
+            f" {path.name} {path.name}.safetensors"
+        )
     if not path.is_file():
         raise CheckpointError("it is not a file")
     if path.stat().st_size > LARGEST:

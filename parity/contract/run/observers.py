@@ -8,7 +8,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from parity.contract.data.datasets import Dataset
+from parity.contract.data.datasets import Dataset, data_directory
 from parity.contract.errors import OutputError, StoppedError, os_errors_as
 from parity.contract.files import write_whole
 from parity.contract.interrupts import leave
@@ -17,6 +17,9 @@ from parity.contract.run.checkpoint import CHECKPOINT_FILE, write_checkpoint
 from parity.contract.run.history import Epoch
 from parity.contract.run.progress import Progress
 from parity.contract.state import State
+
+RECIPE_FILE = "recipe.json"
+"""Its name in the folder of a run."""
 
 _OTHER_FOLDER = "; give --out another folder"
 
@@ -86,7 +89,7 @@ class RunFolder(Observer):
     ) -> None:
         self._folder, self._versions, self.every = folder, versions, every
         self._checkpoint, self._history = folder / CHECKPOINT_FILE, folder / "history.jsonl"
-        self._recipe_file, self._resuming = folder / "recipe.json", resuming
+        self._recipe_file, self._resuming = folder / RECIPE_FILE, resuming
         self._signal: int | None = None
         self._saved = self._worth_waiting = False
         self._lock = FileLock(folder / ".lock", timeout=0)
@@ -161,7 +164,11 @@ class RunFolder(Observer):
         made = [entry for entry in self._made() if entry["from_step"] <= step]
         if not made or {**made[-1], **who} != made[-1]:
             made.append({"from_step": step + 1, **who})
-        text = json.dumps({"schema": 1, "backend": self._backend, **recipe, "made": made}, indent=2)
+        data = None
+        if self._recipe.dataset != "digits":
+            data = str(data_directory(self._recipe.data_dir).resolve())
+        values = {"schema": 1, "backend": self._backend, **recipe, "data": data, "made": made}
+        text = json.dumps(values, indent=2)
         write_whole(self._recipe_file, f"{text}\n".encode())
 
     def _made(self) -> list[dict[str, Any]]:
@@ -173,3 +180,12 @@ class RunFolder(Observer):
             return [{**entry, "from_step": int(entry["from_step"])} for entry in made]
         except (AttributeError, KeyError, TypeError, ValueError):
             raise OutputError(f"{self._recipe_file} is damaged; remove it") from None
+
+
+def data_of_run(folder: Path) -> Path | None:
+    """Return the folder where a run had its data; None if it is not known, or no longer there."""
+    try:
+        data = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))["data"]
+        return Path(data) if Path(data).is_dir() else None
+    except (OSError, ValueError, KeyError, TypeError):  # an earlier version's, or none
+        return None

@@ -1,4 +1,4 @@
-"""Images come from PNG and IDX files as they are, and from nothing else."""
+"""Images of 28×28 pixels come from PNG and IDX files as they are."""
 
 import gzip
 import io
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from parity.contract.data.images import read_images
+from parity.contract.data.pictures import read_images
 from parity.contract.errors import DataError
 from tests.conftest import idx_bytes
 
@@ -31,7 +31,7 @@ def png(image: Any, mode: str | None = None, **options: Any) -> bytes:
 def read(folder: Path, content: bytes) -> np.ndarray:
     path = folder / "image"
     path.write_bytes(content)
-    return read_images(path)
+    return read_images(path).images
 
 
 def same(got: np.ndarray, expected: np.ndarray) -> None:
@@ -90,8 +90,9 @@ def png_of(width: int, height: int, pixels: bytes, *more: bytes) -> bytes:
 BOMB = zlib.compress(b"\0" * 10**8, 9)
 
 REFUSED = {
-    "27×28": (lambda: png(GREY[:, :27]), "has 27×28 pixels; give an image of 28×28 pixels"),
-    "280×280": (lambda: png(Image.new("L", (280, 280))), "280×280 pixels"),
+    "280×280 of nothing": (
+        lambda: png(Image.new("L", (280, 280))), "shows nothing: its 280×280 .* give --invert"
+    ),
     "a bomb of pixels": (lambda: png_of(10**5, 10**5, b""), "damaged PNG|100000×100000"),
     "a bomb beyond counting": (lambda: png_of(2**31 - 1, 2**31 - 1, b""), "damaged PNG"),
     "a bomb of text": (lambda: png_of(28, 28, b"", chunk(b"zTXt", b"a\0\0" + BOMB)), "damaged PNG"),
@@ -103,10 +104,10 @@ REFUSED = {
     "cut": (lambda: png(GREY)[:200], "damaged PNG"),
     "no end": (lambda: png(GREY)[:-12], "damaged PNG"),
     "nothing but the magic": (lambda: png(GREY)[:8], "damaged PNG"),
-    "a large file": (lambda: png(GREY) + b"\0" * 2**20, "has more than 1048576 bytes"),
-    "JPEG": (lambda: b"\xff\xd8\xff\xe0" + b"\0" * 99, "neither a PNG nor an IDX file"),
-    "text": (lambda: b"seven", "neither a PNG nor an IDX file"),
-    "empty": (lambda: b"", "neither a PNG nor an IDX file"),
+    "a large file": (lambda: png(GREY) + b"\0" * 2**26, "has more than 67108864 bytes"),
+    "JPEG": (lambda: b"\xff\xd8\xff\xe0" + b"\0" * 99, "damaged JPEG"),
+    "text": (lambda: b"seven", "neither a picture nor an IDX file; give a PNG, JPEG or IDX file"),
+    "empty": (lambda: b"", "neither a picture nor an IDX file"),
     "IDX of labels": (lambda: idx_bytes(GREY[0]), "magic number"),
     "IDX of other sizes": (lambda: idx_bytes(GREY[None, :, :27]), "1×28×27 .* expected N×28×28"),
     "IDX of none": (lambda: idx_bytes(GREY[:0, None].repeat(28, 1)), "holds no image"),
