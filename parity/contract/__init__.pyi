@@ -1,6 +1,7 @@
 from .backend import Backend as Backend
 from .data.datasets import Dataset as Dataset
 from .errors import CnnParityError as CnnParityError
+from .processes import Processes as Processes
 from .recipe import Recipe as Recipe
 from .run.checkpoint import Checkpoint as Checkpoint
 from .run.checkpoint import read_checkpoint as read_checkpoint
@@ -19,6 +20,7 @@ __all__ = [
     "Evaluation",
     "History",
     "Observer",
+    "Processes",
     "Recipe",
     "State",
     "initial_state",

@@ -59,7 +59,8 @@ def run(
             traceback.print_exc()
         message = " ".join(str(error).split())
         label = "" if isinstance(error, StoppedError) else "error: "
-        print(f"{prog}: {label}{message}", file=sys.stderr)
+        if not getattr(error, "silent", False):
+            print(f"{prog}: {label}{message}", file=sys.stderr)
         return getattr(error, "exit_code", CnnParityError.exit_code)
     except Exception:  # noqa: BLE001 - uncaught, its status 1 would mean "they disagree"
         traceback.print_exc()

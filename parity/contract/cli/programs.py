@@ -14,11 +14,14 @@ import tyro
 
 from parity.contract.cli import command
 from parity.contract.cli.command import Debug, Where
-from parity.contract.errors import DataError, DivergenceError, RecipeError
+from parity.contract.errors import DataError, DivergenceError, RecipeError, StoppedError
+from parity.contract.processes import Processes
 from parity.contract.recipe import DatasetName, DType, Kernel, Mode, Recipe, require_integer
 
 if TYPE_CHECKING:
     from parity.contract.backend import Backend
+    from parity.contract.group import Group
+    from parity.contract.run.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,7 @@ class Train(Debug):
     """Train from the seed's initial weights, and print each epoch's loss and test accuracy."""
 
     recipe: Recipe = field(default_factory=Recipe)
+    group: Processes = field(default_factory=Processes)
     out: Path | None = None
     """Folder to write recipe.json, history.jsonl and checkpoint.safetensors to."""
     save_every: int | None = None
@@ -104,42 +108,68 @@ def main(backend: "Backend", description: str, argv: Sequence[str] | None = None
 
 
 def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
+    with backend.joined(options.group) as group:
+        try:
+            _train_in(group, backend, options, args)
+        except (StoppedError, DivergenceError) as error:
+            error.silent = not group.reports
+            raise
+
+
+def _train_in(group: "Group", backend: "Backend", options: Train, args: Sequence[str]) -> None:
     from parity.contract.cli.console import ConsoleObserver, ProgressBar
     from parity.contract.interrupts import handling
-    from parity.contract.run.checkpoint import CHECKPOINT_FILE, read_checkpoint
     from parity.contract.run.observers import Observer, Observers, RunFolder
-    from parity.contract.run.progress import as_another_training, require_same_training
 
-    start, recipe, own = None, options.recipe, options.resume
-    if own is not None:
-        start = read_checkpoint(own)
-        # what the command line leaves out is the checkpoint's; another backend chooses by itself
-        auto = {} if start.backend == backend.__name__ else dict.fromkeys(_CHOSEN, "auto")
-        default = Train(recipe=dataclasses.replace(start.recipe, data_dir=None, **auto))
-        recipe = tyro.cli(Train, args=args[1:], default=default, config=command.CONFIG).recipe
-        if options.override:
-            start = as_another_training(start, recipe)
-        require_same_training(start, recipe)  # before data are searched for, or downloaded
-        if not own.is_dir():  # a checkpoint: of the run in its folder, or of none
-            own = own.parent if own.name == CHECKPOINT_FILE else None
-    elif options.override:
-        raise RecipeError("override needs --resume")
+    own, start, recipe = _beginning(group, backend, options, args)
     out = options.out or own
     if options.save_every is not None:
         require_integer("save_every", options.save_every, at_least=1)
         if out is None:
             raise RecipeError("save_every needs --out, a folder for the checkpoint")
+    group.require_same({"out": out, "save_every": options.save_every})
     observers: list[Observer] = []
     with contextlib.ExitStack() as stack:
         if out is not None:
             resuming = own is not None and own.resolve() == out.resolve()
-            versions, every = backend.versions(), options.save_every
-            folder = RunFolder(out, versions=versions, every=every, resuming=resuming)
+            folder = RunFolder(
+                out,
+                versions=backend.versions(),
+                every=options.save_every,
+                resuming=resuming,
+                group=group,
+            )
             stack.enter_context(handling(folder.stop))
             observers.append(folder)
-        if not options.quiet:
+        if group.reports and not options.quiet:
             observers.append(ConsoleObserver(stack.enter_context(ProgressBar()), recipe))
         backend.fit(recipe, start=start, observer=Observers(*observers))
+
+
+def _beginning(
+    group: "Group", backend: "Backend", options: Train, args: Sequence[str]
+) -> "tuple[Path | None, Checkpoint | None, Recipe]":
+    """Return the folder of the run that is continued, where it continues, and the recipe."""
+    from parity.contract.run.checkpoint import CHECKPOINT_FILE, read_checkpoint
+    from parity.contract.run.progress import as_another_training, require_same_training
+
+    own, recipe = options.resume, options.recipe
+    if own is None:
+        if options.override:
+            raise RecipeError("override needs --resume")
+        return None, None, recipe
+    start, is_folder = group.first(lambda: (read_checkpoint(own), own.is_dir()))
+    # what the command line leaves out is the checkpoint's; another backend chooses by itself
+    auto = {} if start.backend == backend.__name__ else dict.fromkeys(_CHOSEN, "auto")
+    default = Train(recipe=dataclasses.replace(start.recipe, data_dir=None, **auto))
+    recipe = tyro.cli(Train, args=args[1:], default=default, config=command.CONFIG).recipe
+    if options.override:
+        start = as_another_training(start, recipe)
+    require_same_training(start, recipe)  # before data are searched for, or downloaded
+    if is_folder:
+        return own, start, recipe
+    # a checkpoint: of the run in its folder, or of none
+    return own.parent if own.name == CHECKPOINT_FILE else None, start, recipe
 
 
 def _summarise(backend: "Backend", _: Summary) -> None:

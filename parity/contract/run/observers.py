@@ -8,6 +8,7 @@ from types import FrameType
 from parity.contract.data.datasets import Dataset
 from parity.contract.errors import OutputError, StoppedError, os_errors_as
 from parity.contract.files import write_whole
+from parity.contract.group import ALONE, Group
 from parity.contract.interrupts import leave
 from parity.contract.recipe import Recipe
 from parity.contract.run.checkpoint import CHECKPOINT_FILE, write_checkpoint
@@ -62,7 +63,8 @@ class RunFolder(Observer):
     """Keeps recipe.json, history.jsonl and checkpoint.safetensors of a training in a folder.
 
     The checkpoint is written before the first step, after each epoch, after each multiple of
-    `every` steps, and after a signal that `stop` has handled, which ends in StoppedError.
+    `every` steps, and after a signal that `stop` has handled, which ends in StoppedError. Each
+    process of a group has one: a signal to any of them stops all, and one of them writes.
     """
 
     def __init__(
@@ -72,11 +74,15 @@ class RunFolder(Observer):
         versions: dict[str, str],
         every: int | None = None,
         resuming: bool = False,
+        group: Group = ALONE,
     ) -> None:
         self._folder, self._versions, self.every = folder, versions, every
         self._checkpoint, self._history = folder / CHECKPOINT_FILE, folder / "history.jsonl"
         self._signal: int | None = None
+        self._group = group
         self._saved = self._worth_waiting = False
+        if not group.reports:
+            return
         with os_errors_as(OutputError, f"cannot look into {folder}", _OTHER_FOLDER):
             saved = self._checkpoint.exists()
             begun = self._history.exists() and self._history.stat().st_size
@@ -87,6 +93,8 @@ class RunFolder(Observer):
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
         self._backend = backend
+        if not self._group.reports:
+            return
         text = json.dumps({"schema": 1, "backend": backend, **recipe.to_json()}, indent=2)
         with os_errors_as(OutputError, f"cannot write {self._folder}", _OTHER_FOLDER):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -100,13 +108,14 @@ class RunFolder(Observer):
 
     def paused(self, progress: Progress, state: State) -> None:
         on_time = self.every is not None and progress.step % self.every == 0
-        number = self._signal  # read once: a signal after this is for the next time
-        epoch_begins = not self._saved or progress.batch == 0
+        # read once: a signal after this is for the next time; one process's is for all
+        number = max(self._group.gather(self._signal or 0)) or None
+        epoch_begins = self._group.reports and (not self._saved or progress.batch == 0)
         if epoch_begins:  # at first, since a killed run may have written more than its checkpoint
             records = [dataclasses.asdict(record) for record in progress.records]
             lines = [json.dumps(record, allow_nan=False) + "\n" for record in records]
             write_whole(self._history, "".join(lines).encode())
-        if epoch_begins or on_time or number is not None:
+        if self._group.reports and (epoch_begins or on_time or number is not None):
             checkpoint = progress.checkpoint(state, self._backend, self._versions)
             write_checkpoint(self._checkpoint, checkpoint)
         self._saved, self._worth_waiting = True, self._saved
