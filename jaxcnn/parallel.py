@@ -155,8 +155,9 @@ def _connect() -> None:
     try:
         _group.gather(None)
         recipe = Recipe(device="cpu")
-        ones = own_share(np.ones(mesh(recipe).size, np.float32), recipe)
-        jax.block_until_ready(on_shares(summed, recipe, divided="r")(ones))
+        devices = mesh(recipe)
+        ones = own_share(np.ones(devices.size, np.float32), recipe)
+        jax.block_until_ready(on_shares(summed, devices, divided="r")(ones))
     finally:
         os.dup2(screen, 1)
         os.close(screen)
@@ -192,7 +193,7 @@ def mesh(recipe: Recipe) -> Mesh:
     return Mesh(np.array(chosen), (AXIS,))
 
 
-def on_shares(function: Callable[..., Any], recipe: Recipe, *, divided: str) -> Callable[..., Any]:
+def on_shares(function: Callable[..., Any], devices: Mesh, *, divided: str) -> Callable[..., Any]:
     """Return a function that each device calls with its own share of some arguments.
 
     `divided` has a letter for each argument: `.` whole, `c` divided along its last axis, columns of
@@ -201,7 +202,7 @@ def on_shares(function: Callable[..., Any], recipe: Recipe, *, divided: str) -> 
     specs = {".": PartitionSpec(), "r": PartitionSpec(AXIS), "c": PartitionSpec(None, AXIS)}
     return jax.shard_map(
         function,
-        mesh=mesh(recipe),
+        mesh=devices,
         in_specs=tuple(specs[letter] for letter in divided),
         out_specs=PartitionSpec(),
     )

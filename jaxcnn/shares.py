@@ -15,11 +15,12 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import Array
+from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from jaxcnn.device import to_host
 from jaxcnn.loops import many_steps
-from jaxcnn.parallel import AXIS, on_shares, own_share, share_count, summed
+from jaxcnn.parallel import AXIS, mesh, on_shares, own_share, share_count, summed
 from jaxcnn.state import TrainState
 from jaxcnn.steps import Metrics, train_step
 from parity.contract.group import shares
@@ -89,14 +90,14 @@ def _on_shares(
     padded = np.zeros((chunk_size(recipe), columns.shape[1]), np.int32)
     padded[: len(order)] = columns
     own = own_share(padded, recipe), own_share(of_columns.astype(images.dtype), recipe)
-    state, losses = _share_loop(recipe)(
+    state, losses = _share_loop(mesh(recipe))(
         state, images, labels, *own, np.int32(len(order)), np.int32(order.shape[1])
     )
     return state, to_host([losses])[0, : len(order)]
 
 
 @functools.cache
-def _share_loop(recipe: Recipe) -> Callable[..., tuple[TrainState, Array]]:
+def _share_loop(devices: Mesh) -> Callable[..., tuple[TrainState, Array]]:
     """Return `_loop` for shares: the sum of their losses is taken once, after the last step."""
 
     def loop(
@@ -113,7 +114,7 @@ def _share_loop(recipe: Recipe) -> Callable[..., tuple[TrainState, Array]]:
         state, losses = jax.lax.fori_loop(0, count, body, (state, zeros))
         return state, summed(losses)
 
-    return jax.jit(on_shares(loop, recipe, divided="...cr.."), donate_argnums=0)
+    return jax.jit(on_shares(loop, devices, divided="...cr.."), donate_argnums=0)
 
 
 def share_metrics(
@@ -123,14 +124,14 @@ def share_metrics(
     columns, of_columns = shares(batch[None], share_count(recipe))
     own = (columns[0].astype(np.int32), of_columns.astype(images.dtype))
     rows, weights = (own_share(values, recipe) for values in own)
-    return _share_metrics(recipe)(state, images, labels, rows, weights)
+    return _share_metrics(mesh(recipe))(state, images, labels, rows, weights)
 
 
 @functools.cache
-def _share_metrics(recipe: Recipe) -> Callable[..., Metrics]:
+def _share_metrics(devices: Mesh) -> Callable[..., Metrics]:
     def metrics(
         state: TrainState, images: Array, labels: Array, rows: Array, weights: Array
     ) -> Metrics:
         return summed(eval_share(state, images[rows], labels[rows], weights))
 
-    return jax.jit(on_shares(metrics, recipe, divided="...rr"))
+    return jax.jit(on_shares(metrics, devices, divided="...rr"))

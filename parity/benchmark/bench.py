@@ -131,7 +131,7 @@ def _require_options(result: Benchmark, batch_sizes: Sequence[int], cores: int) 
     for size in batch_sizes:
         dataclasses.replace(result.recipe, batch_size=size)
     for arm in result.arms:
-        if arm not in ARMS:
+        if arm.partition("@")[0] not in ARMS or (arm != TUTORIAL and TUTORIAL in arm):
             raise RecipeError(f"{arm} is not made to be timed; name other arms")
         if arm != TUTORIAL:
             Subject.parse(arm).resolve(result.recipe)

@@ -161,9 +161,9 @@ def judge(
     merge(judged, *(shared or judge_shared(recipe, len(truth.train))).values())
     for needed, more in (
         (("evaluate", "predict"), lambda: judge_inference(subject, recipe, truth.train)),
-        (("fit",), lambda: judge_loop(subject, short_epochs(recipe, truth))),
+        (("fit",), lambda: judge_loop(subject, short_epochs(recipe, truth, subject.processes))),
         (("fit",), lambda: judge_loop(subject, epoch_end(subject, recipe, truth))),
-    ):
+    )[: 3 if subject.processes == 1 else 2]:
         if first_wrong(judged) is None and subject.can(*needed):
             merge(judged, *more().values())
     return {stage: judged[stage] for stage in ALL_STAGES if stage in judged}
