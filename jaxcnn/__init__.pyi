@@ -9,6 +9,7 @@ from .harness import session as session
 from .harness import workload as workload
 from .model import CNN as CNN
 from .model import summary as summary
+from .parallel import joined as joined
 from .state import export_state as export_state
 from .state import import_state as import_state
 from .steps import eval_step as eval_step
@@ -26,6 +27,7 @@ __all__ = [
     "export_state",
     "fit",
     "import_state",
+    "joined",
     "load_dataset",
     "predict",
     "read_native",

@@ -1,5 +1,6 @@
 """The command line `jaxcnn`."""
 
+import os
 import sys
 
 from parity.contract.cli.convolutions import plain_convolutions
@@ -10,6 +11,9 @@ def main() -> int:
     """Run the command line and return its exit status."""
     exit_on_interrupt()
     plain_convolutions()
+    if any(argument.startswith("--coordinator") for argument in sys.argv):
+        # JAX aborts with a trace of its own where process 0 is lost; `rollcall` says it in a line
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "4"
     import jaxcnn  # after it, so that Ctrl-C works from here on
     from parity.contract.cli import programs
 

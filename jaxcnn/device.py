@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Int64
 
+from jaxcnn.parallel import replicated
 from parity.contract.errors import DeviceError
 from parity.contract.recipe import Recipe
 
@@ -29,7 +30,7 @@ def resolve(recipe: Recipe) -> Recipe:
 def jax_device(device: str) -> jax.Device:  # pyright: ignore[reportInvalidTypeForm] - untyped
     """Return JAX's first cpu, cuda or tpu, its default device for auto; or raise DeviceError."""
     try:
-        return jax.devices(None if device == "auto" else device)[0]
+        return jax.local_devices(backend=None if device == "auto" else device)[0]
     except (RuntimeError, AssertionError) as error:
         reason = (str(error) or "it finds no device").splitlines()[0]
         if platforms := os.environ.get("JAX_PLATFORMS"):
@@ -90,7 +91,7 @@ def to_device(
 ) -> tuple[Array, Array]:
     """Return a canonical batch as JAX's: images (B, 28, 28, 1), labels int32."""
     native = images.transpose(0, 2, 3, 1), labels.astype(np.int32)
-    return jax.device_put(native, jax_device(recipe.device))
+    return replicated(native, recipe)
 
 
 def to_host(metrics: list[Array]) -> Float[np.ndarray, "steps ..."]:

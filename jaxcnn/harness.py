@@ -10,9 +10,10 @@ import numpy as np
 from jax import Array
 
 from jaxcnn.device import computing, jax_device, resolve, to_device
-from jaxcnn.loops import compiled, many_steps
+from jaxcnn.loops import compiled
+from jaxcnn.shares import training_steps
 from jaxcnn.state import export_array, export_arrays, export_state, import_state
-from jaxcnn.steps import StageValues, predict_step, trace_step, train_step
+from jaxcnn.steps import StageValues, predict_step, trace_step
 from jaxcnn.train import on_device, train_epoch
 from parity.contract import harness
 from parity.contract.backend import Trace
@@ -48,7 +49,7 @@ def _functions(recipe: Recipe) -> harness.Functions:
         on_device=on_device,
         import_state=import_state,
         export_state=export_state,
-        many_steps=many_steps(train_step, recipe),
+        many_steps=training_steps(recipe),
         train_epoch=train_epoch,
         trace_step=compiled(trace_step, recipe.mode),
         predict_step=compiled(predict_step, recipe.mode),

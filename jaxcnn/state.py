@@ -11,10 +11,11 @@ import optax
 from flax import nnx, struct
 from jax import Array
 
-from jaxcnn.device import jax_device, resolve
+from jaxcnn.device import resolve
 from jaxcnn.fused import FusedCNN
 from jaxcnn.model import CNN
 from jaxcnn.optim import OptState, adam
+from jaxcnn.parallel import replicated
 from parity.contract.errors import StateError
 from parity.contract.recipe import DType, Recipe
 from parity.contract.state import Arrays, State
@@ -64,7 +65,7 @@ def import_state(state: State, recipe: Recipe) -> TrainState:
         _to_native(arrays, shapes, recipe) for arrays in (state.params, state.adam_m, state.adam_v)
     )
     optimizer, (adam_state, rest) = adam(params, lr=recipe.lr)
-    count = jax.device_put(np.int32(state.step), jax_device(recipe.device))
+    count = replicated(np.int32(state.step), recipe)
     opt_state = (adam_state._replace(count=count, mu=mu, nu=nu), rest)
     return TrainState(params, opt_state, graphdef, optimizer)
 
@@ -115,7 +116,7 @@ def _split(network: type[CNN], dtype: DType) -> tuple[nnx.GraphDef[CNN], nnx.Sta
 
 
 def _to_native(arrays: Arrays, shapes: nnx.State, recipe: Recipe) -> nnx.State:
-    native = jax.device_put(to_flax(arrays), jax_device(recipe.device))
+    native = replicated(to_flax(arrays), recipe)
     tree = jax.tree.map(lambda shape: shape, shapes)  # a copy: the next line fills it in place
     nnx.replace_by_pure_dict(tree, native)
     return tree

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import functools
 import time
 
 import jax
@@ -8,16 +9,19 @@ from jax import Array
 from jaxtyping import Float, UInt8
 
 from jaxcnn.data import load_dataset
-from jaxcnn.device import computing, resolve, to_device, to_host
-from jaxcnn.loops import compiled, many_steps
+from jaxcnn.device import computing, resolve, to_device, to_host, versions
+from jaxcnn.loops import compiled
+from jaxcnn.parallel import group, share_count
+from jaxcnn.shares import share_metrics, training_steps
 from jaxcnn.state import TrainState, export_state, import_state
-from jaxcnn.steps import eval_step, predict_step, train_step
+from jaxcnn.steps import eval_step, predict_step
 from parity.contract.cli.console import watching
 from parity.contract.data.arrays import grey_values, of_kind
 from parity.contract.data.datasets import Dataset, Split, pixels
+from parity.contract.group import facts
 from parity.contract.harness import ManySteps
 from parity.contract.recipe import Recipe
-from parity.contract.run.checkpoint import Checkpoint
+from parity.contract.run.checkpoint import Checkpoint, digest
 from parity.contract.run.history import Evaluation, History
 from parity.contract.run.observers import SILENT, Observer
 from parity.contract.run.progress import Progress
@@ -37,20 +41,29 @@ def fit(
     """Train from the recipe's initial state, or on from `start`, and evaluate after each epoch.
 
     Without an `observer`, a terminal or a notebook shows each epoch; `SILENT` shows nothing.
+    In the block of `joined` all of its processes train together, and see the same observations.
 
     Raises:
         DataError, DeviceError: data set or device is not there; `dataset` is no `Dataset`.
+        RecipeError: a batch has fewer images than there are processes, or devices.
+        ProcessError: another process is to train something else.
         CheckpointError: `start` is of another training, or of other images.
         DivergenceError: a loss or a weight is not finite; names the step.
     """
     recipe = resolve(recipe)
-    loaded = load_dataset(recipe.dataset, recipe.data_dir) if dataset is None else dataset
+    share_count(recipe)
+    load = functools.partial(load_dataset, recipe.dataset, recipe.data_dir)
+    loaded = group().in_turn(load) if dataset is None else dataset
     dataset = of_kind(loaded, Dataset, "dataset").first(recipe.limit)
     progress = Progress(recipe, dataset, start)
-    with computing(recipe), watching(observer, recipe) as observer:
+    group().require_same(
+        facts(recipe, "jaxcnn", versions())
+        | {"images": dataset.sha256, "state": digest({"place": str(progress)}, progress.start)}
+    )
+    with computing(recipe), watching(observer, recipe, group()) as observer:
         state = import_state(progress.start, recipe)
         train, test = (on_device(split, recipe) for split in (dataset.train, dataset.test))
-        steps = many_steps(train_step, recipe)
+        steps = training_steps(recipe)
         observer.start("jaxcnn", recipe, dataset)
         observer.paused(progress, progress.start)
         for _ in range(progress.epoch, recipe.epochs + 1):
@@ -116,11 +129,14 @@ def predict(
 
 def evaluate_split(state: TrainState, images: Array, labels: Array, recipe: Recipe) -> Evaluation:
     """Return mean loss and confusion matrix over a split on the device; within `computing`."""
-    step = compiled(eval_step, recipe.mode)
-    metrics = []
+    metrics, step, shared = [], compiled(eval_step, recipe.mode), share_count(recipe) > 1
     for start in range(0, len(labels), EVAL_BATCH):
         # by its start and size: `rows[start:end]` would be a program for each start
         size = min(EVAL_BATCH, len(labels) - start)
+        if shared:
+            places = np.arange(start, start + size)
+            metrics.append(share_metrics(state, images, labels, places, recipe))
+            continue
         batch = (jax.lax.dynamic_slice_in_dim(rows, start, size) for rows in (images, labels))
         metrics.append(step(state, *batch))
     sums, confusions = (to_host(list(parts)) for parts in zip(*metrics, strict=True))

@@ -31,6 +31,8 @@ EXCEPTIONS = {
     ("data", "torchvision_datasets"): None,
     # PyTorch's layout is the canonical one and needs no table
     ("state", None): ["Row", "LAYOUT", "to_flax", "from_flax"],
+    # JAX divides arrays over a mesh, PyTorch has processes only
+    ("parallel", None): ["AXIS", "mesh", "on_shares"],
     # Optax's state is a value with a type of its own, PyTorch's lives in the optimiser
     ("optim", None): ["OptState"],
 }

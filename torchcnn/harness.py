@@ -12,9 +12,10 @@ from parity.contract.data.datasets import Dataset
 from parity.contract.recipe import Recipe
 from parity.contract.state import State
 from torchcnn.device import computing, resolve, to_device
-from torchcnn.loops import compiled, many_steps
+from torchcnn.loops import compiled
+from torchcnn.shares import training_steps
 from torchcnn.state import export_array, export_arrays, export_state, import_state
-from torchcnn.steps import StageValues, predict_step, trace_step, train_step
+from torchcnn.steps import StageValues, predict_step, trace_step
 from torchcnn.train import on_device, train_epoch
 
 
@@ -40,7 +41,7 @@ def _functions(recipe: Recipe) -> harness.Functions:
         on_device=on_device,
         import_state=import_state,
         export_state=export_state,
-        many_steps=many_steps(train_step, recipe),
+        many_steps=training_steps(recipe),
         train_epoch=train_epoch,
         trace_step=compiled(trace_step, recipe.mode),
         predict_step=compiled(predict_step, recipe.mode),

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from parity.contract.errors import StateError
 from parity.contract.recipe import Recipe
@@ -14,6 +14,7 @@ from torchcnn.device import resolve, torch_device
 from torchcnn.fused import FusedCNN
 from torchcnn.model import CNN
 from torchcnn.optim import adam
+from torchcnn.parallel import replicated
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class TrainState:
 
     model: CNN
     optimizer: torch.optim.Adam
+    replica: nn.Module
+    """The model; of several processes, the one whose gradients are averaged."""
 
 
 def import_state(state: State, recipe: Recipe) -> TrainState:
@@ -44,7 +47,7 @@ def import_state(state: State, recipe: Recipe) -> TrainState:
         }
     if recipe.mode == "jit":  # one kernel already: it is faster outside the compiled graph
         optimizer.step = cast(Any, torch.compiler.disable(optimizer.step))
-    return TrainState(model, optimizer)
+    return TrainState(model, optimizer, replicated(model, recipe))
 
 
 def export_state(state: TrainState) -> State:

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import functools
 import time
 
 import numpy as np
@@ -9,18 +10,21 @@ from torch import Tensor
 from parity.contract.cli.console import watching
 from parity.contract.data.arrays import grey_values, of_kind
 from parity.contract.data.datasets import Dataset, Split, pixels
+from parity.contract.group import facts
 from parity.contract.harness import ManySteps
 from parity.contract.recipe import Recipe
-from parity.contract.run.checkpoint import Checkpoint
+from parity.contract.run.checkpoint import Checkpoint, digest
 from parity.contract.run.history import Evaluation, History
 from parity.contract.run.observers import SILENT, Observer
 from parity.contract.run.progress import Progress
 from parity.contract.state import State, initial_state
 from torchcnn.data import load_dataset
-from torchcnn.device import computing, resolve, to_device, to_host
-from torchcnn.loops import compiled, many_steps
+from torchcnn.device import computing, resolve, to_device, to_host, versions
+from torchcnn.loops import compiled
+from torchcnn.parallel import group, share_count
+from torchcnn.shares import share_metrics, training_steps
 from torchcnn.state import TrainState, export_state, import_state
-from torchcnn.steps import eval_step, predict_step, train_step
+from torchcnn.steps import eval_step, predict_step
 
 EVAL_BATCH = 250
 """Test images in an evaluation step."""
@@ -36,20 +40,29 @@ def fit(
     """Train from the recipe's initial state, or on from `start`, and evaluate after each epoch.
 
     Without an `observer`, a terminal or a notebook shows each epoch; `SILENT` shows nothing.
+    In the block of `joined` all of its processes train together, and see the same observations.
 
     Raises:
         DataError, DeviceError: data set or device is not there; `dataset` is no `Dataset`.
+        RecipeError: a batch has fewer images than there are processes, or devices.
+        ProcessError: another process is to train something else.
         CheckpointError: `start` is of another training, or of other images.
         DivergenceError: a loss or a weight is not finite; names the step.
     """
     recipe = resolve(recipe)
-    loaded = load_dataset(recipe.dataset, recipe.data_dir) if dataset is None else dataset
+    share_count(recipe)
+    load = functools.partial(load_dataset, recipe.dataset, recipe.data_dir)
+    loaded = group().in_turn(load) if dataset is None else dataset
     dataset = of_kind(loaded, Dataset, "dataset").first(recipe.limit)
     progress = Progress(recipe, dataset, start)
-    with computing(recipe), watching(observer, recipe) as observer:
+    group().require_same(
+        facts(recipe, "torchcnn", versions())
+        | {"images": dataset.sha256, "state": digest({"place": str(progress)}, progress.start)}
+    )
+    with computing(recipe), watching(observer, recipe, group()) as observer:
         state = import_state(progress.start, recipe)
         train, test = (on_device(split, recipe) for split in (dataset.train, dataset.test))
-        steps = many_steps(train_step, recipe)
+        steps = training_steps(recipe)
         observer.start("torchcnn", recipe, dataset)
         observer.paused(progress, progress.start)
         for _ in range(progress.epoch, recipe.epochs + 1):
@@ -115,9 +128,12 @@ def predict(
 
 def evaluate_split(state: TrainState, images: Tensor, labels: Tensor, recipe: Recipe) -> Evaluation:
     """Return mean loss and confusion matrix over a split on the device; within `computing`."""
-    step = compiled(eval_step, recipe.mode)
-    metrics = []
+    metrics, step, shared = [], compiled(eval_step, recipe.mode), share_count(recipe) > 1
     for start in range(0, len(labels), EVAL_BATCH):
+        if shared:
+            places = np.arange(start, min(start + EVAL_BATCH, len(labels)))
+            metrics.append(share_metrics(state, images, labels, places, recipe))
+            continue
         batch = (rows[start : start + EVAL_BATCH] for rows in (images, labels))
         metrics.append(step(state, *batch))
     sums, confusions = (to_host(list(parts)) for parts in zip(*metrics, strict=True))

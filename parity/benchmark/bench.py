@@ -115,10 +115,11 @@ def bench(
 
 def _arm(text: str) -> str:
     """Return the name of an arm; raise RecipeError, which names all, for others."""
-    own = text.removesuffix(":layers") if text.count(":") == 2 else text
-    if own not in ARMS:
+    name, at, count = text.partition("@")
+    own = name.removesuffix(":layers") if name.count(":") == 2 else name
+    if own not in ARMS or (at and own == TUTORIAL):
         raise unknown("arm", text, ARMS)
-    return own
+    return f"{own}{at}{count}"
 
 
 def _require_options(result: Benchmark, batch_sizes: Sequence[int], cores: int) -> None:

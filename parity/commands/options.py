@@ -16,7 +16,8 @@ class Pair:
     """Who is compared."""
 
     a: str = "torch:eager"
-    """A subject: numpy, or torch:eager, torch:jit, jax:eager or jax:jit, with :fused or without."""
+    """A subject: numpy, or torch:eager, torch:jit, jax:eager or jax:jit, with :fused or without,
+    and with @N for N processes."""
     b: str = "jax:jit"
     """Another."""
 

@@ -2,6 +2,7 @@ from .backend import Backend as Backend
 from .data.datasets import Dataset as Dataset
 from .data.datasets import Split as Split
 from .errors import CnnParityError as CnnParityError
+from .processes import Processes as Processes
 from .recipe import Recipe as Recipe
 from .run.checkpoint import Checkpoint as Checkpoint
 from .run.checkpoint import read_checkpoint as read_checkpoint
@@ -22,6 +23,7 @@ __all__ = [
     "Evaluation",
     "History",
     "Observer",
+    "Processes",
     "Recipe",
     "Split",
     "State",

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
 from parity.contract.data.datasets import Dataset, Split
+from parity.contract.group import Group
+from parity.contract.processes import Processes
 from parity.contract.recipe import DatasetName, Recipe
 from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.run.history import Evaluation, History
@@ -112,6 +114,9 @@ class Backend(Stepper, Protocol):
         observer: Observer | None = None,
     ) -> History:
         """Train from the recipe's initial state or a checkpoint, on its data set or another one."""
+
+    def joined(self, processes: Processes) -> AbstractContextManager[Group]:
+        """Train together with other processes in this block; raise ProcessError, DeviceError."""
 
     def evaluate(
         self, recipe: Recipe, *, state: State | None = None, split: Split | None = None

@@ -8,6 +8,8 @@ class CnnParityError(Exception):
     """Base of every error that the command lines print as one line instead of a traceback."""
 
     exit_code = 2
+    silent = False
+    """Whether another process of the same training prints it."""
 
 
 class RecipeError(CnnParityError, ValueError):
@@ -28,6 +30,10 @@ class StateError(CnnParityError, ValueError):
 
 class CheckpointError(CnnParityError):
     """A checkpoint is missing, damaged, of another kind, or says what cannot be."""
+
+
+class ProcessError(CnnParityError):
+    """A process of a training has not come, is lost, or is to train something else."""
 
 
 class OutputError(CnnParityError):
@@ -60,6 +66,10 @@ def missing_package(error: ImportError) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"{package} is not installed; install it: python -m pip install {package}"
     return f"{package} cannot be imported ({error}); install it again"
+
+
+COMMON = (StoppedError, DivergenceError, ProcessError)
+"""What all processes of a training raise at the same step."""
 
 
 @contextlib.contextmanager

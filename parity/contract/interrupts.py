@@ -55,9 +55,14 @@ def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
 
 def leave(number: int, _frame: FrameType | None = None) -> NoReturn:
     """Say that the command was interrupted by a signal, and end the process."""
+    end("interrupted", 128 + number)
+
+
+def end(line: str, status: int) -> NoReturn:
+    """Say why on standard error, and end the process at once, from whichever thread."""
     with contextlib.suppress(RuntimeError, OSError):  # the signal came in the middle of a write
         if sys.stdout.isatty():
             sys.stdout.write("\r\x1b[K\x1b[?25h")  # remove a bar, show the cursor
         sys.stdout.flush()
-    os.write(2, b"interrupted\n")
-    os._exit(128 + number)
+    os.write(2, f"{line}\n".encode())
+    os._exit(status)

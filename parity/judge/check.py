@@ -194,9 +194,13 @@ def judge(
     merge(judged, *(shared or judge_shared(recipe, len(truth.train))).values())
     for part, needed, more in (
         (PARTS[1], ("evaluate", "predict"), lambda: judge_inference(subject, recipe, truth.train)),
-        (PARTS[2], ("fit",), lambda: judge_loop(subject, short_epochs(recipe, truth))),
+        (
+            PARTS[2],
+            ("fit",),
+            lambda: judge_loop(subject, short_epochs(recipe, truth, subject.processes)),
+        ),
         (PARTS[3], ("fit",), lambda: judge_loop(subject, epoch_end(subject, recipe, truth))),
-    ):
+    )[: 3 if subject.processes == 1 else 2]:
         if first_wrong(judged) is None and subject.can(*needed):
             begin(part)
             merge(judged, *more().values())

@@ -26,6 +26,7 @@ from parity.judge.inference import FEW, IMAGES, expected_figures
 from parity.judge.states import numbers, trained_state
 from parity.judge.steps import Batches, judge_plain_step
 from parity.subjects.subject import Subject
+from parity.subjects.workers import threads_of
 from parity.truth.rounding import Expectation, exact
 
 STEPS_STAGES = ("steps.losses", "steps.state")
@@ -77,13 +78,15 @@ class Training:
             yield from itertools.islice(order, max(0, begin - first), end - first)
 
 
-def short_epochs(recipe: Recipe, dataset: Dataset) -> Training:
+def short_epochs(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Training:
     """Return a training of as many epochs as by default, of two batches each.
 
-    A third one is left over by the recipe's limit.
+    A third one is left over by the recipe's limit. Of several processes it has so few images that
+    their shares are unequal.
     """
     size = min(SMALLEST, recipe.batch_size, len(dataset.train) // 3)
-    recipe = dataclasses.replace(recipe, epochs=Recipe().epochs, batch_size=size, limit=2 * size)
+    limit = 2 * size if processes == 1 else 2 * size + min(size, processes + 1)
+    recipe = dataclasses.replace(recipe, epochs=Recipe().epochs, batch_size=size, limit=limit)
     return Training(recipe=recipe, dataset=_taken(dataset, np.arange(3 * size)))
 
 
@@ -233,7 +236,10 @@ def covered(subject: Subject, recipe: Recipe, judged: Judged) -> str:
     said = [f"steps one by one in {subject.resolve(recipe).dtype}, batches of {recipe.batch_size}"]
     if "predict" in judged:
         said.append(f"evaluation and prediction of {IMAGES} images, {FEW} in the last batch")
-    if FIT_STAGES[-1] in judged:
+    if (count := subject.processes) > 1:
+        said[0] += f", of {count + 1} and of 1, by what {count} processes return"
+        said.append(f"{Recipe().epochs} epochs of `fit`; threads of each: {threads_of(count)}")
+    elif FIT_STAGES[-1] in judged:
         chunk = chunk_size(subject.resolve(dataclasses.replace(recipe, batch_size=SMALL)))
         said += [
             f"{Recipe().epochs} epochs of `fit`, two batches each",

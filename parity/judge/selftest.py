@@ -211,10 +211,14 @@ def _plant(
             where = subject.backend_name if subject.backend_name in fault.edits else CONTRACT
             if where not in fault.edits:
                 continue
+            own = subject
+            if fault.processes > 1:  # JAX divides a batch under jit only
+                mode = "jit" if subject.backend_name == "jax" else subject.mode
+                own = dataclasses.replace(subject, processes=fault.processes, mode=mode)
             with planted(where, fault.edits[where]):
                 try:
                     wrong = first_wrong(
-                        judge(subject, recipe, subject.load_dataset(recipe), truth, state)
+                        judge(own, recipe, subject.load_dataset(recipe), truth, state)
                     )
                     found, evidence = (wrong.stage, str(wrong)) if wrong else (None, "")
                 except NondeterminismError as error:

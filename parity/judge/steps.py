@@ -43,6 +43,8 @@ def examine(subject: Subject, recipe: Recipe, split: Split, state: State) -> Jud
         with contextlib.ExitStack() as stack:
             session = attempt("init", lambda: stack.enter_context(subject.session(recipe, sent)))
             judged["init"] = _translation(session, own, sent, batches)
+            if subject.processes > 1:
+                return judged | judge_together(session, own, state, batches, subject.processes)
             _require_determinism(subject, session, state, batches)
             judged |= judge_steps(session, own, state, batches)
     except EvidenceError as error:
@@ -93,6 +95,20 @@ def judge_steps(session: Session, recipe: Recipe, state: State, batches: Batches
     merge(judged, *judge_step(session, recipe, *coarse))
     if all(comparison.agrees for comparison in judged.values()):
         merge(judged, *judge_plain_step(session, recipe, state, batches, 0))
+    return judged
+
+
+def judge_together(
+    session: Session, recipe: Recipe, state: State, batches: Batches, processes: int
+) -> Judged:
+    """Judge steps of several processes by what they return: they show no stages.
+
+    One on a whole batch, one whose shares are unequal, and one of an image that one process has.
+    """
+    whole, judged = batches.order[0], {}
+    own = batches._replace(order=[whole, whole[: processes + 1], whole[:1]])
+    for step in range(len(own.order)):
+        merge(judged, *judge_plain_step(session, recipe, state, own, step))
     return judged
 
 

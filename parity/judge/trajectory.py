@@ -119,9 +119,10 @@ class Trajectory:
             first = self.failure.comparison
             return f"different from stage {first.stage} on, first in {where}: {first.evidence}"
         if not self.agrees:
+            though = ", though every stage of the traced steps is within its bound"
             return (
-                f"different: in float64 the trainings have parted by step {self.float64.parted},"
-                " though every stage of the traced steps is within its bound"
+                f"different: in float64 the trainings have parted by step {self.float64.parted}"
+                f"{though * bool(self.judged)}"
             )
         return "same algorithm" + ("; float32 drift is rounding" if self.float32 else "")
 
@@ -183,7 +184,8 @@ def train(
     float32, failure, judged = None, None, 0
     if recipe.dtype == "float32":
         float32, _ = run.free("float32", truth)
-    if recipe.dtype == "float32" or float64.parted is not None:
+    stages = all(subject.processes == 1 for subject in subjects)  # of several none are shown
+    if stages and (recipe.dtype == "float32" or float64.parted is not None):
         failure, judged = run.judge(recipe.dtype)
     able = (s if s.can("evaluate") else Subject.parse(ORACLE) for s in subjects)
     ends = zip(able, (float32 or float64).states, strict=True)

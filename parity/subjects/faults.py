@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from parity.contract.recipe import DType
 from parity.subjects.subject import BACKENDS
+from parity.subjects.workers import PLANTED
 
 _TOML = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
@@ -52,6 +53,8 @@ class Fault:
     edits: Edits
     dtype: DType = "float32"
     """The precision in which it is a mistake."""
+    processes: int = 1
+    """Of how many it is a mistake."""
     only: str = ""
     """Why one of the backends cannot have it."""
 
@@ -88,7 +91,21 @@ def planted(backend: str, edits: Sequence[Edit]) -> contextlib.AbstractContextMa
 
     It raises ValueError if an edit does not fit the source, or changes no function of the contract.
     """
-    return _swapped(edits) if backend == CONTRACT else _imported_anew(BACKENDS[backend], edits)
+    return _planted(backend, edits)
+
+
+@contextlib.contextmanager
+def _planted(backend: str, edits: Sequence[Edit]) -> Iterator[None]:
+    PLANTED.append((backend, tuple(edits)))
+    try:
+        if backend == CONTRACT:
+            with _swapped(edits):
+                yield
+        else:
+            with _imported_anew(BACKENDS[backend], edits):
+                yield
+    finally:
+        PLANTED.pop()
 
 
 @contextlib.contextmanager

@@ -19,12 +19,16 @@ from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.run.history import Evaluation, History
 from parity.contract.run.observers import SILENT, Observer
 from parity.contract.state import State
+from parity.subjects.workers import Workers, workers
 
 BACKENDS = {"numpy": "parity.subjects.oracle", "torch": "torchcnn", "jax": "jaxcnn"}
 """Module of each backend; a further one is one more row."""
 
 ORACLE = "numpy"
 """The one backend without modes and kernels."""
+
+MOST = 64
+"""Processes of a subject, on one machine."""
 
 MODES: tuple[Mode, ...] = ("eager", "jit")
 KERNELS: tuple[Kernel, ...] = ("layers", "fused")
@@ -42,6 +46,7 @@ def unknown(what: str, text: str, known: Iterable[str]) -> RecipeError:
 class Subject:
     """A backend in a mode, with a kernel, written BACKEND:MODE or BACKEND:MODE:KERNEL; or numpy.
 
+    With @N after it, N processes of this machine compute it together.
     BACKEND:MODE has the kernel that goes layer by layer; numpy is the oracle. The methods named as
     functions of `Backend` call them, with the subject's mode and kernel in the recipe; they raise
     RecipeError where the backend lacks one that not every backend needs.
@@ -50,6 +55,7 @@ class Subject:
     backend_name: str
     mode: Mode = "eager"
     kernel: Kernel = "layers"
+    processes: int = 1
 
     @classmethod
     def parse(cls, text: str) -> "Subject":
@@ -58,10 +64,18 @@ class Subject:
             hint = "a subject is a name such as torch:eager; for models give parity.prove a Pair"
             raise RecipeError(f"{hint}, got {type(text).__name__}")
         known = {str(subject): subject for subject in (cls(ORACLE), *cls.all())}
-        subject = known.get(text.removesuffix(":layers") if text.count(":") == 2 else text)
+        name, at, count = text.partition("@")
+        subject = known.get(name.removesuffix(":layers") if name.count(":") == 2 else name)
         if subject is None:
             raise unknown("subject", text, known)
-        return subject
+        if not at:
+            return subject
+        if not count.isdecimal() or not 0 < int(count) <= MOST or subject.backend_name == ORACLE:
+            raise RecipeError(
+                f"subject {text!r}: after @ comes the number of processes, 1 to {MOST}, of a"
+                " subject that is not numpy"
+            )
+        return dataclasses.replace(subject, processes=int(count))
 
     @classmethod
     def all(cls) -> "list[Subject]":
@@ -90,6 +104,8 @@ class Subject:
         return self.backend.load_dataset(recipe.dataset, recipe.data_dir)
 
     def session(self, recipe: Recipe, state: State) -> AbstractContextManager[Session]:
+        if self.processes > 1:
+            return self._workers().session(self._own(recipe), state)
         return self.backend.session(self._own(recipe), state)
 
     def fit(
@@ -117,7 +133,11 @@ class Subject:
         if not self.can(name):
             lacking = f"{self.backend.__name__} lacks `{name}`"
             raise RecipeError(f"{self}: {lacking}; name another subject")
-        return getattr(self.backend, name)(self._own(recipe), *args, **kwargs)
+        where = self._workers() if self.processes > 1 else self.backend
+        return getattr(where, name)(self._own(recipe), *args, **kwargs)
+
+    def _workers(self) -> Workers:
+        return workers(BACKENDS[self.backend_name], self.processes)
 
     def _own(self, recipe: Recipe) -> Recipe:
         return dataclasses.replace(recipe, mode=self.mode, kernel=self.kernel)
@@ -126,4 +146,5 @@ class Subject:
         if self.backend_name == ORACLE:
             return ORACLE
         kernel = f":{self.kernel}" * (self.kernel != "layers")
-        return f"{self.backend_name}:{self.mode}{kernel}"
+        processes = f"@{self.processes}" * (self.processes > 1)
+        return f"{self.backend_name}:{self.mode}{kernel}{processes}"

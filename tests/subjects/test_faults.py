@@ -23,7 +23,7 @@ FAULTS = catalogue()
 SUBJECTS = {"torch": Subject.parse("torch:eager"), "jax": Subject.parse("jax:eager")}
 COMPILED = Subject.parse("jax:jit")
 """For mistakes of the loop, whose thousands of steps take minutes op by op."""
-PLANTED = [(fault, backend) for fault in FAULTS for backend in fault.edits]
+PLANTED = [(fault, backend) for fault in FAULTS for backend in fault.edits if fault.processes == 1]
 DIGITS = digits()
 
 

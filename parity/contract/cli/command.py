@@ -68,7 +68,8 @@ def run(
             traceback.print_exc()
         message = " ".join(str(error).split())
         label = "" if isinstance(error, StoppedError) else "error: "
-        print(f"{prog}: {label}{message}", file=sys.stderr)
+        if not getattr(error, "silent", False):
+            print(f"{prog}: {label}{message}", file=sys.stderr)
         return getattr(error, "exit_code", CnnParityError.exit_code)
     except ImportError as error:
         if (error.name or "").partition(".")[0] in ("", "parity", "jaxcnn", "torchcnn"):
@@ -85,7 +86,7 @@ class _Shown(io.StringIO):
     """Keeps what is written to standard output, and looks like it."""
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # type: ignore[override] - a stream's own is one too
         return sys.__stdout__.encoding if sys.__stdout__ else "utf-8"
 
     def isatty(self) -> bool:

@@ -13,6 +13,7 @@ from rich.text import Text
 from parity.contract.backend import Layer
 from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import Dataset
+from parity.contract.group import Group
 from parity.contract.recipe import Recipe
 from parity.contract.run.history import Epoch
 from parity.contract.run.observers import SILENT, Observer
@@ -99,13 +100,16 @@ class ConsoleObserver(Observer):
 
 
 @contextlib.contextmanager
-def watching(observer: Observer | None, recipe: Recipe) -> Iterator[Observer]:
-    """Give the observer; for None, one that shows progress on a terminal or in a notebook."""
+def watching(observer: Observer | None, recipe: Recipe, group: Group) -> Iterator[Observer]:
+    """Give the observer; for None, one that shows progress on a terminal or in a notebook.
+
+    Of a group's processes one shows it.
+    """
     if observer is not None:
         yield observer
         return
     with ProgressBar() as bar:
-        seen = bar.console.is_terminal or bar.console.is_jupyter
+        seen = group.reports and (bar.console.is_terminal or bar.console.is_jupyter)
         yield ConsoleObserver(bar, recipe) if seen else SILENT
 
 

@@ -14,11 +14,13 @@ import tyro
 
 from parity.contract.cli import command
 from parity.contract.cli.command import Debug, Where
-from parity.contract.errors import DataError, DivergenceError, RecipeError
+from parity.contract.errors import DataError, DivergenceError, RecipeError, StoppedError
+from parity.contract.processes import Processes
 from parity.contract.recipe import DatasetName, DType, Kernel, Mode, Recipe, require_integer
 
 if TYPE_CHECKING:
     from parity.contract.backend import Backend
+    from parity.contract.group import Group
     from parity.contract.run.checkpoint import Checkpoint
     from parity.contract.run.observers import Observer
 
@@ -28,6 +30,7 @@ class Train(Debug):
     """Train from the seed's initial weights, and print each epoch's loss and test accuracy."""
 
     recipe: Recipe = field(default_factory=Recipe)
+    group: Processes = field(default_factory=Processes)
     out: Path | None = None
     """Folder to write recipe.json, history.jsonl and checkpoint.safetensors to."""
     save_every: int | None = None
@@ -117,29 +120,46 @@ def main(backend: "Backend", description: str, argv: Sequence[str] | None = None
 
 
 def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
+    with backend.joined(options.group) as group:
+        try:
+            _train_in(group, backend, options, args)
+        except (StoppedError, DivergenceError) as error:
+            error.silent = not group.reports
+            raise
+
+
+def _train_in(group: "Group", backend: "Backend", options: Train, args: Sequence[str]) -> None:
     from parity.contract.cli.console import ConsoleObserver, ProgressBar
     from parity.contract.interrupts import handling
     from parity.contract.run.observers import Observer, Observers, RunFolder
 
-    own = None if options.resume is None else _run_of(options.resume)
+    resume = options.resume
+    own = None if resume is None else group.first(lambda: _run_of(resume))
     out = options.out or own
     if options.save_every is not None:
         require_integer("save_every", options.save_every, at_least=1)
         if out is None:
             raise RecipeError("save_every needs --out, a folder for the checkpoint")
+    group.require_same({"out": out, "save_every": options.save_every})
     observers: list[Observer] = []
     with contextlib.ExitStack() as stack:
         if out is not None:
             resuming = own is not None and own.resolve() == out.resolve()
-            versions, every = backend.versions(), options.save_every
-            folder = RunFolder(out, versions=versions, every=every, resuming=resuming)
+            folder = RunFolder(
+                out,
+                versions=backend.versions(),
+                every=options.save_every,
+                resuming=resuming,
+                group=group,
+            )
             stack.callback(folder.release)
             stack.enter_context(handling(folder.stop))
             observers.append(folder)
-        start, recipe = _start_of(backend, options, args)  # while no other training writes there
-        if not options.quiet:
+        # while no other training writes there
+        start, recipe = _start_of(group, backend, options, args)
+        if group.reports and not options.quiet:
             observers.append(ConsoleObserver(stack.enter_context(ProgressBar()), recipe))
-        if options.tensorboard is not None:
+        if group.reports and options.tensorboard is not None:
             from parity.contract.run.tensorboard import TensorBoard
 
             board = TensorBoard(options.tensorboard)
@@ -148,10 +168,11 @@ def _train(backend: "Backend", options: Train, *, args: Sequence[str]) -> None:
         if options.report is None:
             backend.fit(recipe, start=start, observer=Observers(*observers))
         else:
-            _train_and_report(backend, recipe, start, observers, options.report)
+            _train_and_report(group, backend, recipe, start, observers, options.report)
 
 
 def _train_and_report(
+    group: "Group",
     backend: "Backend",
     recipe: Recipe,
     start: "Checkpoint | None",
@@ -162,9 +183,12 @@ def _train_and_report(
     from parity.contract.run.observers import Observers
     from parity.contract.run.report import Witness, require_writable, training_page
 
-    require_writable(file)
+    if group.reports:
+        require_writable(file)
     seen = Witness()
     history = backend.fit(recipe, start=start, observer=Observers(*observers, seen))
+    if not group.reports:
+        return
     images = seen.dataset.test.images
     probabilities = backend.predict(history.recipe, state=history.state, images=images)
     page = training_page(history, seen, probabilities, backend.versions())
@@ -181,17 +205,18 @@ def _run_of(resume: Path) -> Path | None:
 
 
 def _start_of(
-    backend: "Backend", options: Train, args: Sequence[str]
+    group: "Group", backend: "Backend", options: Train, args: Sequence[str]
 ) -> "tuple[Checkpoint | None, Recipe]":
     """Return the checkpoint to continue from, or None, and the recipe to train by."""
     from parity.contract.run.observers import data_of_run
     from parity.contract.run.progress import as_another_training, require_same_training
 
-    if options.resume is None:
+    resume = options.resume
+    if resume is None:
         if options.override:
             raise RecipeError("override needs --resume")
         return None, options.recipe
-    start, own = _open(backend, options.resume), _run_of(options.resume)
+    start, own = group.first(lambda: (_open(backend, resume), _run_of(resume)))
     # what the command line leaves out is the checkpoint's; another backend chooses by itself
     auto = {} if start.backend == backend.__name__ else dict.fromkeys(_CHOSEN, "auto")
     data_dir = own and data_of_run(own)

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from parity.contract.data.datasets import Dataset, data_directory
 from parity.contract.errors import OutputError, StoppedError, os_errors_as
 from parity.contract.files import write_whole
+from parity.contract.group import ALONE, Group
 from parity.contract.interrupts import leave
 from parity.contract.recipe import Recipe
 from parity.contract.run.checkpoint import CHECKPOINT_FILE, write_checkpoint
@@ -77,6 +78,8 @@ class RunFolder(Observer):
 
     One training at a time: until `release`, or until the process ends, another one is refused with
     an OutputError; so is the folder of an earlier run, unless it is the one that continues.
+
+    Each process of a group has one: a signal to any of them stops all, and one of them writes.
     """
 
     def __init__(
@@ -86,13 +89,17 @@ class RunFolder(Observer):
         versions: dict[str, str],
         every: int | None = None,
         resuming: bool = False,
+        group: Group = ALONE,
     ) -> None:
         self._folder, self._versions, self.every = folder, versions, every
         self._checkpoint, self._history = folder / CHECKPOINT_FILE, folder / "history.jsonl"
         self._recipe_file, self._resuming = folder / RECIPE_FILE, resuming
         self._signal: int | None = None
+        self._group = group
         self._saved = self._worth_waiting = False
         self._lock = FileLock(folder / ".lock", timeout=0)
+        if not group.reports:
+            return
         with os_errors_as(OutputError, f"cannot look into {folder}", _OTHER_FOLDER):
             begun = (folder / ".lock").exists() or (resuming and self._checkpoint.exists())
         if begun:
@@ -125,6 +132,8 @@ class RunFolder(Observer):
 
     def start(self, backend: str, recipe: Recipe, dataset: Dataset) -> None:
         self._backend, self._recipe = backend, recipe
+        if not self._group.reports:
+            return
         with os_errors_as(OutputError, f"cannot write {self._folder}", _OTHER_FOLDER):
             self._folder.mkdir(parents=True, exist_ok=True)
         self._hold()
@@ -138,17 +147,19 @@ class RunFolder(Observer):
 
     def paused(self, progress: Progress, state: State) -> None:
         on_time = self.every is not None and progress.step % self.every == 0
-        number = self._signal  # read once: a signal after this is for the next time
-        epoch_begins = not self._saved or progress.batch == 0
+        # read once: a signal after this is for the next time; one process's is for all
+        number = max(self._group.gather(self._signal or 0)) or None
+        epoch_begins = self._group.reports and (not self._saved or progress.batch == 0)
         if not self._saved:
             if self._resuming and progress.epoch > self._recipe.epochs:
                 return
-            self._begin(progress.step)
+            if self._group.reports:
+                self._begin(progress.step)
         if epoch_begins:  # at first, since a killed run may have written more than its checkpoint
             records = [dataclasses.asdict(record) for record in progress.records]
             lines = [json.dumps(record, allow_nan=False) + "\n" for record in records]
             write_whole(self._history, "".join(lines).encode())
-        if epoch_begins or on_time or number is not None:
+        if self._group.reports and (epoch_begins or on_time or number is not None):
             checkpoint = progress.checkpoint(state, self._backend, self._versions)
             write_checkpoint(self._checkpoint, checkpoint)
         self._saved, self._worth_waiting = True, self._saved

@@ -45,6 +45,15 @@ def test_what_the_user_has_set_stays(
     assert dict(os.environ) == before
 
 
+def test_processes_that_share_the_cores_are_not_bound_to_the_same_ones(
+    nothing_said: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["torchcnn", "train", "--coordinator=127.0.0.1:1"])
+    before = dict(os.environ)
+    bind_threads()
+    assert dict(os.environ) == before
+
+
 def test_torchcnn_binds_its_threads_before_pytorch_is_imported(nothing_said: None) -> None:
     """OpenMP then keeps the main thread on one core."""
     if len(os.sched_getaffinity(0)) < 2:
