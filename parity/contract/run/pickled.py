@@ -156,15 +156,11 @@ def _interpreted(pickled: bytes, storage: Callable[[Any], np.ndarray]) -> Any:
                 size = int(name[-1])
                 stack[-size:] = [tuple(stack[-size:])]
             case "APPEND" | "APPENDS" as name:
-                items = _since(marks.pop(), stack) if name == "APPENDS" else [stack.pop()]
+                items = _since(marks.pop() if name == "APPENDS" else -1, stack)
                 held: Any = stack[-1]
                 list.extend(held, items)
             case "SETITEM" | "SETITEMS" as name:
-                flat = iter(
-                    _since(marks.pop(), stack)
-                    if name == "SETITEMS"
-                    else [stack.pop(-2), stack.pop()]
-                )
+                flat = iter(_since(marks.pop() if name == "SETITEMS" else -2, stack))
                 if not isinstance(stack[-1], Other):
                     dict.update(stack[-1], zip(flat, flat, strict=True))
             case "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
