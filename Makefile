@@ -8,7 +8,7 @@ WORKERS ?= 2
 # and the checks take the new classes for the old ones of the same names.
 TYPED := jaxcnn,torchcnn,parity,tests.typechecker.checked
 
-.PHONY: demo test lint miniatures dictionary course results clean
+.PHONY: demo test lint miniatures dictionary course pictures results clean
 
 # Fits into 80 columns.
 demo: .venv/.installed
@@ -51,6 +51,10 @@ dictionary: .venv/.dev
 # Takes minutes: the notebooks are run, and keep what they show; part 5 wants MNIST in $CNN_DATA_DIR.
 course: .venv/.dev
 	JAX_PLATFORMS=cpu $(BIN)/jupyter execute --inplace docs/course/*.ipynb
+
+# Those of README; wants MNIST in $CNN_DATA_DIR or ./data.
+pictures: .venv/.dev
+	JAX_PLATFORMS=cpu $(BIN)/python -m docs.pictures
 
 # Takes an hour, on a machine with nothing else to do; wants MNIST in $CNN_DATA_DIR or ./data.
 # MACHINE names the table in benchmarks/.

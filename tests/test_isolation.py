@@ -2,8 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+
+import torchcnn
 
 FRAMEWORKS = {
     "torch",
@@ -66,3 +70,12 @@ def test_the_contract_and_the_oracle_load_no_framework() -> None:
     statement = "".join(f"import parity.contract.{module}\n" for module in modules)
     statement += "import parity.truth.propagation"
     assert imported_by(statement) & FRAMEWORKS == set()
+
+
+def test_jaxcnn_reads_what_torch_save_wrote_without_pytorch(tmp_path: Path) -> None:
+    torch.save({"model_state_dict": torchcnn.CNN().state_dict()}, tmp_path / "cnn.pth")
+    options = ["evaluate", "--dataset", "digits", "--checkpoint", str(tmp_path / "cnn.pth")]
+    code = "import jaxcnn; from parity.contract.cli import programs\n"
+    code += f"assert programs.main(jaxcnn, '', {options}) == 0"
+    assert "jax" in imported_by(code)
+    assert "torch" not in imported_by(code)

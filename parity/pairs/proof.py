@@ -150,4 +150,5 @@ class Proof:
     def plot(self) -> "Figure":
         """Return a figure of each layer's error over scale, and of what rounding explains."""
         layers = {layer.torch: [layer.inside or 0.0, layer.rounding] for layer in self.layers}
-        return bars(layers, ("error", "rounding"), limit=None, label="of scale")
+        return bars(layers, ("its error", "what rounding explains"), limit=None,
+                    label="error of a layer's output, as a part of its scale")  # fmt: skip

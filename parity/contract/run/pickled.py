@@ -125,9 +125,9 @@ def _require_stored(archive: zipfile.ZipFile, size: int) -> None:
         raise CheckpointError(f"it is damaged: the checksum of {damaged!r} differs")
 
 
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY: dict[str, Callable[[], Any]] = {
-    "EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple
+_MADE: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False,
+    "EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple,
 }  # fmt: skip
 _PUSHES = {
     "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE",
@@ -140,35 +140,27 @@ def _interpreted(pickled: bytes, storage: Callable[[Any], np.ndarray]) -> Any:
     marks: list[int] = []
     memo: dict[int, Any] = {}
 
-    def since_mark() -> list[Any]:
-        start = marks.pop()
-        taken = stack[start:]
-        del stack[start:]
-        return taken
-
     for opcode, value, _ in pickletools.genops(pickled):
         match opcode.name:
             case "PROTO" | "FRAME" | "STOP":
                 pass
             case name if name in _PUSHES:
                 stack.append(value)
-            case name if name in _CONSTANTS:
-                stack.append(_CONSTANTS[name])
-            case name if name in _EMPTY:
-                stack.append(_EMPTY[name]())
+            case name if name in _MADE:
+                stack.append(_MADE[name]())
             case "MARK":
                 marks.append(len(stack))
             case "TUPLE":
-                stack.append(tuple(since_mark()))
+                stack.append(tuple(_since(marks.pop(), stack)))
             case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
                 size = int(name[-1])
                 stack[-size:] = [tuple(stack[-size:])]
             case "APPEND" | "APPENDS" as name:
-                items = since_mark() if name == "APPENDS" else [stack.pop()]
+                items = _since(marks.pop() if name == "APPENDS" else -1, stack)
                 held: Any = stack[-1]
                 list.extend(held, items)
             case "SETITEM" | "SETITEMS" as name:
-                flat = iter(since_mark() if name == "SETITEMS" else [stack.pop(-2), stack.pop()])
+                flat = iter(_since(marks.pop() if name == "SETITEMS" else -2, stack))
                 if not isinstance(stack[-1], Other):
                     dict.update(stack[-1], zip(flat, flat, strict=True))
             case "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
@@ -191,6 +183,13 @@ def _interpreted(pickled: bytes, storage: Callable[[Any], np.ndarray]) -> Any:
                 raise CheckpointError(f"its pickle has {name}, which torch.save does not write")
     [result] = stack
     return result
+
+
+def _since(mark: int, stack: list[Any]) -> list[Any]:
+    """Take off a stack what came after a mark."""
+    taken = stack[mark:]
+    del stack[mark:]
+    return taken
 
 
 def _known(name: str) -> Name:

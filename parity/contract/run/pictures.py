@@ -27,6 +27,9 @@ def curves(epochs: Sequence[Epoch], *, like_tutorial: bool) -> Figure:
         left.plot(places, TUTORIAL, "o", color=_INK, markersize=4, label="tutorial")
     left.plot(x, [epoch.loss for epoch in epochs], ".-", color=_OURS, label="this training")
     left.set(xlabel="epoch", ylabel="loss, summed over batches", yscale="log")
+    left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_formatter("{x:g}")
+    left.tick_params(axis="y", which="minor", labelsize=7)
     right.plot(x, [100 * epoch.test_accuracy for epoch in epochs], ".-", color=_OURS)
     right.set(xlabel="epoch", ylabel="test accuracy, %")
     for axes in (left, right):

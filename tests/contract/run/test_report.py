@@ -138,13 +138,12 @@ def test_a_history_shows_itself_in_a_notebook() -> None:
 
 def events(folder: Path) -> list[Any]:
     """Return TensorBoard's events: records of a length, its checksum, the event, its checksum."""
-    from tensorboardX.proto.event_pb2 import Event
-
+    events = importlib.import_module("tensorboardX.proto.event_pb2")
     [file] = folder.iterdir()
     content, place, found = file.read_bytes(), 0, []
     while place < len(content):
         size = int.from_bytes(content[place : place + 8], "little")
-        event = Event()
+        event = events.Event()
         event.ParseFromString(content[place + 12 : place + 12 + size])
         found.append(event)
         place += 16 + size
