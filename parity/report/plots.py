@@ -50,29 +50,32 @@ def stage_bars(
 ) -> Picture:
     """Draw each stage's worst error as a fraction of its bound, a bar for each subject."""
     ratios = [c.ratio for pair in stages.values() for c in pair if c is not None]
-    drawn = [ratio for ratio in ratios if 0 < ratio < math.inf]
-    low = 10.0 ** math.floor(math.log10(min([*drawn, 0.02])))
-    high = 10 * max([*drawn, 0.8])
-    figure, axes = _rows(list(stages), 0.32, xscale="log", xlabel="worst error / its bound")
-    axes.set_xlim(low, high)
+    largest = max([ratio for ratio in ratios if ratio < math.inf], default=0)
+    high = 10 * largest if max(ratios, default=0) > 1 else 1.25
+    figure, axes = _rows(list(stages), 0.32, width=4.6, xlabel="worst error / its bound")
+    if high > 1.25:  # the part up to the bound stays linear, beyond it a factor is what counts
+        high = max(high, 100.0)
+        axes.set_xscale("symlog", linthresh=1, linscale=3)
+    axes.set_xlim(0, high)
+    near = 0.8 if high == 1.25 else 0.5
     box = {"fc": "white", "ec": "none", "pad": 0.4}
     for side, (subject, colour) in enumerate(zip(subjects, COLOURS, strict=True)):
         rows = np.arange(len(stages)) + 0.4 * side - 0.2
         comparisons = [pair[side] for pair in stages.values()]
-        ends = [low if c is None else np.clip(c.ratio, low, high) for c in comparisons]
-        axes.barh(rows, np.subtract(ends, low), 0.36, left=low, color=colour, label=subject)
+        ends = [0.0 if c is None else min(c.ratio, high) for c in comparisons]
+        axes.barh(rows, ends, 0.36, color=colour, label=subject)
         for row, end, comparison in zip(rows, ends, comparisons, strict=True):
             text, ink = _bar_text(comparison)
             style = {"xytext": (4, 0), "ha": "left", "color": ink, "bbox": box}
-            if end == high:  # inside the bar, which ends with the axis
+            if end == high or near < end <= 1:  # inside the bar: the axis, or the bound, is near
                 style = {"xytext": (-4, 0), "ha": "right", "color": "white"}
             axes.annotate(text, (end, row), **_BESIDE, **style)
     axes.axvline(1, color=_LIMIT)
     above = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
     axes.annotate("bound", (1, 1), (0, 3), ha="center", color=_LIMIT, **above)
     figure.legend(loc="outside upper right", ncols=2)
-    largest = f"the largest is {max(ratios, default=math.nan):.3g}"
-    alt = f"Bars, two for each of {len(stages)} stages: worst error over bound; {largest}"
+    most = f"the largest is {max(ratios, default=math.nan):.3g}"
+    alt = f"Bars, two for each of {len(stages)} stages: worst error over bound; {most}"
     return _picture(figure, alt)
 
 
@@ -89,9 +92,11 @@ def phase_bars(phase: str, speeds: Mapping[str, Speed]) -> Picture:
     return _picture(figure, f"Bars of one {phase}'s median time: {medians}")
 
 
-def _rows(names: list[str], height: float, **options: Any) -> tuple[Figure, Axes]:
-    """Return a figure for horizontal bars, a row of `height` inches for each name."""
-    figure = Figure(figsize=(6.4, 0.9 + height * len(names)))
+def _rows(
+    names: list[str], height: float, *, width: float = 6.4, **options: Any
+) -> tuple[Figure, Axes]:
+    """Return a figure for horizontal bars, `width` inches, a row of `height` for each name."""
+    figure = Figure(figsize=(width, 0.9 + height * len(names)))
     axes = figure.add_subplot(**options)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)

@@ -32,12 +32,15 @@ def test_parity_check_exits_0_and_writes_what_it_shows(
     assert run_parity(monkeypatch, "check", *options, *files) == 0
     shown = capsys.readouterr().out.splitlines()
     written = json.loads(report.read_text())
-    assert shown[-1] == written["verdict"]
-    assert [line.split()[0] for line in shown[1:-3]] == list(written["stages"])
-    covered = [line.partition(": ")[2] for line in shown[-3:-1]]
-    assert covered == list(written["covered"].values())
+    assert shown[0] == written["verdict"]
+    assert shown[1:3] == ["worst error / its bound", shown[2]]
+    stages = len(written["stages"])
+    assert [line.split()[0] for line in shown[3 : 3 + stages]] == list(written["stages"])
+    judged = " ".join(" ".join(shown[3 + stages :]).split())
+    assert all(said in judged for said in written["covered"].values())
+    assert max(map(len, shown[1:])) <= 80
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert shown[-1] in page.read_text(encoding="utf-8")
+    assert shown[0] in page.read_text(encoding="utf-8")
     assert sorted(tmp_path.iterdir()) == [page, report]
 
 
