@@ -12,9 +12,9 @@ import tempfile
 import threading
 import types
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -96,26 +96,29 @@ class Workers:
         for pipe in self._pipes:
             with contextlib.suppress(OSError):
                 pipe.send((method, args))
-        return self._answers()[0]
+        return self._answers()
 
-    def _answers(self) -> list[Any]:
+    def _answers(self) -> Any:
+        answers: dict[int, tuple[str, Any, str]] = {}
         try:
-            answers = [pipe.recv() for pipe in self._pipes]
+            while len(answers) < len(self._pipes):
+                waiting = {p: i for i, p in enumerate(self._pipes) if i not in answers}
+                for pipe in cast(list[Connection], wait(list(waiting))):
+                    answers[waiting[pipe]] = answer = pipe.recv()
+                    if answer[0] == "error":  # the others may wait for it in a sum
+                        self.close()
+                        raise answer[1]
         except (EOFError, OSError):
             said = [path.read_text(errors="replace") for path in Path(self._folder.name).iterdir()]
             self.close()
             last = [text.strip().rpartition("\n")[2] for text in said if text.strip()]
             why = f": {last[0]}" if last else ""
             raise WorkersError(f"a process of {self._package} has ended{why}") from None
-        failed = [value for kind, value, _ in answers if kind == "error"]
-        if failed:
-            self.close()
-            raise failed[0]
-        for index, (_, _, digest) in enumerate(answers):
+        for index, (_, _, digest) in answers.items():
             if digest != answers[0][2]:
                 self.close()
                 raise WorkersError(f"process {index} has other numbers than process 0")
-        return [value for _, value, _ in answers]
+        return answers[0][1]
 
     def close(self) -> None:
         """End the processes."""

@@ -117,7 +117,7 @@ def test_where_one_process_is_killed_the_others_end_with_a_line(
 ) -> None:
     recipe = [*options(RECIPE), "--epochs", "100000", "--out", str(tmp_path)]
     processes = start(program, 2, *recipe)
-    wait_for(tmp_path / "history.jsonl", lambda text: bool(text))
+    wait_for(tmp_path / "history.jsonl", lambda text: text.count("\n") > 1)
     processes[victim].kill()
     started = time.monotonic()
     processes[victim].communicate()
