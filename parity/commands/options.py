@@ -16,8 +16,8 @@ class Pair:
     """Who is compared."""
 
     a: str = "torch:eager"
-    """A subject: numpy, or torch:eager, torch:jit, jax:eager or jax:jit, with :fused or without,
-    and with @N for N processes."""
+    """A subject: numpy, or torch:eager, torch:jit, jax:eager or jax:jit, with :fused or without;
+    @N after it: N processes."""
     b: str = "jax:jit"
     """Another."""
 

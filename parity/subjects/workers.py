@@ -2,32 +2,28 @@
 
 import atexit
 import contextlib
-import hashlib
-import importlib
 import multiprocessing
 import os
 import socket
 import sys
 import tempfile
-import threading
 import types
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from parity.contract.backend import Losses, Session, Workload
 from parity.contract.data.datasets import Dataset
-from parity.contract.group import Group
 from parity.contract.processes import Processes
 from parity.contract.recipe import Recipe
 from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.run.history import Evaluation, History
-from parity.contract.run.observers import Observer, Observers, RunFolder
-from parity.contract.run.progress import Progress
+from parity.contract.run.observers import Observer
 from parity.contract.state import State
+from parity.subjects.serving import WorkersError, serve
 
 PLANTED: list[tuple[str, Any]] = []
 """Mistakes that are planted at present, by backend: the processes have them too."""
@@ -35,10 +31,6 @@ PLANTED: list[tuple[str, Any]] = []
 _SPAWN = multiprocessing.get_context("spawn")
 
 _open: dict[tuple[str, int, str], "Workers"] = {}
-
-
-class WorkersError(Exception):
-    """Processes that train together are not one: one has ended, or has other numbers."""
 
 
 def workers(package: str, count: int) -> "Workers":
@@ -82,7 +74,7 @@ class Workers:
                 own = Processes(coordinator=where, processes=count, process_id=index)
                 output = Path(self._folder.name, str(index))
                 about = (end, output, package, own, threads, PLANTED)
-                process = _SPAWN.Process(target=_serve, args=about)
+                process = _SPAWN.Process(target=serve, args=about)
                 process.start()
                 end.close()
                 self._pipes.append(pipe)
@@ -96,26 +88,29 @@ class Workers:
         for pipe in self._pipes:
             with contextlib.suppress(OSError):
                 pipe.send((method, args))
-        return self._answers()[0]
+        return self._answers()
 
-    def _answers(self) -> list[Any]:
+    def _answers(self) -> Any:
+        answers: dict[int, tuple[str, Any, str]] = {}
         try:
-            answers = [pipe.recv() for pipe in self._pipes]
+            while len(answers) < len(self._pipes):
+                waiting = {p: i for i, p in enumerate(self._pipes) if i not in answers}
+                for pipe in cast(list[Connection], wait(list(waiting))):
+                    answers[waiting[pipe]] = answer = pipe.recv()
+                    if answer[0] == "error":  # the others may wait for it in a sum
+                        self.close()
+                        raise answer[1]
         except (EOFError, OSError):
             said = [path.read_text(errors="replace") for path in Path(self._folder.name).iterdir()]
             self.close()
             last = [text.strip().rpartition("\n")[2] for text in said if text.strip()]
             why = f": {last[0]}" if last else ""
             raise WorkersError(f"a process of {self._package} has ended{why}") from None
-        failed = [value for kind, value, _ in answers if kind == "error"]
-        if failed:
-            self.close()
-            raise failed[0]
-        for index, (_, _, digest) in enumerate(answers):
+        for index, (_, _, digest) in answers.items():
             if digest != answers[0][2]:
                 self.close()
                 raise WorkersError(f"process {index} has other numbers than process 0")
-        return [value for _, value, _ in answers]
+        return answers[0][1]
 
     def close(self) -> None:
         """End the processes."""
@@ -212,112 +207,3 @@ class _RemoteWorkload(_Remote, Workload):
 
     def device_memory(self) -> int | None:
         return self._call("device_memory")
-
-
-class _Pauses(Observer):
-    def __init__(self, every: int | None) -> None:
-        self.every = every
-        self.seen: list[tuple[Any, State]] = []
-
-    def paused(self, progress: Progress, state: State) -> None:
-        place = {name: getattr(progress, name) for name in ("epoch", "batch", "step", "steps")}
-        self.seen.append((types.SimpleNamespace(**place), state))
-
-
-class _Served:
-    """What a process answers."""
-
-    def __init__(self, package: str, group: Group) -> None:
-        self._module, self._group = importlib.import_module(package), group
-        self._stacks: list[contextlib.ExitStack] = []
-        self._opened: list[Any] = []
-
-    def open(self, kind: str, *args: object) -> int:
-        stack = contextlib.ExitStack()
-        self._opened.append(stack.enter_context(getattr(self._module, kind)(*args)))
-        self._stacks.append(stack)
-        return len(self._opened) - 1
-
-    def shut(self, number: int) -> None:
-        self._stacks[number].close()
-        self._opened[number] = None
-
-    def on(self, number: int, method: str, args: tuple[object, ...]) -> Any:
-        return getattr(self._opened[number], method)(*args)
-
-    def run(self, method: str, recipe: Recipe, options: dict[str, Any]) -> Any:
-        return getattr(self._module, method)(recipe, **options)
-
-    def fit(
-        self,
-        recipe: Recipe,
-        dataset: Dataset,
-        start: Checkpoint | None,
-        every: int | None,
-        place: Path,
-    ) -> tuple[History, list[tuple[Any, State]]]:
-        pauses = _Pauses(every)
-        folder = RunFolder(
-            place / str(self._group.index), versions={}, every=every, group=self._group
-        )
-        observer = Observers(pauses, folder)
-        history = self._module.fit(recipe, dataset=dataset, start=start, observer=observer)
-        return history, pauses.seen
-
-
-def _serve(
-    pipe: Connection,
-    output: Path,
-    package: str,
-    processes: Processes,
-    threads: int,
-    planted: list[Any],
-) -> None:
-    """Answer requests until the pipe is closed; no library is imported before the environment."""
-    with output.open("w") as file:
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC"):
-        os.environ[name] = str(threads)
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "4"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    from parity.subjects.faults import planted as planting
-
-    with contextlib.ExitStack() as stack:
-        for backend, edits in planted:
-            stack.enter_context(planting(backend, edits))
-        module = importlib.import_module(package)
-        group = stack.enter_context(module.joined(processes))
-        served = _Served(package, group)
-        pipe.send(("value", None, ""))
-        while True:
-            try:
-                method, args = pipe.recv()
-            except EOFError:
-                os._exit(0)
-            try:
-                value = getattr(served, method)(*args)
-                own = value if group.reports else None
-                pipe.send(("value", own, _digest(value)))
-            except Exception as error:  # noqa: BLE001 - the parent says what it means
-                pipe.send(("error", WorkersError(f"{type(error).__name__}: {error}"), ""))
-
-
-def _digest(value: Any) -> str:
-    """Return a digest of numbers that must be the same in all processes; `` of others."""
-    match value:
-        case tuple((History() as history, _)):
-            return _digest(history.state) + str([record.loss for record in history.epochs])
-        case State():
-            return hashlib.sha256(b"".join(a.tobytes() for a in value.named().values())).hexdigest()
-        case Evaluation():
-            return f"{value.loss} {value.confusion.tolist()}"
-        case np.ndarray():
-            return hashlib.sha256(value.tobytes()).hexdigest()
-    return ""
-
-
-def _end_with_parent() -> None:
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
