@@ -79,7 +79,10 @@ def blocks() -> list[tuple[str, str]]:
 def test_the_blocks_run_from_top_to_bottom_in_an_empty_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each in turn, made short by SHORTER; instead of being timed, arms have earlier figures."""
+    """Each in turn, made short by SHORTER; instead of being timed, arms have earlier figures.
+
+    Several processes have tests of their own (`tests/backends/test_parallel.py`).
+    """
     measured = runpy.run_path(str(README.parent / "benchmarks/render.py"))["read_csv"]
     [figures, *_] = measured(README.parent / "benchmarks/epyc-2-cores.csv").values()
     monkeypatch.setattr(parity, "bench", lambda **_: figures, raising=False)
@@ -88,7 +91,9 @@ def test_the_blocks_run_from_top_to_bottom_in_an_empty_folder(
     for language, text in blocks():
         if language == "python":
             exec(text.replace("epochs=3", "epochs=1, limit=64"), {})
-        for line in re.findall(r"^\.venv/bin/(?!pip )(.*?) *(?:#.*)?$", text, re.MULTILINE):
+        for line in re.findall(
+            r"^\.venv/bin/(?!pip |torchrun )(.*?) *(?:#.*)?$", text, re.MULTILINE
+        ):
             used.append(line)
             program, *arguments = shlex.split(f"{line} {SHORTER.get(line, '')}")
             main = importlib.import_module(f"{program}.__main__")

@@ -4,69 +4,15 @@ import html
 import json
 from typing import Any
 
-import numpy as np
 import pytest
 
 from parity.benchmark.bench import ARMS, bench
-from parity.benchmark.process import ProcessLostError
 from parity.benchmark.result import FORWARD_FLOPS, STEP_FLOPS, Benchmark
-from parity.benchmark.stats import Ratio, Speed, Start
+from parity.benchmark.stats import Speed, Start
 from parity.contract.errors import DeviceError, RecipeError
 from parity.contract.files import to_json
 from parity.report.page import page
-
-STEPS = [0.5, 0.4, 0.3, 0.2, 0.1]
-LOSSES = [2.5, 2.0, 1.5, 1.2]
-
-
-@pytest.fixture
-def bound() -> list[tuple[str, bool]]:
-    """Each simulated turn's arm, and whether its threads are bound to cores."""
-    return []
-
-
-@pytest.fixture
-def simulated(
-    monkeypatch: pytest.MonkeyPatch, bound: list[tuple[str, bool]]
-) -> dict[str, dict[str, Any]]:
-    """Replace processes by arms that take as long as this table says; each can be changed."""
-    arms: dict[str, dict[str, Any]] = {
-        "torch:eager": {"step": 4e-3, "epoch": 1.0, "first": 4e-3},
-        "torch:jit": {"step": 1e-3, "epoch": 0.25, "first": 3.001},
-        "jax:jit": {"step": 2e-3, "epoch": 0.5, "first": 1.002},
-    }
-    noise = np.random.RandomState(0)
-
-    def turn(function: Any, arm: str, *given: Any, threads: int, bind: bool) -> tuple:
-        _recipe, _phases, slowdown = given
-        own = arms[arm]
-        if "ends" in own:
-            raise ProcessLostError(own["ends"])
-        bound.append((arm, bind))
-        losses = own.get("losses", LOSSES)
-        seconds = {
-            phase: own.get(phase, 1e-3) * (1 + slowdown) * noise.normal(1, 0.02)
-            for phase in ("product", "forward", "step", "epoch")
-        }
-        measured = {
-            "first_step": own["first"],
-            **seconds,
-            "loss": losses[0],
-            "retraces": own.get("retraces", 0),
-            "memory": 2**20,
-            "device_memory": None,
-        }
-        return {"device": "cpu"}, [*own.get("steps", STEPS), *losses], measured
-
-    monkeypatch.setattr("torchcnn.device._compiler", lambda: "g++")
-    monkeypatch.setattr("parity.benchmark.bench.call", turn)
-    by_hand = "parity.benchmark.bench._losses_by_hand"
-    monkeypatch.setattr(by_hand, lambda *given, epoch: [*STEPS, LOSSES[0]])
-    return arms
-
-
-def run(arms: dict[str, Any], **options: Any) -> Benchmark:
-    return bench(**{"arms": list(arms), "dataset": "digits", "threads": 1, **options})
+from tests.benchmark.conftest import STEPS, run
 
 
 def speed(found: Benchmark, phase: str, arm: str) -> Speed:
@@ -146,83 +92,6 @@ def test_a_planted_slowdown_that_is_not_found_fails(simulated: dict[str, dict[st
     found = run(simulated, slowdown=1e-9)
     assert not found.passed
     assert "the planted slowdown is not detected: step, batches of 64" in str(found)
-
-
-@pytest.fixture
-def loaded(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Cores that other processes keep busy, as often as that is measured, from now on."""
-    cores: list[float] = []
-
-    class Others:
-        def cores(self) -> float | None:
-            return cores[0] if cores else None
-
-    monkeypatch.setattr("parity.benchmark.bench.Others", Others)
-    return cores
-
-
-def test_the_headline_names_the_winner_with_its_interval(
-    simulated: dict[str, dict[str, Any]], loaded: list[float]
-) -> None:
-    loaded.append(0.05)
-    found = run(simulated)
-    assert (found.busy, found.noisy, found.exit_code) == (None, [], 0)
-    step, second = found.headlines[1], found.ratio(64, "step", "jax:jit", "torch:jit")
-    first = found.ratio(64, "step", "torch:eager", "torch:jit")
-    fastest = f"torch:jit is the fastest, {second} times as fast as jax:jit"
-    expected = f"step, batches of 64: {fastest}, {first} times as fast as torch:eager"
-    assert step == expected == str(found).splitlines()[1]
-    assert "forward, batches of 64: " in found.headlines[0]
-    assert "cannot be told apart" in found.headlines[0]
-    assert found.headlines[2] in html.unescape(page(found))
-
-
-def test_a_busy_machine_gives_no_verdict(
-    simulated: dict[str, dict[str, Any]], loaded: list[float]
-) -> None:
-    loaded.append(0.9)
-    found = run(simulated, slowdown=0.1)
-    cores = found.environment.get("cores usable") or found.environment["cores"]
-    found.environment["cores usable"] = 2
-    assert found.exit_code == 3
-    said = "other processes kept 0.9 before the turns and 0.9 during the turns of 2 cores busy"
-    assert str(found).startswith(f"no verdict, the machine is busy: {said}; stop them, or wait")
-    assert "fastest" not in str(found)
-    assert "detected" not in str(found)
-    assert "No verdict" in page(found)
-    found.environment["cores usable"] = 64  # of which 62 are left for them
-    assert found.busy is None
-    assert cores
-
-
-def test_an_arm_that_differs_from_itself_gives_no_verdict(
-    simulated: dict[str, dict[str, Any]],
-) -> None:
-    found = run(simulated)
-    again = found.timed[64][found.again]
-    wild = np.random.RandomState(1).lognormal(0, 1.5, len(again.rounds))
-    again.rounds = [r | {"step": x * r["step"]} for r, x in zip(again.rounds, wild, strict=True)]
-    assert found.exit_code == 3
-    assert [line.partition(":")[0] for line in found.noisy] == ["step, batches of 64"]
-    assert str(found).startswith("no verdict, too noisy: step, batches of 64: jax:jit differs")
-    assert "fastest" not in str(found)
-
-
-def test_no_more_is_claimed_than_the_noise_allows(simulated: dict[str, dict[str, Any]]) -> None:
-    """A tenth between two arms is nothing where equals differ by two tenths."""
-    simulated["torch:jit"]["step"] = 1.8e-3
-    assert "torch:jit is the fastest" in run(dict.fromkeys(["torch:jit", "jax:jit"])).headlines[1]
-    found = run(dict.fromkeys(["torch:jit", "jax:jit"]))
-    again = found.timed[64][found.again]
-    again.rounds = [measured | {"step": 1.2 * measured["step"]} for measured in again.rounds]
-    assert "cannot be told apart" in found.headlines[1]
-
-
-def test_what_is_detected_excludes_1_as_printed() -> None:
-    assert Ratio(1.1, 1.006, 1.2).longer
-    for low in (1.0004, 1.0, 0.9):
-        assert not Ratio(1.1, low, 1.2).longer
-        assert Ratio(1.1, low, 1.2).undecided
 
 
 WRONG = {

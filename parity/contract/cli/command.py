@@ -86,7 +86,7 @@ class _Shown(io.StringIO):
     """Keeps what is written to standard output, and looks like it."""
 
     @property
-    def encoding(self) -> str:  # type: ignore[override] - a stream's own is one too
+    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - as io has it
         return sys.__stdout__.encoding if sys.__stdout__ else "utf-8"
 
     def isatty(self) -> bool:
