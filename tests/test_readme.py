@@ -52,6 +52,7 @@ def test_images_of_ones_own_are_trained_on_as_it_says(program: str) -> None:
     assert (probabilities.argmax(1) == test.labels).mean() == accuracy > 0.5
 
 
+COMMAND = r"^\.venv/bin/(?!pip |torchrun )(.*?) *(?:#.*)?$"
 EAGER = "--mode eager --dtype float64 --limit 1000 --epochs 1"
 SHORTER = {
     "torchcnn train": "--dataset digits --limit 64 --epochs 1",
@@ -91,9 +92,7 @@ def test_the_blocks_run_from_top_to_bottom_in_an_empty_folder(
     for language, text in blocks():
         if language == "python":
             exec(text.replace("epochs=3", "epochs=1, limit=64"), {})
-        for line in re.findall(
-            r"^\.venv/bin/(?!pip |torchrun )(.*?) *(?:#.*)?$", text, re.MULTILINE
-        ):
+        for line in re.findall(COMMAND, text, re.MULTILINE):
             used.append(line)
             program, *arguments = shlex.split(f"{line} {SHORTER.get(line, '')}")
             main = importlib.import_module(f"{program}.__main__")
