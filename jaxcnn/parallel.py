@@ -30,7 +30,9 @@ AXIS = "data"
 _SHUTDOWN = 30
 """Seconds in which all processes end, once they are done."""
 
-_group, _devices = ALONE, 1
+_group = ALONE
+_devices: int | None = 1
+"""Of each process; None: all that it has."""
 
 _Tree = TypeVar("_Tree")
 
@@ -58,7 +60,7 @@ def joined(processes: Processes) -> Iterator[Group]:
         if not alone:
             _initialize(processes, meeting)
             _group = Group(index=jax.process_index(), count=jax.process_count(), exchange=_exchange)
-        _devices = processes.devices or (1 if alone else jax.local_device_count())
+        _devices = processes.devices or (1 if alone else None)
         if not alone and jax.default_backend() == "cpu":
             _connect()
         try:
@@ -124,14 +126,15 @@ def _leaving(meeting: Meeting | None) -> Iterator[None]:
 
     Where process 0 is lost JAX aborts from a thread of its own: it has to wait for our line.
     """
-    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(_before_abort)
     if meeting is not None:
-        ctypes.CDLL(None).signal(int(signal.SIGABRT), handler)
+        ctypes.CDLL(None).signal(int(signal.SIGABRT), _BEFORE_ABORT)
     try:
         with meeting.watching() if meeting else contextlib.nullcontext():
             yield
     except BaseException as error:
-        status = getattr(error, "exit_code", 70)
+        others = 2 if isinstance(error, OSError | ImportError) else 70  # as `command.run` has it
+        others = 141 if isinstance(error, BrokenPipeError) else others
+        status = getattr(error, "exit_code", others)
         atexit.register(_exit, status)
         raise
 
@@ -139,6 +142,10 @@ def _leaving(meeting: Meeting | None) -> Iterator[None]:
 def _before_abort(_number: int) -> None:
     time.sleep(PATIENCE)  # the meeting ends this process, if another one is lost
     end("jaxcnn: error: jax.distributed has aborted", ProcessError.exit_code)
+
+
+_BEFORE_ABORT = ctypes.CFUNCTYPE(None, ctypes.c_int)(_before_abort)
+"""Held as long as the process lives, since it may abort after the training."""
 
 
 def _exit(status: int) -> None:
@@ -187,8 +194,8 @@ def mesh(recipe: Recipe) -> Mesh:
     chosen = []
     for index in range(_group.count):
         own = [device for device in everyone if device.process_index == index][:_devices]
-        if len(own) < _devices:
-            raise DeviceError(f"devices {_devices}: process {index} has {len(own)}")
+        if len(own) < (_devices or 1):
+            raise DeviceError(f"devices {_devices or 1}: process {index} has {len(own)}")
         chosen += own
     return Mesh(np.array(chosen), (AXIS,))
 

@@ -79,10 +79,17 @@ def _meet(processes: Processes) -> tuple[Meeting | None, int, int]:
                 f" {processes.processes} -m torchcnn, or each with --coordinator and --process-id"
             )
         return None, 1, 0
-    count = int(os.environ["WORLD_SIZE"])
+    count = _whole("WORLD_SIZE")
     if processes.processes not in (None, count):
         raise RecipeError(f"processes {processes.processes}, but torchrun has started {count}")
-    return None, count, int(os.environ["RANK"])
+    return None, count, _whole("RANK")
+
+
+def _whole(name: str) -> int:
+    value = os.environ.get(name, "")
+    if not value.isdecimal():
+        raise RecipeError(f"{name} is {value!r}, where torchrun has a number; start with torchrun")
+    return int(value)
 
 
 def _initialize(processes: Processes, meeting: Meeting | None, count: int, index: int) -> None:
@@ -91,18 +98,18 @@ def _initialize(processes: Processes, meeting: Meeting | None, count: int, index
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", index)) % torch.cuda.device_count())
     wait = dt.timedelta(seconds=processes.wait)
-    if meeting is None:
-        try:
+    try:
+        if meeting is None:
             dist.init_process_group(backend, init_method="env://", timeout=wait)
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ProcessError(f"the processes of torchrun do not meet: {reason}") from None
-    else:
+            return
         host, _, port = meeting.address.rpartition(":")
         store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage] - as documented
             host, int(port), count, is_master=index == 0, timeout=wait
         )
         dist.init_process_group(backend, store=store, rank=index, world_size=count)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ProcessError(f"the {count} processes do not meet: {reason}") from None
 
 
 @contextlib.contextmanager

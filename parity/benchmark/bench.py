@@ -11,7 +11,7 @@ import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from parity.contract.state import initial_state
 from parity.subjects.environment import environment
 from parity.subjects.oracle import OracleSession
 from parity.subjects.subject import Subject, unknown
+from parity.subjects.workers import close_workers
 
 TUTORIAL = "tutorial"
 """The arm that is the tutorial's own loop, on the CPU."""
@@ -115,11 +116,13 @@ def bench(
 
 def _arm(text: str) -> str:
     """Return the name of an arm; raise RecipeError, which names all, for others."""
-    name, at, count = text.partition("@")
+    if text == TUTORIAL:
+        return text
+    name, _, _ = text.partition("@")
     own = name.removesuffix(":layers") if name.count(":") == 2 else name
-    if own not in ARMS or (at and own == TUTORIAL):
+    if own not in ARMS or own == TUTORIAL:
         raise unknown("arm", text, ARMS)
-    return f"{own}{at}{count}"
+    return str(Subject.parse(text))
 
 
 def _require_options(result: Benchmark, batch_sizes: Sequence[int], cores: int) -> None:
@@ -160,7 +163,8 @@ def _take_turns(
             name, slowdown = result.runs()[arm]
             backend = name.partition(":")[0]
             options = name, recipe, result.phases, slowdown
-            bind, others = backend in ("torch", TUTORIAL), Others()
+            bind = backend in ("torch", TUTORIAL) and "@" not in name  # its processes share cores
+            others = Others()
             try:
                 facts, losses, found = call(measure, *options, threads=result.threads, bind=bind)
             except ProcessLostError as error:
@@ -193,6 +197,15 @@ def _losses_by_hand(recipe: Recipe, train: Split, *, epoch: bool) -> list[float]
     return losses(order[:1] * CHECKED_STEPS) + ([sum(losses(order))] if epoch else [])
 
 
+@contextlib.contextmanager
+def _ended() -> Iterator[None]:
+    """Let the processes of an arm end before its own, whose work theirs is counted as."""
+    try:
+        yield
+    finally:
+        close_workers()
+
+
 def measure(
     arm: str, recipe: Recipe, phases: Sequence[str], slowdown: float
 ) -> tuple[dict[str, Any], list[float], Measured]:
@@ -210,7 +223,7 @@ def measure(
         opened = contextlib.nullcontext(TutorialWorkload(*trained))
     else:
         opened = subject.workload(*trained)
-    with opened as work:
+    with _ended(), opened as work:
         losses, resident = [], psutil.Process().memory_info
         first_step = _seconds(lambda n: losses.extend(work.steps(n).tolist()), 1, slowdown)
         memory = resident().rss

@@ -76,7 +76,7 @@ class Meeting:
         hint = ", and this one with it; continue from the last checkpoint with --resume"
         end(
             f"{self.program}: error: process {said['lost']} of {self.processes.processes} has"
-            f" ended{': ' + said['why'] if 'why' in said else hint}",
+            f" ended{': ' + said['why'] if said.get('why') else hint}",
             ProcessError.exit_code,
         )
 

@@ -211,7 +211,7 @@ def epsilon_place(
     return None
 
 
-@of("_weight_norm_interface", "_weight_norm")
+@of("_weight_norm_interface")
 def weight_norm(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """An epsilon in the length that a weight is divided by, which PyTorch has not."""
     for epsilon in dict.fromkeys(x for x in (*literals, 1e-12) if 0 < x < 1e-2):

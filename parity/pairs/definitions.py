@@ -1,6 +1,7 @@
 """Where each variable of a jaxpr is made, through the calls that it is passed into and out of."""
 
 import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import CodeType
@@ -11,13 +12,13 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from parity.pairs.jaxprs import CALLS, CUSTOM, LOOPS, equations, inner, is_literal, opened
 
-_JAX = str(Path(jax.__file__).parent)
+_JAX = f"{Path(jax.__file__).parent}{os.sep}"
 
 
 class Definitions:
     """The equations that make a program's variables, its parameters, and what never counts.
 
-    A function that is called in several places has the variables of the first one.
+    A function that is called in several places is taken to have the arguments of its first call.
     """
 
     def __init__(self, program: ClosedJaxpr, parameters: int) -> None:

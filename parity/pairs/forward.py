@@ -215,7 +215,7 @@ def _scalar(value: Any) -> Any:
     if np.ndim(value) or isinstance(value, Tracer):
         return None
     is_key = jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key)
-    return None if is_key else float(value)
+    return None if is_key or np.iscomplexobj(value) else float(value)
 
 
 def _compared(

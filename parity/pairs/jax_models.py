@@ -188,8 +188,7 @@ def _nnx_leaves(variables: Mapping[Any, Any], classes: Mapping[str, str]) -> dic
             continue
         if jnp.issubdtype(value.dtype, jnp.floating):
             owner = classes.get(name.rpartition(".")[0], "")
-            # an array that is no variable, as the scales of WeightNorm, is a parameter too
-            trained = isinstance(variable, nnx.Param) or not isinstance(variable, nnx.Variable)
+            trained = isinstance(variable, nnx.Param)
             leaves[name] = _leaf(name, value, kind_of(owner), trained=trained)
     return leaves
 

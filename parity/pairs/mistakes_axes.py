@@ -85,6 +85,8 @@ def _part(site: Site) -> Iterator[Mistake]:
         return
     (axis,) = cut
     length = limits[axis] - starts[axis]
+    if not length:
+        return
     for step in (length, -length, 1, -1):
         if starts[axis] + step >= 0 and limits[axis] + step <= shape[axis]:
 
@@ -114,7 +116,7 @@ def _axes(site: Site) -> Iterator[Mistake]:
 def _flattened(site: Site) -> Iterator[Mistake]:
     """Merge, or split, axes in the other order: (h d) for (d h)."""
     before, after = site.shape(0), site.made
-    if site.leaf(0):
+    if site.leaf(0) or 0 in before:
         return
     for rows, columns in _groups(before, after):
         many, one = (rows, columns) if len(rows) > len(columns) else (columns, rows)

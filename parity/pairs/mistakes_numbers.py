@@ -105,7 +105,7 @@ def _base(site: Site) -> Iterator[Mistake]:
 
 @of("add", "add_any", "mul")
 def _term(site: Site) -> Iterator[Mistake]:
-    """Leave out a bias or a scale, the term of fewer numbers, or the first of a residual."""
+    """Leave out a bias or a scale, the smaller term; of two alike, the first."""
     if is_literal(site.equation.invars[0]) or is_literal(site.equation.invars[1]):
         return
     if not site.is_float():

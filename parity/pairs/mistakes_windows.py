@@ -38,8 +38,9 @@ def _pooling(site: Site) -> Iterator[Mistake]:
         return
 
     def average(x: Any) -> list[Any]:
-        how = (window, site.params["window_strides"], site.params["padding"])
-        total = lax.reduce_window(x, jnp.zeros((), x.dtype), lax.add, *how)
+        names = ("window_strides", "padding", "base_dilation", "window_dilation")
+        how = (site.params[name] for name in names)
+        total = lax.reduce_window(x, jnp.zeros((), x.dtype), lax.add, window, *how)
         return [total / math.prod(window)]
 
     yield "pool-kind", average

@@ -88,6 +88,9 @@ class _Run:
         """The plants of an equation and its callers, which may be evaluated often, as in a loop."""
         self._sites: set[tuple[Any, ...]] = set()
         """The code that leads to an equation: layers of the same code have the same."""
+        self._left_out = {accept.name for accept in case.pair.accept}
+        if case.program.single or case.pair.dtype != "float32":
+            self._left_out.add("low-precision")  # which is no difference then
         self._program = Definitions(case.program.jaxpr, len(case.program.names))
         self._feeder = Feeder(
             case.recorded, case.layers, None, case.forced, widen=case.widen, keep=False
@@ -143,16 +146,15 @@ class _Run:
         plants = self._at[tuple(map(id, chain))] = []
         inside = map(self._program.number, chain[1:])
         path = (call_path(chain[0]), *inside, equation.primitive.name)
-        if path in self._sites:
-            return plants
-        self._sites.add(path)
 
         def compute(given: list[Any], **changed: Any) -> list[Any]:
             return self._evaluate(equation, given, **changed)
 
         line = next(filter(None, map(source, reversed(chain))), "")
         for name, other in mistakes(Site(equation, self._program, compute)):
-            plants.append(Plant(name, equation, line, other))
+            if name not in self._left_out and (path, name) not in self._sites:
+                plants.append(Plant(name, equation, line, other))
+        self._sites.update((path, plant.mistake) for plant in plants)
         self.plants += plants
         return plants
 
@@ -197,8 +199,8 @@ class _Run:
         layout = rearranged(truth, *arranged)
         error, scale = distance(array, layout)
         more = abs(error - judged.error) if judged.wrong else error
-        plant.felt = plant.felt or more > (limit(scale) if judged.is_float else 0)
-        plant.seen = plant.seen or more > judged.rounding
+        plant.felt = plant.felt or bool(more > (limit(scale) if judged.is_float else 0))
+        plant.seen = plant.seen or bool(more > judged.rounding)
         return None if plant.felt else layout
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_flatten
 
 from parity.pairs.leaves import drawn
 from parity.pairs.operations import Operations, mark
@@ -14,6 +15,9 @@ from parity.pairs.pair import Pair, PairError
 from parity.pairs.recording import Recording, Run, Step
 from parity.pairs.replayed import replayed
 from parity.pairs.torch_side import TorchSide, arrays, torch_side
+
+_READS = ("_local_scalar_dense", "nonzero", "is_nonzero")
+"""Operations by which a program sees a tensor's values."""
 
 LIMIT = 1e-10
 """Of gradients: as far apart as two ways of taking them may be, in float64."""
@@ -48,16 +52,22 @@ def _recorded(side: TorchSide, pair: Pair) -> Recording:
     rng = np.random.default_rng(0)
     values = {name: drawn(leaf, rng) for name, leaf in side.leaves.items()}
     again = replayed(recording, pair)
-    outputs = []
-    for one in (side, again):
-        one.set(values)
-        outputs.append(arrays(one.run(pair.inputs, seen=_view)))
-    same = [torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(*outputs, strict=True)]
-    if not all(same):
-        raise PairError(
-            "the PyTorch side computes something else with other weights; it cannot be recorded"
-        )
+    for dtype in (torch.float64, torch.float32):
+        outputs = []
+        for one in (side, again):
+            one.set(values)
+            found = arrays(one.run(pair.inputs, seen=_view, dtype=dtype))
+            outputs.append([value.detach() for value in found])
+        if not all(torch.equal(*map(_comparable, pair)) for pair in zip(*outputs, strict=True)):
+            raise PairError(
+                "the PyTorch side computes something else each time, or with other weights; it"
+                " cannot be recorded"
+            )
     return replace(recording, differentiable=_same_gradients(side, again, pair))
+
+
+def _comparable(value: Tensor) -> Tensor:
+    return value.nan_to_num() if value.is_floating_point() else value
 
 
 def _run(side: TorchSide, pair: Pair, dtype: torch.dtype, constants: dict[str, np.ndarray]) -> Run:
@@ -81,12 +91,17 @@ class _Recorder(Operations):
         super().__init__()
         self.steps: list[Step] = []
         self.constants: list[Tensor] = []
+        self._decided: set[Any] = set()
+        """What depends on a leaf, by operation or name."""
 
     def seen(self, layer: str, way: str, place: int, call: int, value: Tensor) -> Tensor:
         """Keep which tensor a layer gets or gives, and let it be another one from there on."""
         name = f"seen:{layer}:{way}:{place}:{call}"
-        self.steps.append({"seen": [layer, way, place, call], "ref": self.reference(value)})
-        return mark(_view(layer, way, place, call, value), name)
+        reference = self.reference(value)
+        self.steps.append({"seen": [layer, way, place, call], "ref": reference})
+        if reference[0] in self._decided or str(reference[0]).startswith("leaf:"):
+            self._decided.add(name)
+        return self._own(mark(_view(layer, way, place, call, value), name))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -95,19 +110,36 @@ class _Recorder(Operations):
         step["kwargs"] = {name: self._held(value) for name, value in (kwargs or {}).items()}
         out = super().__torch_dispatch__(func, types, args, kwargs)
         made = self.made[-1]
+        for result in tree_flatten(out)[0]:
+            if isinstance(result, Tensor):
+                self._own(result)
+        given = [self.reference(x)[0] for x in tree_flatten((args, kwargs))[0]
+                 if isinstance(x, Tensor)]  # fmt: skip
+        if any(x in self._decided or str(x).startswith("leaf:") for x in given):
+            self._decided.add(made.number)
+            if made.name in _READS:
+                raise PairError(
+                    f"the PyTorch side's values decide what it computes ({made.source}), so that it"
+                    " cannot be recorded"
+                )
         self.steps.append({**step, "module": made.module, "line": made.source})
         return out
 
     def reference(self, value: Tensor) -> list[Any]:
         """Return what a tensor is known by: its operation and place, or its name."""
         made = getattr(value, "_parity", None)
-        if isinstance(made, str) and made.startswith("seen:"):
-            return [made, 0]
-        if made is None:
+        named = isinstance(made, str) and made.startswith(("leaf:", "input"))
+        if not named and getattr(value, "_parity_run", None) is not self:  # of another run, or none
             made = f"constant:{len(self.constants)}"
-            self.constants.append(value.detach().clone())
-            mark(value, made)
-        return [made, getattr(value, "_parity_place", 0)]
+            with _disable_current_modes():
+                self.constants.append(value.detach().clone())
+            self._own(mark(value, made))
+        return [made, 0 if isinstance(made, str) else getattr(value, "_parity_place", 0)]
+
+    def _own(self, value: Tensor) -> Tensor:
+        """Let the mark of a tensor be of this run."""
+        value._parity_run = self  # type: ignore[attr-defined] - a tensor may have any attribute
+        return value
 
     def _held(self, value: Any) -> Any:
         """Return an argument as JSON has it."""
@@ -135,20 +167,28 @@ def _view(layer: str, way: str, place: int, call: int, value: Tensor) -> Tensor:
 
 def _same_gradients(side: TorchSide, again: TorchSide, pair: Pair) -> bool:
     """Whether what was recorded has the gradients that the model has, at its leaves."""
-    found = []
+    found, moving = [], []
     for one in (side, again):
-        outputs = [x for x in arrays(one.run(pair.inputs, seen=_view)) if x.requires_grad]
+        every = arrays(one.run(pair.inputs, seen=_view))
+        moving.append([x.requires_grad for x in every])
+        outputs = [x for x in every if x.requires_grad]
         rng = np.random.default_rng(1)
-        given = [torch.from_numpy(rng.normal(size=tuple(x.shape))) for x in outputs]
-        leaves = [one.tensors[name] for name, leaf in one.leaves.items() if leaf.trained]
+        given = [torch.from_numpy(rng.normal(size=tuple(x.shape))).to(x.dtype) for x in outputs]
+        leaves = [
+            one.tensors[name] for name, leaf in one.leaves.items()
+            if leaf.trained and leaf.value.size
+        ]  # fmt: skip
+        taken = outputs and leaves
         found.append(
-            torch.autograd.grad(outputs, leaves, given, allow_unused=True)
-            if outputs and leaves
-            else ()
+            torch.autograd.grad(outputs, leaves, given, allow_unused=True) if taken else ()
         )
+    if moving[0] != moving[1]:
+        return False
     for a, b in zip(*found, strict=True):
         if (a is None) != (b is None):
             return False
-        if a is not None and (a - b).abs().max() > LIMIT * a.abs().max():
+        if a is not None and not torch.allclose(
+            a, b, rtol=0, atol=LIMIT * float(a.nan_to_num().abs().max()), equal_nan=True
+        ):
             return False
     return True

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,6 +74,12 @@ def write_recording(path: Path, recording: Recording) -> None:
     write_whole(path, file.getvalue())
 
 
+_DAMAGED = (
+    ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, RecursionError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
 def read_recording(path: Path) -> Recording:
     """Read a recording. RecordingError: there is none, or the file is not whole."""
     if not path.is_file():
@@ -80,7 +87,7 @@ def read_recording(path: Path) -> Recording:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return _parsed({name: file[name] for name in file.files})
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise RecordingError(
             f"{path} is no recording of this version, or not whole; make it anew with"
             " --record FILE --side torch"
@@ -92,13 +99,19 @@ def _parsed(arrays: Mapping[str, np.ndarray]) -> Recording:
     if said["schema"] != SCHEMA:
         raise ValueError(said["schema"])
     start = "constant:"
+    runs = {name: Run(**said["runs"][name]) for name in ("float64", "float32")}
+    needed = [f"{start}{name}.{i}" for name, run in runs.items() for i in range(len(run.constants))]
+    if missing := [name for name in needed if name not in arrays]:
+        raise KeyError(missing[0])
+    if any(arrays[f"leaf:{name}"].dtype.kind != "f" for name, _, _ in said["leaves"]):
+        raise TypeError("a leaf is no array of floats")
     return Recording(
         [Leaf(name, arrays[f"leaf:{name}"], kind, trained)
          for name, kind, trained in said["leaves"]],
-        said["aliases"],
-        said["calls"],
+        dict(said["aliases"]),
+        dict(said["calls"]),
         tuple(arrays[f"input:{place}"] for place in range(said["inputs"])),
-        {name: Run(**run) for name, run in said["runs"].items()},
+        runs,
         {name.removeprefix(start): x for name, x in arrays.items() if name.startswith(start)},
         said["differentiable"],
     )  # fmt: skip

@@ -15,6 +15,7 @@ from parity.pairs.pair import Pair, PairError
 from parity.pairs.recording import Recording, Run
 from parity.pairs.torch_side import Seen, TorchSide
 
+_LIBRARIES = ("aten", "prims")
 _REFUSED = ("from_file",)
 """Operations that reach out of the process."""
 
@@ -37,7 +38,7 @@ class ReplayedSide(TorchSide):
         }
         for number, kind in enumerate(run.constants):
             constant = torch.from_numpy(np.array(self.net.arrays[f"{name}.{number}"]))
-            values[f"constant:{number}", 0] = constant.to(getattr(torch, kind))
+            values[f"constant:{number}", 0] = constant.to(word(kind))
 
         def call(*inputs: Tensor) -> list[Tensor]:
             for place, x in enumerate(inputs):
@@ -99,16 +100,27 @@ class _Replay:
         if "ref" in held:
             return self._read(held["ref"])
         if "torch" in held:
-            return getattr(torch, held["torch"])
+            return word(held["torch"])
         if "device" in held:
             return torch.device(held["device"])
         return complex(*held["complex"])
 
 
+def word(name: str) -> Any:
+    """Return a type, a layout or a memory format. PairError: it is none."""
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype | torch.layout | torch.memory_format):
+        raise PairError(f"the recording has {name!r}, which is no type of PyTorch's")
+    return found
+
+
 def _operation(name: str) -> Callable[..., Any]:
-    library, packet, overload = name.split(".")
-    found = getattr(getattr(getattr(torch.ops, library), packet, None), overload, None)
-    if found is None or packet in _REFUSED:
+    library, _, rest = name.partition(".")
+    packet, _, overload = rest.partition(".")
+    found = None
+    if library in _LIBRARIES and packet not in _REFUSED:
+        found = getattr(getattr(getattr(torch.ops, library), packet, None), overload, None)
+    if not isinstance(found, torch._ops.OpOverload):
         raise PairError(f"the recording has the operation {name}, which is not known here")
     return found
 

@@ -66,7 +66,9 @@ def shape_of(var: Any) -> tuple[int, ...]:
 
 def number_of(var: Any) -> float | None:
     """Return the number that stands in the program, or None for a variable or an array."""
-    return float(var.val) if is_literal(var) and np.ndim(var.val) == 0 else None
+    if not is_literal(var) or np.ndim(var.val) or not np.isrealobj(var.val):
+        return None
+    return float(var.val)
 
 
 _MOVES = ("transpose", "reshape", "broadcast_in_dim", "convert_element_type", "squeeze", "copy")

@@ -190,7 +190,8 @@ def _optimizer(
                 if row.jax not in own[step]:
                     continue
                 error, scale = distance(own[step][row.jax], expected[row.jax])
-                update = float(np.abs(expected[row.jax] - before[row.jax]).max(initial=0))
+                change = np.abs(expected[row.jax] - before[row.jax])
+                update = float(change[np.isfinite(change)].max(initial=0))
                 allowed = limit * update + few(scale)
                 worst, size = max(worst, error / allowed), max(size, error / (update or 1.0))
         return worst, size

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from parity.contract.data.datasets import Dataset
+from parity.contract.errors import CnnParityError
 from parity.contract.group import Group
 from parity.contract.processes import Processes
 from parity.contract.recipe import Recipe
@@ -24,7 +25,7 @@ from parity.contract.run.progress import Progress
 from parity.contract.state import State
 
 
-class WorkersError(Exception):
+class WorkersError(CnnParityError):
     """Processes that train together are not one: one has ended, or has other numbers."""
 
 

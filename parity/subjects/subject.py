@@ -98,7 +98,14 @@ class Subject:
         return all(hasattr(self.backend, name) for name in names)
 
     def resolve(self, recipe: Recipe) -> Recipe:
-        return self.backend.resolve(self._own(recipe))
+        resolved = self.backend.resolve(self._own(recipe))
+        if self.processes > 1 and (self.backend_name, resolved.mode) == ("jax", "eager"):
+            raise RecipeError(f"{self}: JAX divides a batch among processes under jit only")
+        if resolved.batch_size < self.processes:
+            raise RecipeError(
+                f"{self}: batch_size {resolved.batch_size} is less than an image a process"
+            )
+        return resolved
 
     def load_dataset(self, recipe: Recipe) -> Dataset:
         return self.backend.load_dataset(recipe.dataset, recipe.data_dir)

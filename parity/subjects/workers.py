@@ -36,7 +36,7 @@ _open: dict[tuple[str, int, str], "Workers"] = {}
 def workers(package: str, count: int) -> "Workers":
     """Return the processes of a backend's package, started at the first call."""
     key = package, count, repr(PLANTED)
-    for other in [other for other in _open if other != key]:
+    for other in [other for other, group in _open.items() if other != key and not group.opened]:
         _open.pop(other).close()  # so that no two groups compete for the cores
     if key not in _open:
         _open[key] = Workers(package, count)
@@ -64,6 +64,8 @@ class Workers:
         with socket.create_server(("127.0.0.1", 0)) as server:
             where = f"127.0.0.1:{server.getsockname()[1]}"
         self._package, self._pipes, self._processes = package, [], []
+        self.opened = 0
+        """Sessions and workloads that are open."""
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         threads = threads_of(count)
         program = sys.modules["__main__"]  # a spawned process would import, and maybe run, it
@@ -101,7 +103,7 @@ class Workers:
                         self.close()
                         raise answer[1]
         except (EOFError, OSError):
-            said = [path.read_text(errors="replace") for path in Path(self._folder.name).iterdir()]
+            said = [path.read_text(errors="replace") for path in Path(self._folder.name).glob("*")]
             self.close()
             last = [text.strip().rpartition("\n")[2] for text in said if text.strip()]
             why = f": {last[0]}" if last else ""
@@ -126,9 +128,11 @@ class Workers:
     def session(self, recipe: Recipe, state: State) -> Iterator[Session]:
         """Open a training at `state`, in all processes."""
         number = self.call("open", "session", recipe, state)
+        self.opened += 1
         try:
             yield _RemoteSession(self, number)
         finally:
+            self.opened -= 1
             if self in _open.values():
                 self.call("shut", number)
 
@@ -136,9 +140,11 @@ class Workers:
     def workload(self, recipe: Recipe, state: State, dataset: Dataset) -> Iterator[Workload]:
         """Open trainings to be timed, in all processes."""
         number = self.call("open", "workload", recipe, state, dataset)
+        self.opened += 1
         try:
             yield _RemoteWorkload(self, number)
         finally:
+            self.opened -= 1
             if self in _open.values():
                 self.call("shut", number)
 

@@ -83,10 +83,10 @@ def test_jit_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_platforms_that_jax_cannot_have_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_devices(platform: str | None) -> None:
+    def no_devices(backend: str | None) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(jax, "devices", no_devices)
+    monkeypatch.setattr(jax, "local_devices", no_devices)
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     with pytest.raises(DeviceError, match="JAX_PLATFORMS=cuda"):
         jaxcnn.resolve(Recipe())

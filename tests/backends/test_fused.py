@@ -119,7 +119,7 @@ def test_what_is_measured_faster_is_the_default_on_a_gpu(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("jax.devices", lambda platform: [SimpleNamespace(platform="gpu")])
+    monkeypatch.setattr("jax.local_devices", lambda backend: [SimpleNamespace(platform="gpu")])
     kernels = [backend.resolve(Recipe(device="cuda", mode=mode)).kernel for mode in MODES]
     assert kernels == {"torchcnn": ["layers"] * 2, "jaxcnn": ["layers", "fused"]}[backend.__name__]
 

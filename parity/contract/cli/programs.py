@@ -134,13 +134,14 @@ def _train_in(group: "Group", backend: "Backend", options: Train, args: Sequence
     from parity.contract.run.observers import Observer, Observers, RunFolder
 
     resume = options.resume
+    names = ("resume", "override", "out", "save_every", "report", "tensorboard")
+    group.require_same({name: getattr(options, name) for name in names})
     own = None if resume is None else group.first(lambda: _run_of(resume))
     out = options.out or own
     if options.save_every is not None:
         require_integer("save_every", options.save_every, at_least=1)
         if out is None:
             raise RecipeError("save_every needs --out, a folder for the checkpoint")
-    group.require_same({"out": out, "save_every": options.save_every})
     observers: list[Observer] = []
     with contextlib.ExitStack() as stack:
         if out is not None:
@@ -179,7 +180,7 @@ def _train_and_report(
     observers: "Sequence[Observer]",
     file: Path,
 ) -> None:
-    from parity.contract.files import write_whole
+    from parity.contract.files import write_file
     from parity.contract.run.observers import Observers
     from parity.contract.run.report import Witness, require_writable, training_page
 
@@ -187,12 +188,12 @@ def _train_and_report(
         require_writable(file)
     seen = Witness()
     history = backend.fit(recipe, start=start, observer=Observers(*observers, seen))
-    if not group.reports:
-        return
     images = seen.dataset.test.images
+    # in each process, since they may have to meet for it
     probabilities = backend.predict(history.recipe, state=history.state, images=images)
-    page = training_page(history, seen, probabilities, backend.versions())
-    write_whole(file, page.encode())
+    if group.reports:
+        page = training_page(history, seen, probabilities, backend.versions())
+        write_file(file, page.encode())
 
 
 def _run_of(resume: Path) -> Path | None:
@@ -222,6 +223,8 @@ def _start_of(
     data_dir = own and data_of_run(own)
     default = Train(recipe=dataclasses.replace(start.recipe, data_dir=data_dir, **auto))
     recipe = tyro.cli(Train, args=args[1:], default=default, config=command.CONFIG).recipe
+    if recipe.data_dir == data_dir and recipe.dataset != start.recipe.dataset:
+        recipe = dataclasses.replace(recipe, data_dir=None)  # the run's folder has another data set
     if options.override:
         start = as_another_training(start, recipe)
     require_same_training(start, recipe)  # before data are searched for, or downloaded
@@ -269,7 +272,8 @@ def _open(backend: "Backend", path: Path, *, weights: bool = False) -> "Checkpoi
 
 def _note(path: Path, notes: Sequence[str]) -> None:
     for note in notes:
-        print(f"note: {path}: {note}", file=sys.stderr)
+        said = "".join(letter if letter.isprintable() else "?" for letter in note[:500])
+        print(f"note: {path}: {said}", file=sys.stderr)
 
 
 def _predict(backend: "Backend", options: Predict) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import zipfile
+import zlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -46,6 +47,11 @@ def _endings(path: Path) -> list[str]:
     return [end.partition("-")[0].lower() for end in path.suffixes]  # .array_record-00000-of-00001
 
 
+_DAMAGED = (ValueError, KeyError, EOFError, MemoryError, RuntimeError, AttributeError, TypeError,
+            zipfile.BadZipFile, zlib.error)  # fmt: skip
+"""What zipfile and NumPy raise for an archive that is not whole, or not of arrays."""
+
+
 def read_npz(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Return arrays of uint8 by name from NumPy's archive; a DataError names the file."""
     arrays = {}
@@ -62,6 +68,6 @@ def read_npz(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.nda
                             f"its {name} is {array.dtype} {array.shape}, expected uint8 {shape}"
                         )
                     arrays[name] = np.ascontiguousarray(array, dtype=np.uint8)
-        except (ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             raise DataError(f"{path} is damaged or another kind of file ({error})") from None
     return arrays

@@ -99,5 +99,6 @@ def learning_rate(optimizer: Any) -> float:
 
 def _same(got: Any, expected: Any) -> bool:
     if isinstance(expected, tuple | list):
-        return isinstance(got, tuple | list) and [*got] == [*expected]
+        numbers = isinstance(got, tuple | list) and all(isinstance(x, int | float) for x in got)
+        return numbers and [*got] == [*expected]
     return got == expected

@@ -135,12 +135,18 @@ _PUSHES = {
 }  # fmt: skip
 
 
+_LONGEST = 2**22
+"""Opcodes of a pickle: those of a model, its optimiser and 100,000 epochs are half as many."""
+
+
 def _interpreted(pickled: bytes, storage: Callable[[Any], np.ndarray]) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
 
-    for opcode, value, _ in pickletools.genops(pickled):
+    for number, (opcode, value, _) in enumerate(pickletools.genops(pickled)):
+        if number > _LONGEST:
+            raise CheckpointError(f"its pickle has more than {_LONGEST} steps")
         match opcode.name:
             case "PROTO" | "FRAME" | "STOP":
                 pass
@@ -162,7 +168,10 @@ def _interpreted(pickled: bytes, storage: Callable[[Any], np.ndarray]) -> Any:
             case "SETITEM" | "SETITEMS" as name:
                 flat = iter(_since(marks.pop() if name == "SETITEMS" else -2, stack))
                 if not isinstance(stack[-1], Other):
-                    dict.update(stack[-1], zip(flat, flat, strict=True))
+                    pairs = list(zip(flat, flat, strict=True))
+                    if not all(isinstance(key, str | int | float | None) for key, _ in pairs):
+                        raise CheckpointError("it has a key that is neither a name nor a number")
+                    dict.update(stack[-1], pairs)
             case "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
                 memo[len(memo) if value is None else int(str(value))] = stack[-1]
             case "BINGET" | "LONG_BINGET":
@@ -228,12 +237,18 @@ def _built(name: Any, arguments: Any) -> Any:
     raise CheckpointError("its pickle builds something else than torch.save does")
 
 
+_RANK, _LARGEST = 8, 2**40
+"""The most axes of a tensor, and the largest place or size."""
+
+
 def _view(values: np.ndarray, start: Any, shape: Any, strides: Any, more: Any) -> np.ndarray:
     """Return a tensor as a view of its storage, inside of which it must lie."""
     if any(more):
         raise CheckpointError("a tensor has a conjugate or negative bit; save a copy of it")
+    if len(shape) > _RANK or len(shape) != len(strides):
+        raise CheckpointError(f"a tensor has {len(shape)} axes and {len(strides)} strides")
     for number in (start, *shape, *strides):
-        if type(number) is not int or number < 0:
+        if type(number) is not int or not 0 <= number <= _LARGEST:
             raise CheckpointError(f"a tensor has {number!r} as a place or size")
     last = start + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if 0 not in shape and last >= len(values):
@@ -242,6 +257,9 @@ def _view(values: np.ndarray, start: Any, shape: Any, strides: Any, more: Any) -
     begin = values[start:] if math.prod(shape) else values[:0]
     return np.lib.stride_tricks.as_strided(begin, shape, steps, writeable=False)
 
+
+_MOST = 10_000
+"""How many containers are looked into."""
 
 _DEEPEST = 4
 """How many keys may lead to what is looked for."""
@@ -255,6 +273,8 @@ def mappings(tree: Any) -> Iterator[tuple[str, dict[Any, Any]]]:
         if not isinstance(value, dict | list | tuple) or id(value) in seen:
             continue
         seen.add(id(value))
+        if len(seen) > _MOST:
+            raise CheckpointError(f"it has more than {_MOST} dictionaries and lists")
         if isinstance(value, dict):
             yield ".".join(path), value
         if len(path) < _DEEPEST:

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 
 from parity.contract.data.datasets import Dataset
 from parity.contract.errors import OutputError, os_errors_as
+from parity.contract.files import is_special, require_page
 from parity.contract.recipe import Recipe
 from parity.contract.run import pictures
 from parity.contract.run.history import BAND, TUTORIAL, History
@@ -45,6 +46,9 @@ class Witness(Observer):
 
 def require_writable(file: Path) -> None:
     """Raise OutputError, before a training, unless its page can be written afterwards."""
+    require_page(file)
+    if is_special(file):
+        return
     with os_errors_as(OutputError, f"cannot write {file}", "; give --report another file"):
         existed = file.exists()
         file.open("ab").close()
