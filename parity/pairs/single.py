@@ -52,6 +52,8 @@ def judge_single(case: Case) -> tuple[list[Difference], str]:
     size = sum(array.size for group in case.recorded.arrays.values() for array in group)
     if case.widen:
         return [], "not judged, since a part asks for a type of its own"
+    if any(made.dtype.startswith("complex") for made in case.recorded.operations):
+        return [], "not judged, since a part computes with complex numbers"
     if size > LARGE:
         return [], f"not judged: {size:,} elements at layers, more than {LARGE:,}"
     sides = [_jax(case), _torch(case)]

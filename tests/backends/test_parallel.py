@@ -81,7 +81,11 @@ def test_processes_print_the_digits_of_one_and_end_at_its_parameters(
     program: str, more: list[str], tmp_path: Path
 ) -> None:
     count = 3 if program == "torchcnn" else 2
-    said = ends(start(program, count, *options(RECIPE), "--out", str(tmp_path / "a"), *more), 0)
+    page = ["--report", str(tmp_path / "page.html")]
+    said = ends(
+        start(program, count, *options(RECIPE), "--out", str(tmp_path / "a"), *page, *more), 0
+    )
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
     alone = fit_alone(program)
     assert losses(said[0][0]) == losses("\n".join(map(str, alone.epochs)))
     assert [output for output, _ in said[1:]] == [""] * (count - 1)

@@ -15,7 +15,7 @@ from parity.pairs.case import prepare
 from parity.pairs.jax_side import JaxSide, Program, wide
 from parity.pairs.jaxprs import Evaluator, bind, tag_p, traced
 from parity.pairs.judging import prove
-from parity.pairs.pair import Pair
+from parity.pairs.pair import Accept, Pair
 from parity.pairs.planted import Plant, planted
 from parity.pairs.proof import Proof
 from tests.pairs.miniatures import MINIATURES
@@ -95,6 +95,26 @@ def test_what_the_inputs_never_reach_is_said() -> None:
     assert proof(10 * X).coverage["planted"] == {
         "found": 1, "of": 1, "not found": [], "without effect": [],
     }  # fmt: skip
+
+
+def test_what_would_be_no_difference_is_not_planted() -> None:
+    def planted_into(**options: Any) -> list[str]:
+        pair = Pair(torch=lambda x: x @ x.T, jax=lambda x: x @ x.T, inputs=(X,), **options)
+        return [p.mistake for p in planted(prepare(pair, 0, "drawn", (), lambda *_: None))]
+
+    assert "low-precision" in planted_into()
+    assert "low-precision" not in planted_into(dtype="bfloat16")
+    assert "transposed" not in planted_into(accept=[Accept("transposed")])
+
+
+def test_empty_arrays_and_complex_numbers_end_no_proof() -> None:
+    def port(x: jax.Array) -> jax.Array:
+        padded = jnp.concatenate([x[:, :0].reshape(-1), x.reshape(-1)]).reshape(x.shape)
+        return jnp.abs(padded * (1 + 1j))
+
+    proof = prove(Pair(torch=lambda x: (x * (1 + 1j)).abs(), jax=port, inputs=(X,)))
+    assert proof.same, proof.table()
+    assert "complex numbers" in proof.summary["float32"]
 
 
 def test_a_mistake_in_a_loop_is_planted_in_every_turn() -> None:

@@ -67,6 +67,41 @@ def test_a_derivative_that_no_recording_holds_is_not_judged() -> None:
     assert "the recording has other ones" in prove(pair).summary["gradients"]
 
 
+class Positions(nn.Module):
+    """Has an integer buffer, a constant in its code, and a table kept from its first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(4, 3)
+        self.register_buffer("ids", torch.arange(4))
+        self.empty = nn.Parameter(torch.zeros(0))
+        self.table: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.table is None:
+            self.table = torch.arange(3) + 1
+        return (x + self.embedding(self.get_buffer("ids"))) * torch.tensor([1, 2, 3]) * self.table
+
+
+def test_integers_constants_and_what_a_model_keeps_are_recorded_in_each_run() -> None:
+    def port(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        return (x + params["table"][jnp.arange(4)]) * jnp.array([1, 4, 9])
+
+    pair = Pair(torch=Positions(), jax=(port, {"table": jnp.ones((4, 3))}), inputs=(X,))
+    proof = prove(replace(pair, torch=recorded(pair)))
+    assert proof.same, proof.table()
+    assert "both are rounding" in proof.summary["float32"]
+
+
+def test_a_model_without_gradients_is_recorded() -> None:
+    class Frozen(nn.Linear):
+        @torch.no_grad()
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input)
+
+    assert not recorded(Pair(torch=Frozen(3, 3), inputs=(X,))).differentiable
+
+
 class Scaled(nn.Module):
     """Takes a number out of what it computes."""
 
@@ -114,7 +149,9 @@ def test_a_recording_without_one_of_its_arrays_or_of_another_version_is_refused(
         arrays = {name: whole[name] for name in whole.files}
     said = json.loads(arrays["recording"].tobytes())
     newer = np.frombuffer(json.dumps({**said, "schema": 99}).encode(), np.uint8)
-    for changed in ({"recording": newer}, {"leaf:weight": None}):
+    without = np.frombuffer(json.dumps({**said, "runs": []}).encode(), np.uint8)
+    text = {"leaf:weight": np.array(["a"])}
+    for changed in ({"recording": newer}, {"recording": without}, {"leaf:weight": None}, text):
         kept = {name: x for name, x in {**arrays, **changed}.items() if x is not None}
         np.savez(file, **kept)
         with pytest.raises(RecordingError, match="no recording"):

@@ -41,11 +41,34 @@ def archive(name: str) -> bytes:
     return buffer.getvalue()
 
 
+def pickled(opcodes: bytes) -> bytes:
+    """Return an archive as of torch.save around opcodes of a pickle."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as out:
+        out.writestr("a/data.pkl", b"\x80\x02" + opcodes + b".")
+    return buffer.getvalue()
+
+
+TWICE = b"q\x00h\x00\x86"
+"""(x, x) of what is on the stack: forty times, a key whose hash takes for ever."""
+MANY_AXES = (
+    b"ctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x00tQK\x00("
+    + b"K\x01" * 9 + b"t(" + b"K\x01" * 9 + b"t\x89NtR"
+)  # fmt: skip
+
+
 def of_fewer() -> dict[str, torch.Tensor]:
     return {name: x for name, x in weights().items() if name != "fc1.bias"}
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a key of keys": (
+        written(pickled(b"}K\x01" + 40 * TWICE + b"K\x00s")), "neither a name nor a number",
+    ),
+    "more steps than any model": (written(pickled(b"N" * (2**22 + 2))), "more than 4194304"),
+    "containers without end": (
+        written(pickled(b"](" + b"]" * 20_000 + b"e")), "more than 10000 dictionaries and lists",
+    ),
     "a whole model": (
         saved(model), r"names tests\.backends\.test_checkpoints\.SimpleCNN.*model\.state_dict\(\)"
     ),
