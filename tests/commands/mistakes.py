@@ -70,7 +70,7 @@ OF_THE_TWINS: list[Mistake] = [
     (["evaluate", "--epochs", "3"], "--epochs"),
     (["evaluate", "cnn.safetensors"], "cnn.safetensors"),
     (["predict"], "--checkpoint"),
-    (["predict", *CHECKPOINT], "PNG or IDX"),
+    (["predict", *CHECKPOINT], "PNG, JPEG or IDX"),
     (["predict", "seven.png"], "--checkpoint"),
     (["predict", "none.png", *CHECKPOINT], "none.png"),
     (["predict", "text.txt", *CHECKPOINT], "text.txt"),

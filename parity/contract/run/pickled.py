@@ -106,7 +106,13 @@ def kind_of(content: bytes) -> str:
         b"{": "JSON",
     }
     start = next((s for s in kinds if s and content.startswith(s)), None)
-    return kinds[start] if start else "something else" if content else kinds[b""]
+    return (
+        kinds[start]
+        if start
+        else "something else than a .safetensors or .pt"
+        if content
+        else kinds[b""]
+    )
 
 
 def _require_stored(archive: zipfile.ZipFile, size: int) -> None:
