@@ -105,14 +105,10 @@ def kind_of(content: bytes) -> str:
         b"<": "a page of HTML or XML, perhaps of a download that failed",
         b"{": "JSON",
     }
+    if not content:
+        return kinds[b""]
     start = next((s for s in kinds if s and content.startswith(s)), None)
-    return (
-        kinds[start]
-        if start
-        else "something else than a .safetensors or .pt"
-        if content
-        else kinds[b""]
-    )
+    return kinds[start] if start else "something else than a .safetensors or .pt"
 
 
 def _require_stored(archive: zipfile.ZipFile, size: int) -> None:
