@@ -141,14 +141,8 @@ def check(
     a subject differs from itself, and RecipeError, DataError or DeviceError for a subject, data or
     a device that is not there.
     """
-    recipe = Recipe(
-        dataset=dataset,
-        data_dir=data_dir,
-        seed=seed,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-    )
+    options = {"seed": seed, "batch_size": batch_size, "device": device, "dtype": dtype}
+    recipe = Recipe(dataset=dataset, data_dir=data_dir, **options)
     subjects = [Subject.parse(text) for text in (a, b)]
     ran = Sides(*(subject.resolve(recipe) for subject in subjects))
     loaded = [subject.load_dataset(recipe) for subject in subjects]  # or download it

@@ -146,9 +146,7 @@ def _interpreted(pickled: bytes, storage: Callable[[Any], np.ndarray]) -> Any:
     marks: list[int] = []
     memo: dict[int, Any] = {}
 
-    for number, (opcode, value, _) in enumerate(pickletools.genops(pickled)):
-        if number > _LONGEST:
-            raise CheckpointError(f"its pickle has more than {_LONGEST} steps")
+    for opcode, value in _opcodes(pickled):
         match opcode.name:
             case "PROTO" | "FRAME" | "STOP":
                 pass
@@ -194,6 +192,13 @@ def _interpreted(pickled: bytes, storage: Callable[[Any], np.ndarray]) -> Any:
                 raise CheckpointError(f"its pickle has {name}, which torch.save does not write")
     [result] = stack
     return result
+
+
+def _opcodes(pickled: bytes) -> Iterator[tuple[Any, Any]]:
+    for number, (opcode, value, _) in enumerate(pickletools.genops(pickled)):
+        if number > _LONGEST:
+            raise CheckpointError(f"its pickle has more than {_LONGEST} steps")
+        yield opcode, value
 
 
 def _since(mark: int, stack: list[Any]) -> list[Any]:
