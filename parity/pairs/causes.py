@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from parity.pairs.operations import Operation, Variant
+from parity.pairs.rules import Rules
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,9 @@ class Candidate:
 Literals = Sequence[float]
 """The numbers that stand in JAX's code of the region."""
 Rule = Callable[[Operation, Literals], Iterator[Candidate]]
-RULES: dict[str, list[Rule]] = {}
-
-
-def of(*names: str) -> Callable[[Rule], Rule]:
-    """Enter a rule for the aten operations of these names."""
-
-    def enter(rule: Rule) -> Rule:
-        for name in names:
-            RULES.setdefault(name, []).append(rule)
-        return rule
-
-    return enter
-
+RULES: Rules[Rule] = Rules()
+"""By the name of the aten operation."""
+of = RULES.of
 
 Whole = tuple["Candidate", dict[int, Variant]]
 Together = Callable[[Sequence[Operation], Literals], "Whole | Iterator[Whole] | None"]

@@ -61,7 +61,7 @@ class Operations(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         number = len(self.made)
         given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
-        parents = tuple(p for p in (getattr(x, "_parity", None) for x in given) if p is not None)
+        parents = tuple(made for made, _ in map(marked, given) if made != "")
         narrow_in = any(_is_narrow(x.dtype) for x in given)
         if self._widen:
             args, kwargs = tree_map(_wide, (args, kwargs))
@@ -87,8 +87,7 @@ class Operations(TorchDispatchMode):
         )
         self.made.append(operation)
         for place, result in enumerate(results):
-            # a tensor may have any attribute, which its type does not tell
-            result._parity, result._parity_place = number, place  # type: ignore[attr-defined]
+            mark(result, number, place)
         return out
 
 
@@ -118,9 +117,8 @@ class Region:
         def held(value: Any) -> Any:
             if not isinstance(value, Tensor):
                 return value
-            made = getattr(value, "_parity", None)
-            known = made in self._calls
-            return _Made(made, value._parity_place) if known else value.clone()  # type: ignore[attr-defined]
+            made, place = marked(value)
+            return _Made(made, place) if made in self._calls else value.clone()
 
         self._calls[number] = func, tree_map(held, (args, kwargs))
 
@@ -181,10 +179,18 @@ class WithoutDropout(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def mark(value: Tensor, name: str) -> Tensor:
-    """Let a tensor be known by name to the operations that use it."""
-    value._parity = name  # type: ignore[attr-defined]
+def mark(value: Tensor, made: "int | str", place: int = 0) -> Tensor:
+    """Let a tensor be known by what made it, an operation's number or a name, to those that use it.
+
+    `place` is which of the operation's results it is.
+    """
+    vars(value)["_parity"] = made, place
     return value
+
+
+def marked(value: Tensor) -> tuple["int | str", int]:
+    """Return what made a tensor, and its place; an empty name and 0 for one without a mark."""
+    return vars(value).get("_parity", ("", 0))
 
 
 def _is_narrow(dtype: Any) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from parity.pairs.operations import Operations, Region, Variant, mark
+from parity.pairs.operations import Operations, Region, Variant, mark, marked
 from parity.pairs.torch_side import TorchSide, arrays
 
 Key = tuple[str, str, int]
@@ -85,8 +85,7 @@ def record(
         if layer not in watched:
             return value
         key = (layer, way, call)
-        found.made_by[(*key, place)] = getattr(value, "_parity", "")
-        found.places[(*key, place)] = getattr(value, "_parity_place", 0)
+        found.made_by[(*key, place)], found.places[(*key, place)] = marked(value)
         found.arrays.setdefault(key, []).append(_numpy(value))
         _add_stacked(found, layers, key)
         with _disable_current_modes():  # these operations are not the user's
@@ -98,8 +97,8 @@ def record(
     with torch.no_grad():
         outputs = arrays(side.run(inputs, seen=seen, mode=mode))
         for place, value in enumerate(outputs):
-            found.made_by[(OUTPUT, "in", 0, place)] = getattr(value, "_parity", "")
-            found.places[(OUTPUT, "in", 0, place)] = getattr(value, "_parity_place", 0)
+            at = (OUTPUT, "in", 0, place)
+            found.made_by[at], found.places[at] = marked(value)
         found.arrays[(OUTPUT, "in", 0)] = [_numpy(value) for value in outputs]
     found.operations = mode.made
     return found

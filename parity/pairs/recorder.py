@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten
 
 from parity.pairs.leaves import drawn
-from parity.pairs.operations import Operations, mark
+from parity.pairs.operations import Operations, mark, marked
 from parity.pairs.pair import Pair, PairError
 from parity.pairs.recording import Recording, Run, Step
 from parity.pairs.replayed import replayed
@@ -127,18 +127,18 @@ class _Recorder(Operations):
 
     def reference(self, value: Tensor) -> list[Any]:
         """Return what a tensor is known by: its operation and place, or its name."""
-        made = getattr(value, "_parity", None)
+        made, place = marked(value)
         named = isinstance(made, str) and made.startswith(("leaf:", "input"))
-        if not named and getattr(value, "_parity_run", None) is not self:  # of another run, or none
-            made = f"constant:{len(self.constants)}"
+        if not named and vars(value).get("_parity_run") is not self:  # of another run, or none
+            made, place = f"constant:{len(self.constants)}", 0
             with _disable_current_modes():
                 self.constants.append(value.detach().clone())
             self._own(mark(value, made))
-        return [made, 0 if isinstance(made, str) else getattr(value, "_parity_place", 0)]
+        return [made, place]
 
     def _own(self, value: Tensor) -> Tensor:
         """Let the mark of a tensor be of this run."""
-        value._parity_run = self  # type: ignore[attr-defined] - a tensor may have any attribute
+        vars(value)["_parity_run"] = self
         return value
 
     def _held(self, value: Any) -> Any:

@@ -10,6 +10,7 @@ from jax.extend.core import JaxprEqn
 
 from parity.pairs.definitions import Definitions
 from parity.pairs.jaxprs import is_literal
+from parity.pairs.rules import Rules
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,6 @@ _MOVES = ("transpose", "reshape", "broadcast_in_dim", "convert_element_type", "s
 Mistake = tuple[str, Callable[..., list[Any]]]
 """Its name in the catalogue of causes where it has one, and what the equation computes then."""
 Rule = Callable[[Site], Iterator[Mistake]]
-RULES: dict[str, list[Rule]] = {}
-
-
-def of(*names: str) -> Callable[[Rule], Rule]:
-    """Enter a rule for the primitives of these names."""
-
-    def enter(rule: Rule) -> Rule:
-        for name in names:
-            RULES.setdefault(name, []).append(rule)
-        return rule
-
-    return enter
+RULES: Rules[Rule] = Rules()
+"""By the name of JAX's primitive."""
+of = RULES.of

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from parity.benchmark.result import Benchmark
 from parity.contract.errors import OutputError
 from parity.contract.files import json_text, require_page, write_file
 from parity.contract.run.history import TUTORIAL
+from parity.contract.run.report import templates
 from parity.judge.check import LOOP_STAGES, Verdict
 from parity.judge.compare import Comparison
 from parity.judge.trajectory import FREE_RUN_LIMIT, Trajectory
@@ -34,13 +34,7 @@ EVIDENCE: Mapping[str, Callable[[Comparison], str]] = {
 """What is shown of a comparison, by column."""
 
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_TEMPLATES = templates(Path(__file__).parent)
 _TEMPLATES.globals |= {
     "plots": plots,
     "columns": EVIDENCE,

@@ -56,6 +56,17 @@ def require_writable(file: Path) -> None:
             file.unlink()
 
 
+def templates(folder: Path) -> jinja2.Environment:
+    """Return the pages of a folder: what is put into them is escaped, and must be there."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def training_page(
     history: History,
     seen: Witness,
@@ -71,13 +82,7 @@ def training_page(
     mistakes = [
         Mistake(int(i), test.images[i], int(test.labels[i]), probabilities[i]) for i in worst
     ]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(Path(__file__).parent)
     like = history.like_tutorial
     curves = pictures.curves(history.epochs, like_tutorial=like)
     return environment.get_template("report.html").render(
