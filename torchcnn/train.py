@@ -13,7 +13,7 @@ from parity.contract.data.datasets import Dataset, Split, pixels
 from parity.contract.group import facts
 from parity.contract.harness import ManySteps
 from parity.contract.recipe import Recipe
-from parity.contract.run.checkpoint import Checkpoint, digest
+from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.run.history import Evaluation, History
 from parity.contract.run.observers import SILENT, Observer
 from parity.contract.run.progress import Progress
@@ -55,10 +55,7 @@ def fit(
     loaded = group().in_turn(load) if dataset is None else dataset
     dataset = of_kind(loaded, Dataset, "dataset").first(recipe.limit)
     progress = Progress(recipe, dataset, start)
-    group().require_same(
-        facts(recipe, "torchcnn", versions())
-        | {"images": dataset.sha256, "state": digest({"place": str(progress)}, progress.start)}
-    )
+    group().require_same(lambda: progress.facts | facts(recipe, "torchcnn", versions()))
     with computing(recipe), watching(observer, recipe, group()) as observer:
         state = import_state(progress.start, recipe)
         train, test = (on_device(split, recipe) for split in (dataset.train, dataset.test))

@@ -63,9 +63,14 @@ class Group:
         self.gather(None)
         return function()
 
-    def require_same(self, facts: Mapping[str, object]) -> None:
-        """Raise ProcessError, which names the process and the fact, where one has another."""
-        everyone = self.gather({name: str(value) for name, value in facts.items()})
+    def require_same(self, facts: Callable[[], Mapping[str, object]]) -> None:
+        """Raise ProcessError, which names the process and the fact, where one has another.
+
+        A single process has none to differ from, and does not ask for them.
+        """
+        if self.count == 1:
+            return
+        everyone = self.gather({name: str(value) for name, value in facts().items()})
         for index, other in enumerate(everyone):
             for name, value in everyone[0].items():
                 if other.get(name) != value:

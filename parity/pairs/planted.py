@@ -33,6 +33,8 @@ class Plant:
     source: str
     """File and line of the equation."""
     compute: Callable[..., list[Any]]
+    fits: bool = True
+    """Whether the equation could be computed with it, in the shapes that it has."""
     felt: bool = False
     """Whether it changes what a layer or the output gets by more than a few last places."""
     seen: bool = False
@@ -75,7 +77,8 @@ def counts(plants: Sequence[Plant], more: Mapping[str, Any]) -> dict[str, Any]:
         "found": sum(plant.seen for plant in felt),
         "of": len(felt),
         "not found": [str(plant) for plant in felt if not plant.seen],
-        "without effect": [str(plant) for plant in plants if not plant.felt],
+        "without effect": [str(plant) for plant in plants if plant.fits and not plant.felt],
+        "not planted": [str(plant) for plant in plants if not plant.fits],
     }
     return {name: more[name] + value if more else value for name, value in own.items()}
 
@@ -95,7 +98,6 @@ class _Run:
         self._feeder = Feeder(
             case.recorded, case.layers, None, case.forced, widen=case.widen, keep=False
         )
-
         self._evaluator = Evaluator(
             self._on_tag, self._around, products_of(case.layers), case.program.names, _stacked
         )
@@ -127,10 +129,14 @@ class _Run:
         return [_branched(x, {p: o[n] for p, o in found.items()}) for n, x in enumerate(made)]
 
     def _mistaken(self, plant: Plant, given: list[Any], like: list[Any]) -> list[Any]:
-        """Return what an equation computes with a mistake, in the shapes and types it has."""
-        made = plant.compute(*given)
-        if [np.shape(x) for x in made] != [np.shape(x) for x in like]:
-            raise AssertionError(f"{plant} changes a shape")
+        """Return what an equation computes with a mistake, or without one that does not fit."""
+        try:
+            made = plant.compute(*given)
+        except (TypeError, ValueError, IndexError):
+            made = []
+        plant.fits = [np.shape(x) for x in made] == [np.shape(x) for x in like]
+        if not plant.fits:
+            return like
         return [jnp.asarray(x, own.dtype) for x, own in zip(made, like, strict=True)]
 
     def _evaluate(self, equation: JaxprEqn, given: list[Any], **changed: Any) -> list[Any]:

@@ -127,22 +127,21 @@ class Workers:
     @contextlib.contextmanager
     def session(self, recipe: Recipe, state: State) -> Iterator[Session]:
         """Open a training at `state`, in all processes."""
-        number = self.call("open", "session", recipe, state)
-        self.opened += 1
-        try:
+        with self._opened("session", recipe, state) as number:
             yield _RemoteSession(self, number)
-        finally:
-            self.opened -= 1
-            if self in _open.values():
-                self.call("shut", number)
 
     @contextlib.contextmanager
     def workload(self, recipe: Recipe, state: State, dataset: Dataset) -> Iterator[Workload]:
         """Open trainings to be timed, in all processes."""
-        number = self.call("open", "workload", recipe, state, dataset)
+        with self._opened("workload", recipe, state, dataset) as number:
+            yield _RemoteWorkload(self, number)
+
+    @contextlib.contextmanager
+    def _opened(self, kind: str, *about: object) -> Iterator[int]:
+        number = self.call("open", kind, *about)
         self.opened += 1
         try:
-            yield _RemoteWorkload(self, number)
+            yield number
         finally:
             self.opened -= 1
             if self in _open.values():

@@ -74,7 +74,7 @@ def test_another_recipe_is_refused_by_name_in_every_process() -> None:
     def require(group: Group) -> str:
         recipe = Recipe(lr=0.01 if group.index == 1 else 0.001)
         with pytest.raises(ProcessError) as error:
-            group.require_same(facts(recipe, "torchcnn", {"torch": "2"}))
+            group.require_same(lambda: facts(recipe, "torchcnn", {"torch": "2"}))
         return str(error.value)
 
     said = together(3, require)

@@ -18,6 +18,7 @@ from parity.pairs.judging import prove
 from parity.pairs.pair import Accept, Pair
 from parity.pairs.planted import Plant, planted
 from parity.pairs.proof import Proof
+from parity.pairs.sites import RULES
 from tests.pairs.miniatures import MINIATURES
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
@@ -93,7 +94,7 @@ def test_what_the_inputs_never_reach_is_said() -> None:
     assert unreached.startswith("clip (tests/pairs/test_planted.py:")
     assert "without effect on these inputs: clip" in proof(X).summary["trust"]
     assert proof(10 * X).coverage["planted"] == {
-        "found": 1, "of": 1, "not found": [], "without effect": [],
+        "found": 1, "of": 1, "not found": [], "without effect": [], "not planted": [],
     }  # fmt: skip
 
 
@@ -115,6 +116,20 @@ def test_empty_arrays_and_complex_numbers_end_no_proof() -> None:
     proof = prove(Pair(torch=lambda x: (x * (1 + 1j)).abs(), jax=port, inputs=(X,)))
     assert proof.same, proof.table()
     assert "complex numbers" in proof.summary["float32"]
+
+
+def test_a_mistake_that_does_not_fit_an_equation_ends_no_proof(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut = ("scale", lambda x, _: [x[:1]])
+    fails = ("clip", lambda x, _: [x.reshape(7)])
+    monkeypatch.setitem(RULES, "mul", [lambda _: iter([cut, fails])])
+    proof = prove(Pair(torch=lambda x: x * 3, jax=lambda x: x * 3, inputs=(X,)))
+    assert proof.same
+    assert [text.split()[0] for text in proof.coverage["planted"]["not planted"]] == [
+        "scale",
+        "clip",
+    ]
 
 
 def test_a_mistake_in_a_loop_is_planted_in_every_turn() -> None:

@@ -135,7 +135,7 @@ def _train_in(group: "Group", backend: "Backend", options: Train, args: Sequence
 
     resume = options.resume
     names = ("resume", "override", "out", "save_every", "report", "tensorboard")
-    group.require_same({name: getattr(options, name) for name in names})
+    group.require_same(lambda: {name: getattr(options, name) for name in names})
     own = None if resume is None else group.first(lambda: _run_of(resume))
     out = options.out or own
     if options.save_every is not None:

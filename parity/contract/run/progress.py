@@ -11,7 +11,7 @@ from parity.contract.batches import batch_count
 from parity.contract.data.datasets import Dataset
 from parity.contract.errors import CheckpointError, DivergenceError
 from parity.contract.recipe import Recipe
-from parity.contract.run.checkpoint import Checkpoint
+from parity.contract.run.checkpoint import Checkpoint, digest
 from parity.contract.run.history import Epoch, Evaluation
 from parity.contract.state import State, initial_state
 
@@ -54,6 +54,12 @@ class Progress:
             )
         self.epoch, self.batch, self.loss_sum = start.epoch, start.batch, start.loss_sum
         self.records = list(start.epochs)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """From where it trains, and on what: the same in each of its processes."""
+        where = digest({"place": str(self)}, self.start)
+        return {"images": self._dataset.sha256, "state": where}
 
     def chunks(self, every: int | None) -> Iterator[Int64[np.ndarray, "steps batch"]]:
         """Yield what is left of the present epoch's batches, some at a time; `add` each one.
