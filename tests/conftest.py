@@ -26,6 +26,9 @@ from parity.contract.data.datasets import FILES, Dataset, Source, Split
 
 Write = Callable[..., Path]
 
+MNIST = os.environ.get("CNN_DATA_DIR")
+"""The folder of the real MNIST files, or None; tests name it, and no program finds it by itself."""
+
 
 @pytest.fixture(params=["torchcnn", "jaxcnn"])
 def backend(request: pytest.FixtureRequest) -> Backend:
@@ -82,6 +85,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
 
 
+@pytest.fixture(autouse=True)
+def _own_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test find data that the user has named."""
+    monkeypatch.delenv("CNN_DATA_DIR", raising=False)
+
+
 @pytest.fixture
 def planting() -> Iterator[None]:
     """Let a mistake be planted into JAX's code: forget what was compiled before it and with it."""
@@ -103,10 +112,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def mnist_dir() -> Path:
     """The folder of the real MNIST files."""
-    folder = os.environ.get("CNN_DATA_DIR")
-    if not folder:
+    if not MNIST:
         pytest.skip("CNN_DATA_DIR does not name a folder with the MNIST files")
-    return Path(folder)
+    return Path(MNIST)
 
 
 def step(session: Session, images: np.ndarray, labels: np.ndarray) -> float:

@@ -3,9 +3,7 @@
 import contextlib
 import hashlib
 import importlib
-import multiprocessing
 import os
-import threading
 import types
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,6 +21,7 @@ from parity.contract.run.history import Evaluation, History
 from parity.contract.run.observers import Observer, Observers, RunFolder
 from parity.contract.run.progress import Progress
 from parity.contract.state import State
+from parity.subjects import spawned
 
 
 class WorkersError(CnnParityError):
@@ -89,13 +88,9 @@ def serve(
     planted: list[Any],
 ) -> None:
     """Answer requests until the pipe is closed; no library is imported before the environment."""
-    with output.open("w") as file:
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC"):
-        os.environ[name] = str(threads)
+    spawned.begin(output)
+    spawned.set_threads(threads)
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "4"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     from parity.subjects.faults import planted as planting
 
     with contextlib.ExitStack() as stack:
@@ -130,9 +125,3 @@ def _digest(value: Any) -> str:
         case np.ndarray():
             return hashlib.sha256(value.tobytes()).hexdigest()
     return ""
-
-
-def _end_with_parent() -> None:
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)

@@ -2,12 +2,9 @@
 
 import atexit
 import contextlib
-import multiprocessing
 import os
 import socket
-import sys
 import tempfile
-import types
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -23,12 +20,11 @@ from parity.contract.run.checkpoint import Checkpoint
 from parity.contract.run.history import Evaluation, History
 from parity.contract.run.observers import Observer
 from parity.contract.state import State
+from parity.subjects import spawned
 from parity.subjects.serving import WorkersError, serve
 
 PLANTED: list[tuple[str, Any]] = []
 """Mistakes that are planted at present, by backend: the processes have them too."""
-
-_SPAWN = multiprocessing.get_context("spawn")
 
 _open: dict[tuple[str, int, str], "Workers"] = {}
 
@@ -68,21 +64,12 @@ class Workers:
         """Sessions and workloads that are open."""
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         threads = threads_of(count)
-        program = sys.modules["__main__"]  # a spawned process would import, and maybe run, it
-        sys.modules["__main__"] = types.ModuleType("__main__")
-        try:
-            for index in range(count):
-                pipe, end = _SPAWN.Pipe()
-                own = Processes(coordinator=where, processes=count, process_id=index)
-                output = Path(self._folder.name, str(index))
-                about = (end, output, package, own, threads, PLANTED)
-                process = _SPAWN.Process(target=serve, args=about)
-                process.start()
-                end.close()
-                self._pipes.append(pipe)
-                self._processes.append(process)
-        finally:
-            sys.modules["__main__"] = program
+        for index in range(count):
+            own = Processes(coordinator=where, processes=count, process_id=index)
+            output = Path(self._folder.name, str(index))
+            process, pipe = spawned.start(serve, output, package, own, threads, PLANTED)
+            self._pipes.append(pipe)
+            self._processes.append(process)
         self._answers()
 
     def call(self, method: str, *args: object) -> Any:
@@ -103,10 +90,9 @@ class Workers:
                         self.close()
                         raise answer[1]
         except (EOFError, OSError):
-            said = [path.read_text(errors="replace") for path in Path(self._folder.name).glob("*")]
+            last = [spawned.last_line(path) for path in Path(self._folder.name).glob("*")]
             self.close()
-            last = [text.strip().rpartition("\n")[2] for text in said if text.strip()]
-            why = f": {last[0]}" if last else ""
+            why = next((f": {line}" for line in last if line), "")
             raise WorkersError(f"a process of {self._package} has ended{why}") from None
         for index, (_, _, digest) in answers.items():
             if digest != answers[0][2]:
@@ -119,9 +105,7 @@ class Workers:
         for key in [key for key, value in _open.items() if value is self]:
             del _open[key]
         for process, pipe in zip(self._processes, self._pipes, strict=True):
-            process.kill()
-            process.join()
-            pipe.close()
+            spawned.stop(process, pipe)
         self._folder.cleanup()
 
     @contextlib.contextmanager

@@ -49,7 +49,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _there(made: Path, monkeypatch: pytest.MonkeyPatch, no_network: None) -> Iterator[None]:
     """Work in the folder, and leave it as it was."""
     monkeypatch.chdir(made)
-    monkeypatch.delenv("CNN_DATA_DIR", raising=False)
     before = sorted(made.rglob("*"))
     yield
     after = sorted(path for path in made.rglob("*") if "__pycache__" not in path.parts)
