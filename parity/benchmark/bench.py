@@ -72,7 +72,6 @@ def bench(
     rounds: int = 9,
     threads: int | None = None,
     slowdown: float = 0.0,
-    command: str = "",
     progress: Progress = lambda *_: None,
     **recipe: Any,
 ) -> Benchmark:
@@ -80,8 +79,8 @@ def bench(
 
     Each has `rounds` turns at each batch size, with `threads` threads (default: one for each core).
     Where `slowdown` is not 0, the last arm runs a third time, idling this fraction of its time.
-    `recipe` is dataset, data_dir, limit, seed, device and dtype, as Recipe has them; `command` is
-    what the result says has made it; `progress` is called before each turn.
+    `recipe` is dataset, data_dir, limit, seed, device and dtype, as Recipe has them; `progress` is
+    called before each turn.
 
     Raises:
         RecipeError: an option has a value that is not allowed.
@@ -91,7 +90,7 @@ def bench(
     facts = environment([], default)
     cores = facts.get("cores usable", facts["cores"])
     result = Benchmark(
-        command=command,
+        command=facts.pop("command"),
         recipe=default,
         threads=cores if threads is None else threads,
         rounds=rounds,

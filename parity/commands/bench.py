@@ -1,7 +1,5 @@
 """`parity bench`."""
 
-import shlex
-import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,14 +42,13 @@ class Bench(Report, Numbers, Data):
     """Train on the first LIMIT training images only."""
 
     def run(self) -> int:
-        plan, command = self.arguments, shlex.join(["parity", *sys.argv[1:]])
+        plan = self.arguments
         arms, *pair = (plan.pop(name) for name in ("arms", "a", "b"))
         if pair != [None, None] and (arms or None in pair):
             raise RecipeError("give --arms, or both --a and --b")
         if named := arms or tuple(filter(None, pair)):
             plan["arms"] = named
         result = self.show(
-            lambda bar: parity.bench(command=command, progress=bar, **plan),
-            lambda found: found.exit_code == 0,
+            lambda bar: parity.bench(progress=bar, **plan), lambda found: found.exit_code == 0
         )
         return result.exit_code

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import torch
 
+from parity.contract.version import provenance
 from parity.pairs.case import Case, prepare
 from parity.pairs.gradients import gradient_differences
 from parity.pairs.locate import differences
@@ -174,11 +175,12 @@ def _trust(plants: Mapping[str, Any]) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Return the versions that a proof was made with."""
+    """Return when and by what a proof was made, and the versions."""
     import flax
     import numpy as np
 
     return {
+        **provenance(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "jax": jax.__version__,

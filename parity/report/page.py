@@ -33,6 +33,27 @@ EVIDENCE: Mapping[str, Callable[[Comparison], str]] = {
 }
 """What is shown of a comparison, by column."""
 
+GLOSSARY: Mapping[str, str] = {
+    "data": "the images and labels that a subject reads",
+    "init": "the parameters that a seed begins with",
+    "conv1": "what the convolution makes of a batch, bias added",
+    "relu": "that, with what is below zero set to zero",
+    "pool": "the largest number of each window of 2 × 2",
+    "flatten": "an image's 2,704 numbers in a row, channel by channel",
+    "logits": "the linear layer's ten outputs",
+    "loss": "the batch's mean cross-entropy",
+    "grad": "the loss's derivative by the logits, or by a parameter",
+    "adam.m": "Adam's running mean of the gradients, after the update",
+    "adam.v": "Adam's running mean of their squares, after the update",
+    "params": "a parameter after the update",
+    "step": "the same, of the step that trains: it shows only its result",
+    "steps": "many steps in one call: their losses, and the state after them",
+    "evaluate": "a test's mean loss, and its images by label and predicted class",
+    "predict": "the probabilities of each class",
+    "fit": "a whole training: losses, tests, and the states at its pauses",
+}
+"""What a stage is, by its name or the beginning of it."""
+
 
 _TEMPLATES = templates(Path(__file__).parent)
 _TEMPLATES.globals |= {
@@ -41,6 +62,7 @@ _TEMPLATES.globals |= {
     "evidence": lambda c: {name: show(c) for name, show in EVIDENCE.items()},
     "untraced": (*STEP_STAGES, *LOOP_STAGES),
     "limit": FREE_RUN_LIMIT,
+    "glossary": GLOSSARY,
     "printed": TUTORIAL,
     "error": network.error,
     "facts": network.facts,

@@ -80,16 +80,35 @@ def stage_bars(
 
 
 @_styled
-def phase_bars(phase: str, speeds: Mapping[str, Speed]) -> Picture:
-    """Draw each arm's median seconds and its quartiles; pale where they are unstable."""
-    figure, axes = _rows(list(speeds), 0.36, xlabel=f"seconds of one {phase}: median and quartiles")
-    for row, found in enumerate(speed.seconds for speed in speeds.values()):
-        alpha = 0.4 if found.unstable else 1
-        axes.barh(row, found.median, 0.6, color=COLOURS[0], alpha=alpha)
-        axes.plot([found.lower, found.upper], [row, row], color=_INK)
-    axes.set_xlim(left=0)
+def phase_times(phase: str, speeds: Mapping[str, Speed], baseline: str) -> Picture:
+    """Draw each arm's seconds, and how many times as fast as the baseline it is, on log scales.
+
+    The lines are quartiles, and intervals of 95 %; a median is pale where it is unstable.
+    """
+    names = list(speeds)
+    figure = Figure(figsize=(8, 0.9 + 0.36 * len(names)))
+    left, right = figure.subplots(1, 2, sharey=True)
+    _name_rows(left, names)
+    left.set(xscale="log", xlabel=f"seconds of one {phase}: median, quartiles")
+    right.set(xscale="log", xlabel=f"times as fast as {baseline}")
+    right.axvline(1, color=_EDGE)
+    right.tick_params(axis="y", length=0)
+    for row, found in enumerate(speeds.values()):
+        time, speed = found.seconds, found.speed
+        drawn = [(left, time.median, time.lower, time.upper, " s")]
+        if speed:
+            drawn.append((right, speed.median, speed.low, speed.high, ""))
+        for axes, median, low, high, unit in drawn:
+            axes.plot([low, high], [row, row], color=_INK)
+            axes.plot(median, row, "o", color=COLOURS[0], alpha=0.4 if time.unstable else 1)
+            axes.annotate(f"{median:.3g}{unit}", (high, row), (5, 0), **_BESIDE)
+    for axes in (left, right):
+        axes.margins(x=0.25)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
     medians = ", ".join(f"{arm} {speed.seconds.median:.3g} s" for arm, speed in speeds.items())
-    return _picture(figure, f"Bars of one {phase}'s median time: {medians}")
+    return _picture(figure, f"One {phase}'s median time, and speeds with intervals: {medians}")
 
 
 def _rows(
@@ -98,11 +117,15 @@ def _rows(
     """Return a figure for horizontal bars, `width` inches, a row of `height` for each name."""
     figure = Figure(figsize=(width, 0.9 + height * len(names)))
     axes = figure.add_subplot(**options)
+    _name_rows(axes, names)
+    return figure, axes
+
+
+def _name_rows(axes: Axes, names: list[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    return figure, axes
 
 
 def _bar_text(comparison: Comparison | None) -> tuple[str, str]:

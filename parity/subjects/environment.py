@@ -15,6 +15,7 @@ from parity.contract.cli.tables import aligned
 from parity.contract.data.datasets import Dataset, sha256_of
 from parity.contract.recipe import DType, Recipe
 from parity.contract.state import State
+from parity.contract.version import provenance
 from parity.subjects.subject import Subject
 
 _KNOWN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
@@ -28,6 +29,7 @@ def environment(subjects: Iterable[Subject], recipe: Recipe) -> dict[str, Any]:
     """
     processor = _field("/proc/cpuinfo", "model name") or platform.processor()
     facts = {
+        **provenance(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": processor or platform.machine(),

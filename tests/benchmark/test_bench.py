@@ -150,8 +150,11 @@ def test_programs_that_are_compiled_during_the_rounds_are_counted(
     assert start(found, "torch:jit").retraces == 0
 
 
-def test_json_and_page_show_all_that_the_screen_does(simulated: dict[str, dict[str, Any]]) -> None:
-    found = run(simulated, batch_sizes=(64, 128), command="parity bench --rounds 9")
+def test_json_and_page_show_all_that_the_screen_does(
+    simulated: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/bin/parity", "bench", "--rounds", "9"])
+    found = run(simulated, batch_sizes=(64, 128))
     values = json.loads(json.dumps(to_json(found), allow_nan=False))
     shown, report = found.table(), page(found)
     assert values["command"] == "parity bench --rounds 9"

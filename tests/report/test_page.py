@@ -15,7 +15,7 @@ from parity.contract.recipe import Recipe
 from parity.judge.check import Verdict
 from parity.judge.loop import FIT_STAGES, STEPS_STAGES
 from parity.judge.trajectory import Failure, Trajectory
-from parity.report.page import TUTORIAL, page
+from parity.report.page import GLOSSARY, TUTORIAL, page
 
 VOID = {"img", "meta"}
 
@@ -112,6 +112,13 @@ def test_an_agreeing_check_shows_every_stage_of_both(agreeing: Verdict) -> None:
             assert f"<td>{ratio}</td>" in text
     assert text.count(">not judged<") == len((*STEPS_STAGES, *FIT_STAGES))  # the oracle has no loop
     assert not {"first", "outside"} & set(shown.values("class"))
+
+
+def test_every_stage_is_explained(agreeing: Verdict) -> None:
+    shown = Page(page(agreeing)).text
+    for stage in agreeing.stages:
+        [key] = [key for key in GLOSSARY if f"{stage}.".startswith(f"{key}.")]
+        assert f"{key}{GLOSSARY[key]}" in shown
 
 
 def test_a_check_says_what_was_judged_of_each(agreeing: Verdict) -> None:

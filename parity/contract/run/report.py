@@ -14,6 +14,7 @@ from parity.contract.recipe import Recipe
 from parity.contract.run import pictures
 from parity.contract.run.history import BAND, TUTORIAL, History
 from parity.contract.run.observers import Observer
+from parity.contract.version import provenance
 
 WORST = 12
 """How many mistakes are shown."""
@@ -100,4 +101,5 @@ def training_page(
         filters=pictures.figure_uri(pictures.filters(history.state.params["conv1.weight"])),
         seconds=sum(epoch.seconds for epoch in history.epochs),
         versions=versions,
+        made=provenance(),
     )
