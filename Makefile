@@ -8,7 +8,7 @@ WORKERS ?= 2
 # and the checks take the new classes for the old ones of the same names.
 TYPED := jaxcnn,torchcnn,parity,tests.typechecker.checked
 
-.PHONY: demo test lint miniatures dictionary course pictures results clean
+.PHONY: demo test slow typed lint miniatures dictionary course pictures results clean
 
 # Fits into 80 columns.
 demo: .venv/.installed
@@ -30,7 +30,15 @@ demo: .venv/.installed
 	  "  $(BIN)/parity prove YOURS.py" "a pair of yours: docs/prove.md"
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+
+# Takes 25 minutes: what `make test` leaves out; with PART=2/5 every fifth of it, from the second on.
+PART ?= 1/1
+slow: .venv/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow --part $(PART)
+
+# Some tests once more, with every array's shape and type checked.
+typed: .venv/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not compiles and not slow" --jaxtyping-packages=$(TYPED) \
 	  tests/truth $(addprefix tests/backends/test_,state.py steps.py fused.py harness.py)
 

@@ -26,6 +26,13 @@ from parity.contract.data.datasets import FILES, Dataset, Source, Split
 
 Write = Callable[..., Path]
 
+SLOW = {
+    line
+    for line in Path(__file__).with_name("slow.txt").read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+}
+"""Tests that `make test` leaves out."""
+
 MNIST = os.environ.get("CNN_DATA_DIR")
 """The folder of the real MNIST files, or None; tests name it, and no program finds it by itself."""
 
@@ -36,10 +43,25 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return cast(Backend, importlib.import_module(request.param))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run be a part of the tests, so that several can share them."""
+    parser.addoption("--part", default="1/1", help="run only every Nth test from the Kth: K/N")
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Whatever is compiled by PyTorch is slow."""
-    if item.get_closest_marker("compiles"):
+    """Mark the slow ones."""
+    name = item.nodeid.removeprefix("tests/")
+    if name in SLOW or name.partition("[")[0] in SLOW:
         item.add_marker("slow")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the other parts to other runs."""
+    part, parts = map(int, str(config.getoption("--part")).split("/"))
+    others = [item for place, item in enumerate(items) if place % parts != part - 1]
+    config.hook.pytest_deselected(items=others)
+    items[:] = items[part - 1 :: parts]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -73,8 +95,10 @@ in_each_mode = pytest.mark.parametrize(
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep what JAX compiles for a worker's whole run, since `planting` makes it forget that."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
+    """Let the workers share what JAX compiles for a whole run, which `planting` makes it forget."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    jax.config.update("jax_compilation_cache_dir", str(shared / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 

@@ -26,7 +26,6 @@ def test_there_are_notebooks() -> None:
     assert [path.name[0] for path in NOTEBOOKS] == ["1", "2", "3", "4", "5"]
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of the client and its sockets
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(

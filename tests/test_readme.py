@@ -76,7 +76,6 @@ def blocks() -> list[tuple[str, str]]:
     return [(language, text) for language, text in every if not text.startswith("def train_step")]
 
 
-@pytest.mark.slow
 def test_the_blocks_run_from_top_to_bottom_in_an_empty_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,8 +25,6 @@ from parity.contract.run.checkpoint import Checkpoint, read_checkpoint
 from parity.contract.run.history import History
 from parity.contract.state import State
 
-pytestmark = pytest.mark.slow
-
 RECIPE = Recipe(dataset="digits", dtype="float64", limit=193, epochs=2)
 """Batches of 64, 64, 64 and 1: over three processes, shares are unequal in each, or empty."""
 

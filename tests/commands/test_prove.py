@@ -135,7 +135,6 @@ def test_a_difference_is_located_and_named_and_may_be_accepted(
     assert run_parity(monkeypatch, "prove", str(file), "--accept", "gelu-tanh@other") == 1
 
 
-@pytest.mark.slow
 def test_a_strangers_test_shows_what_the_command_prints(tmp_path: Path) -> None:
     (tmp_path / "port.py").write_text(PORT)
     test = "import parity, port\ndef test_port():\n    assert parity.prove(port.pair())\n"

@@ -15,8 +15,6 @@ from parity.subjects.faults import CONTRACT, catalogue, planted
 from parity.subjects.subject import Subject
 from parity.subjects.workers import close_workers
 
-pytestmark = pytest.mark.slow
-
 RECIPE = Recipe(dataset="digits", device="cpu")
 
 

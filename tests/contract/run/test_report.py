@@ -60,7 +60,6 @@ def certain(labels: np.ndarray) -> np.ndarray:
     return np.eye(10)[labels]
 
 
-@pytest.mark.slow
 def test_train_writes_a_page_that_needs_nothing_else(backend: Backend, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     assert main(backend, "", [*TRAIN, "--report", str(file)]) == 0
