@@ -48,6 +48,21 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "no activation": lambda x: x.clone(),
 }
 
+ADDED = tuple(
+    Candidate(
+        "added",
+        f"JAX applies {name} where PyTorch has nothing",
+        f"leave {name} out in JAX",
+        applied(function),
+    )
+    for name, function in {
+        "softmax": lambda x: x.softmax(-1),
+        "log_softmax": lambda x: x.log_softmax(-1),
+        **{name: _ACTIVATIONS[name] for name in _ACTIVATIONS if name != "no activation"},
+    }.items()
+)
+"""What JAX computes at a region's end besides; losses often take a softmax already."""
+
 
 @of(
     "leaky_relu",

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from parity.pairs.causes import Candidate, Literals, argument, of
+from parity.pairs.causes import Candidate, Literals, applied, argument, of
 from parity.pairs.causes_norms import EPSILONS
 from parity.pairs.operations import Operation, Variant
 
@@ -112,6 +113,20 @@ def axis(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                 f"axis={have - rank} in JAX",
                 argument(1, other),
             )
+
+
+@of("_softmax", "_log_softmax")
+def softmax(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """None, or its logarithm against itself."""
+    logarithm = operation.name.startswith("_log")
+    name, other = ("log_softmax", "softmax") if logarithm else ("softmax", "log_softmax")
+    for said, function in (
+        (f"no {name}", Tensor.clone),
+        (other, lambda x: x.softmax(-1) if logarithm else x.log_softmax(-1)),
+    ):
+        yield Candidate(
+            "softmax", f"PyTorch: {name}; JAX: {said}", f"use {name} in JAX", applied(function)
+        )
 
 
 @of("select")

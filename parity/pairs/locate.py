@@ -11,6 +11,7 @@ import torch
 from parity.pairs.arrangement import distance
 from parity.pairs.case import Case, Progress
 from parity.pairs.causes import Candidate
+from parity.pairs.causes_activations import ADDED
 from parity.pairs.forward import Evidence, sources
 from parity.pairs.operations import Region, Variant
 from parity.pairs.patterns import rearranged
@@ -109,7 +110,7 @@ def _cause(
     numbers, _ = case.recorded.slice(key)
     at = [e for e in case.forced.at(key) if e.wrong]
     region = Region(numbers)
-    case.record(variants=corrections, forced=case.recorded.arrays, keep=region)
+    truth = case.record(variants=corrections, forced=case.recorded.arrays, keep=region)
 
     def off(variants: dict[int, Variant]) -> float:
         with torch.no_grad():
@@ -135,7 +136,17 @@ def _cause(
                 continue
             if off({**variants, **more}) <= 1:
                 return [candidate, other], {**variants, **more}
-    return [], _ended(case, key, evidence)
+    added = [c for c in ADDED if all(_added(e, truth, c) <= 1 for e in at)]
+    return added[:1], _ended(case, key, evidence)
+
+
+def _added(evidence: Evidence, truth: Recorded, candidate: Candidate) -> float:
+    """Return how far what a function makes of PyTorch's value is from JAX's, over rounding."""
+    value = torch.from_numpy(truth.arrays[evidence.key][evidence.place])
+    if evidence.own is None or not value.is_floating_point() or not value.ndim:
+        return math.inf
+    array = _sizes_of(evidence, candidate.variant(None, (value,), {}).numpy())
+    return math.inf if array is None else distance(evidence.own, array)[0] / evidence.rounding
 
 
 def _ended(case: Case, key: Key, evidence: Evidence) -> dict[int, Variant]:

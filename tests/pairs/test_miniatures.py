@@ -71,7 +71,8 @@ def test_half_of_them_are_right() -> None:
 
 
 SAMPLE = [
-    "mlp", "mlp-bias-lacks", "mlp-bfloat16", "vit", "vit-transposed", "gpt-rope-interleaved",
+    "mlp", "mlp-bias-lacks", "mlp-softmax-added", "mlp-bfloat16", "seq2seq-logits", "vit",
+    "vit-transposed", "gpt-rope-interleaved",
     "cnn-flatten-nhwc", "cnn-same-padding", "decoder-unflipped", "soft-experts", "lstm-scan",
     "island-float32", "stopped-not", "t-batchnorm-nnx", "t-clip-epsilon", "two-in-cnn",
     "thumbnail-aliased", "l-smoothing-others",

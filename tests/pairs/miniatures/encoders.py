@@ -139,8 +139,10 @@ class Seq2Seq(nn.Module):
 
 
 class FlaxSeq2Seq(nnx.Module):
-    def __init__(self, rngs: nnx.Rngs, activation: Callable[..., Any], axis: int) -> None:
-        self.activation, self.axis = activation, axis
+    def __init__(
+        self, rngs: nnx.Rngs, activation: Callable[..., Any], axis: int, last: Callable[..., Any]
+    ) -> None:
+        self.activation, self.axis, self.last = activation, axis, last
         self.tokens = nnx.Embed(15, 16, rngs=rngs)
         self.norm1 = nnx.LayerNorm(16, epsilon=1e-5, rngs=rngs)
         self.self_attention = nnx.MultiHeadAttention(2, 16, decode=False, rngs=rngs)
@@ -162,7 +164,7 @@ class FlaxSeq2Seq(nnx.Module):
         q, k, v = self.q(self.norm3(x)), self.k(m), self.v(m)
         weights = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / 8**0.5, self.axis)
         x = x + self.o(jnp.einsum("bhqk,bkhd->bqhd", weights, v))
-        return jax.nn.log_softmax(self.logits(x))
+        return self.last(self.logits(x))
 
 
 @right("seq2seq", notes=("float32",))
@@ -171,15 +173,17 @@ class FlaxSeq2Seq(nnx.Module):
     between("encoder.linear1", "encoder.linear2", "gelu-tanh"),
     activation=jax.nn.gelu,
 )
+@wrong("seq2seq-logits", between("generator", "output", "softmax"), last=lambda x: x)
 @wrong("seq2seq-softmax-axis", between("cross_kv", "cross_out", "softmax-axis"), axis=2)
 def seq2seq(
     seed: int,
     *,
     activation: Callable[..., Any] = lambda x: jax.nn.gelu(x, approximate=False),
     axis: int = -1,
+    last: Callable[..., Any] = jax.nn.log_softmax,
 ) -> Pair:
     """PyTorch's encoder layer takes a fused path in eval mode, past the layers that it holds."""
-    flax = FlaxSeq2Seq(nnx.Rngs(seed), activation, axis)
+    flax = FlaxSeq2Seq(nnx.Rngs(seed), activation, axis, last)
     inputs = (tokens(seed, 15, 2, 7), tokens(seed + 100, 15, 2, 5))
     return Pair(torch=Seq2Seq(), jax=flax, inputs=inputs)
 

@@ -27,15 +27,20 @@ class Perceptron(nn.Module):
 
 class FlaxPerceptron(nnx.Module):
     def __init__(
-        self, activation: Callable[..., Any], epsilon: float, dtype: Any, rngs: nnx.Rngs
+        self,
+        activation: Callable[..., Any],
+        epsilon: float,
+        dtype: Any,
+        after: Callable[..., Any],
+        rngs: nnx.Rngs,
     ) -> None:
-        self.activation = activation
+        self.activation, self.after = activation, after
         self.up = nnx.Linear(12, 32, rngs=rngs)
         self.ln = nnx.LayerNorm(32, epsilon=epsilon, rngs=rngs)
         self.down = nnx.Linear(32, 10, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Any) -> Any:
-        return self.down(self.ln(self.activation(self.up(x))))
+        return self.after(self.down(self.ln(self.activation(self.up(x)))))
 
 
 def exact_gelu(x: Any) -> Any:
@@ -47,6 +52,8 @@ def exact_gelu(x: Any) -> Any:
 @wrong("mlp-gelu-tanh", between("fc1", "norm", "gelu-tanh"), activation=jax.nn.gelu)
 @wrong("mlp-silu", between("fc1", "norm", "activation"), activation=jax.nn.silu)
 @wrong("mlp-epsilon", inside("norm", "epsilon"), epsilon=1e-6)
+@wrong("mlp-softmax-added", between("fc2", "output", "added"), after=jax.nn.softmax)
+@wrong("mlp-tanh-added", between("fc2", "output", "added"), after=jnp.tanh)
 @wrong("mlp-bfloat16", inside("fc2", "low-precision"), dtype=jnp.bfloat16)
 def perceptron(
     seed: int,
@@ -55,8 +62,9 @@ def perceptron(
     epsilon: float = 1e-5,
     bias: bool = True,
     dtype: Any = None,
+    after: Callable[..., Any] = lambda x: x,
 ) -> Pair:
-    flax = FlaxPerceptron(activation, epsilon, dtype, nnx.Rngs(seed))
+    flax = FlaxPerceptron(activation, epsilon, dtype, after, nnx.Rngs(seed))
     return Pair(torch=Perceptron(bias), jax=flax, inputs=(floats(seed, 3, 12),))
 
 
