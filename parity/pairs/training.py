@@ -25,9 +25,9 @@ UPDATE = 1e-9
 """Of the largest update, from the same gradients: far above rounding. What is added to a parameter
 is known to the parameter's last places, besides."""
 SINGLE = 2.0**-20
-"""Likewise, where JAX's optimiser has a factor in float32, as of `optax.inject_hyperparams`: 16 times
-the unit roundoff, for a decay rate that is rounded and then raised to a step's number, 12 at most,
-and for the power's own last places."""
+"""Likewise, where JAX's optimiser has a factor in float32, as of `optax.inject_hyperparams`: 16
+times the unit roundoff, for a decay rate that is rounded and then raised to a step's number, 12 at
+most, and for the power's own last places."""
 
 
 def training_differences(case: Case, *, updates_only: bool = False) -> list[Difference]:
