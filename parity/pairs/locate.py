@@ -83,7 +83,12 @@ def _explained(case: Case, evidence: Evidence, made: dict[tuple[int, int], Any])
     array = _sizes_of(
         evidence, value.double().numpy() if value.is_floating_point() else value.numpy()
     )
-    if array is None or array.shape != evidence.own.shape:
+    return _over_rounding(evidence, array)
+
+
+def _over_rounding(evidence: Evidence, array: np.ndarray | None) -> float:
+    """Return how far a value in JAX's layout is from JAX's own, over rounding."""
+    if evidence.own is None or array is None or array.shape != evidence.own.shape:
         return math.inf
     error = distance(evidence.own, array)[0]
     if not evidence.rounding:  # integers have none
@@ -143,10 +148,10 @@ def _cause(
 def _added(evidence: Evidence, truth: Recorded, candidate: Candidate) -> float:
     """Return how far what a function makes of PyTorch's value is from JAX's, over rounding."""
     value = torch.from_numpy(truth.arrays[evidence.key][evidence.place])
-    if evidence.own is None or not value.is_floating_point() or not value.ndim:
+    if not value.is_floating_point() or not value.ndim:
         return math.inf
-    array = _sizes_of(evidence, candidate.variant(None, (value,), {}).numpy())
-    return math.inf if array is None else distance(evidence.own, array)[0] / evidence.rounding
+    made = candidate.variant(None, (value,), {}).numpy()
+    return _over_rounding(evidence, _sizes_of(evidence, made))
 
 
 def _ended(case: Case, key: Key, evidence: Evidence) -> dict[int, Variant]:

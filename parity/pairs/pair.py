@@ -1,18 +1,21 @@
 """What a user brings: a PyTorch model, or function, and the JAX one that should equal it."""
 
+import contextlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from parity.contract.errors import CnnParityError
 from parity.pairs.recording import Recording, read_recording
+
+T = TypeVar("T")
 
 
 class PairError(CnnParityError):
@@ -136,24 +139,27 @@ def against(pair: Pair, file: Path) -> Pair:
     return replace(pair, torch=recording, inputs=recording.inputs)
 
 
-class user_code:  # noqa: N801 - a context manager, named as those of contextlib
-    """Names what of the user's failed; the traceback stays with the error for `--debug`."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if isinstance(error, SystemExit):
-            raise PairError(f"{self._what} ends the process") from error
-        if not isinstance(error, Exception) or isinstance(error, CnnParityError):
-            return
-        if isinstance(error, MemoryError):
-            raise PairError(f"{self._what} is out of memory; give smaller inputs") from error
+@contextlib.contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """Name what of the user's failed; the traceback stays with the error for `--debug`."""
+    try:
+        yield
+    except SystemExit as error:
+        raise PairError(f"{what} ends the process") from error
+    except CnnParityError:
+        raise
+    except MemoryError as error:
+        raise PairError(f"{what} is out of memory; give smaller inputs") from error
+    except Exception as error:
         reason = " ".join(str(error).split())[:300]
-        raise PairError(f"{self._what} fails: {type(error).__name__}: {reason}") from error
+        raise PairError(f"{what} fails: {type(error).__name__}: {reason}") from error
+
+
+def required(value: T | None, name: str) -> T:
+    """Return a part of a pair that not every one has; PairError where this one has not."""
+    if value is None:
+        raise PairError(f"the pair has no {name}; give one")
+    return value
 
 
 def _import(file: str) -> ModuleType:
@@ -164,8 +170,8 @@ def _import(file: str) -> ModuleType:
     if not path.is_file():
         raise PairError(f"{file} is no file; give a .py, or a module's name")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None  # noqa: S101 - a file that ends with .py has a loader
-    assert spec.loader is not None  # noqa: S101
+    if spec is None or spec.loader is None:
+        raise PairError(f"{file} cannot be imported; give a .py, or a module's name")
     module = importlib.util.module_from_spec(spec)
     folder = str(path.resolve().parent)
     before = sys.modules.get(path.stem)

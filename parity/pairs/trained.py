@@ -16,7 +16,7 @@ from parity.pairs.forward import ROUNDING
 from parity.pairs.jax_side import wide
 from parity.pairs.jaxprs import equations, narrow_types, traced
 from parity.pairs.leaves import nested
-from parity.pairs.pair import Pair, user_code
+from parity.pairs.pair import Pair, required, user_code
 from parity.pairs.recorded import OUTPUT
 from parity.pairs.torch_side import arrays, tensor
 
@@ -35,8 +35,7 @@ class Trained:
 
 def loss_pair(case: Case) -> Pair:
     """Return the losses as a pair of functions of what PyTorch's model returns."""
-    assert case.pair.loss is not None  # noqa: S101 - the caller has asked
-    ours, theirs = case.pair.loss
+    ours, theirs = required(case.pair.loss, "loss")
     with torch.no_grad():
         outputs = case.torch.run(case.pair.inputs)
     flat, spec = tree_flatten(outputs)
@@ -66,11 +65,14 @@ def loss_pair(case: Case) -> Pair:
 
 def train_torch(case: Case) -> Trained:
     """Train PyTorch's side; the state that it is left in is that of before."""
-    assert case.pair.loss is not None and case.pair.optimizer is not None  # noqa: S101, PT018
+    loss_of, factory = (
+        required(case.pair.loss, "loss")[0],
+        required(case.pair.optimizer, "optimizer")[0],
+    )
     held = {n: t for n, t in case.torch.tensors.items() if case.torch.leaves[n].trained}
     case.torch.set(case.values)
     with user_code("PyTorch's optimizer"):
-        optimizer, scheduler = optimizers.parts(case.pair.optimizer[0](list(held.values())))
+        optimizer, scheduler = optimizers.parts(factory(list(held.values())))
     found = Trained([], [], [], {})
     inputs, targets = [tensor(x) for x in case.pair.inputs], [tensor(x) for x in case.pair.targets]
     for _ in range(case.pair.steps):
@@ -78,7 +80,7 @@ def train_torch(case: Case) -> Trained:
         optimizer.zero_grad()
         with torch.enable_grad(), user_code("PyTorch's training"):
             outputs = case.torch.run(inputs, train=True)
-            loss = case.pair.loss[0](outputs, *targets)
+            loss = loss_of(outputs, *targets)
             loss.backward()
         found.losses.append(float(loss.detach()))
         found.gradients.append(
@@ -101,10 +103,9 @@ class JaxTraining:
     """JAX's step, from PyTorch's parameters: loss, gradients, buffers."""
 
     def __init__(self, case: Case) -> None:
-        assert case.pair.loss is not None  # noqa: S101
         self._case = case
         self._trained = [n for n, leaf in case.jax.leaves.items() if leaf.trained]
-        loss = case.pair.loss[1]
+        loss = required(case.pair.loss, "loss")[1]
 
         def loss_of(params: Any, buffers: Any, inputs: Any, targets: Any) -> Any:
             outputs, after = case.jax.call({**params, **buffers}, inputs, True)
@@ -136,8 +137,7 @@ class JaxTraining:
         """Return JAX's parameters after each update, from PyTorch's parameters and gradients."""
         import optax
 
-        assert self._case.pair.optimizer is not None  # noqa: S101
-        transform = self._case.pair.optimizer[1]
+        transform = required(self._case.pair.optimizer, "optimizer")[1]
 
         @jax.jit
         def step(params: Any, grads: Any, state: Any) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from parity.pairs.case import Case
 from parity.pairs.forward import limit as few
 from parity.pairs.layers import plain
 from parity.pairs.mapping import part_of
+from parity.pairs.pair import required
 from parity.pairs.proof import Difference, Kind
 from parity.pairs.recorded import OUTPUT
 from parity.pairs.trained import LIMIT, JaxTraining, Trained, train_torch
@@ -24,10 +25,6 @@ from parity.pairs.trained import LIMIT, JaxTraining, Trained, train_torch
 UPDATE = 1e-9
 """Of the largest update, from the same gradients: far above rounding. What is added to a parameter
 is known to the parameter's last places, besides."""
-SINGLE = 2.0**-20
-"""Likewise, where JAX's optimiser has a factor in float32, as of `optax.inject_hyperparams`: 16
-times the unit roundoff, for a decay rate that is rounded and then raised to a step's number, 12 at
-most, and for the power's own last places."""
 
 
 def training_differences(case: Case, *, updates_only: bool = False) -> list[Difference]:
@@ -177,13 +174,12 @@ def _optimizer(
     ends = [[values[n] for n in names] for values in [*trained.start[1:], trained.end]]
     own = theirs.updates(trained)
 
-    limit = SINGLE if theirs.narrow else UPDATE
     for line, dtype in list(theirs.narrow.items())[:1]:
         case.notes.append(f"the JAX optimizer computes a part in {dtype} ({line})")
 
-    def off(want: Sequence[Sequence[np.ndarray]]) -> tuple[float, float]:
-        """Return the largest error over what is allowed, and over the update."""
-        worst = size = 0.0
+    def off(want: Sequence[Sequence[np.ndarray]]) -> tuple[float, float, int]:
+        """Return the largest error over what is allowed, and over the update, and its step."""
+        worst, at, size = 0.0, 0, 0.0
         for step, values in enumerate(want):
             before = theirs.values(trained.start[step])
             by_name = {**trained.start[step], **dict(zip(names, values, strict=True))}
@@ -194,24 +190,33 @@ def _optimizer(
                 error, scale = distance(own[step][row.jax], expected[row.jax])
                 change = np.abs(expected[row.jax] - before[row.jax])
                 update = float(change[np.isfinite(change)].max(initial=0))
-                allowed = limit * update + few(scale)
-                worst, size = max(worst, error / allowed), max(size, error / (update or 1.0))
-        return worst, size
+                allowed = _limit(theirs, step) * update + few(scale)
+                worst, at = max((worst, at), (error / allowed, step), key=lambda one: one[0])
+                size = max(size, error / (update or 1.0))
+        return worst, size, at
 
-    worst, size = off(ends)
+    worst, size, at = off(ends)
     if worst <= 1:
         return
-    said = _of("inside", "optimizer", size, 0, "the update, from the same gradients")
-    said = replace(said, rounding=limit)
+    said = _of("inside", "optimizer", size, at, "the update, from the same gradients")
+    said = replace(said, rounding=_limit(theirs, at))
     cause = _optimizer_cause(case, start, gradients, lambda want: off(want)[0] <= 1)
     if cause:
         said = replace(said, cause=cause[0], explanation=cause[1], fix=cause[2])
     found["optimizer", ""] = said
 
 
+def _limit(theirs: JaxTraining, step: int) -> float:
+    """Return what part of an update's largest number rounding explains.
+
+    Where JAX's optimiser has a factor in float32, as of `optax.inject_hyperparams`, a rate that is
+    rounded once may be raised to the step's number; the power has a few last places of its own.
+    """
+    return (step + 4) * 2.0**-24 if theirs.narrow else UPDATE
+
+
 def _optimizer_cause(case: Case, start: Any, gradients: Any, fits: Any) -> Any:
-    assert case.pair.optimizer is not None  # noqa: S101
-    factory = case.pair.optimizer[0]
+    factory = required(case.pair.optimizer, "optimizer")[0]
     optimizer, scheduler = optimizers.parts(
         factory([torch.nn.Parameter(torch.from_numpy(v.copy())) for v in start[0]])
     )
