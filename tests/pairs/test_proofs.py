@@ -101,6 +101,12 @@ def test_an_optimizer_is_judged_by_what_it_adds_to_the_parameters() -> None:
     assert not _trained(ours, theirs(0.0))
 
 
+def test_an_update_that_differs_only_later_is_named_by_its_step() -> None:
+    proof = _trained(partial(torch.optim.SGD, lr=0.1), optax.sgd(lambda n: 0.1 + 0.01 * (n == 2)))
+    [difference] = proof.differences
+    assert difference.explanation == "step 3: the update, from the same gradients"
+
+
 def test_a_rate_that_optax_keeps_in_float32_is_a_note() -> None:
     def kept(rate: float) -> Any:
         return optax.inject_hyperparams(optax.sgd, hyperparam_dtype=jnp.float32)(rate)
