@@ -1,6 +1,7 @@
 """Both sides with the same weights: the map found, the weights drawn, the runs recorded."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from parity.pairs.pair import Pair, PairError
 from parity.pairs.proof import MapRow
 from parity.pairs.recorded import Recorded, record
 from parity.pairs.torch_side import TorchSide, arrays, torch_side
+from parity.pairs.units import PART
 from parity.pairs.uses import uses
 
 Progress = Callable[[str, int, int], None]
@@ -44,11 +46,38 @@ class Case:
     unmapped: list[str] = field(default_factory=list)
     recorded: Recorded = field(default_factory=Recorded)
     forced: Forced = field(default_factory=Forced)
-    tables: set[str] = field(default_factory=set)
-    """Places that are off by what PyTorch keeps in float32."""
+    tables: bool = False
+    """Whether a place is off by what PyTorch keeps in float32."""
     widen: bool = False
     """Whether a part of either side asks for less than float64, and is computed in it all the
     same."""
+
+    @property
+    def single(self) -> dict[str, np.ndarray]:
+        """Buffers without a twin that hold numbers rounded to float32, as rotary frequencies.
+
+        JAX may compute them anew.
+        """
+        mapped = {row.torch for row in self.map.rows}
+        found = {
+            name: self.values[name]
+            for name, leaf in self.torch.leaves.items()
+            if not leaf.trained and name not in mapped and name in self.used[0]
+        }
+        return {n: v for n, v in found.items()
+                if (v == v.astype(np.float32)).all() and (v != np.round(v)).any()}  # fmt: skip
+
+    @contextlib.contextmanager
+    def shaken(self) -> Iterator[None]:
+        """Move those buffers within their rounding, for the time of the block."""
+        rng = np.random.default_rng(0)
+        self.torch.set(
+            {n: v * (1 + rng.uniform(-1, 1, v.shape) * 2.0**-24) for n, v in self.single.items()}
+        )
+        try:
+            yield
+        finally:
+            self.torch.set(self.single)
 
     @property
     def jax_values(self) -> dict[str, np.ndarray]:
@@ -58,7 +87,8 @@ class Case:
     def record(self, **options: Any) -> Recorded:
         """Run PyTorch's side and keep its values."""
         names = {layer.torch for layer in self.layers}
-        return record(self.torch, self.pair.inputs, names, **{"widen": self.widen, **options})
+        options = {"widen": self.widen, "like": self.recorded.operations, **options}
+        return record(self.torch, self.pair.inputs, names, **options)
 
     def force(self, recorded: Recorded | None = None, **options: Any) -> Forced:
         """Run JAX's side with PyTorch's values at every shared layer."""
@@ -87,9 +117,9 @@ def prepare(
     _require_equal(first, again, mode)
     used_t: dict[str, Use] = {}
     for operation in mode.made:
-        for parent in operation.parents:
+        for place, parent in enumerate(operation.parents):
             if isinstance(parent, str) and parent.startswith("leaf:"):
-                used_t.setdefault(parent[5:], Use(operation.number))
+                used_t.setdefault(parent[5:], Use(operation.number + 10 * PART * place))
     program = theirs.trace({n: leaf.value for n, leaf in theirs.leaves.items()}, list(pair.inputs))
     used_j = uses(program.jaxpr, program.names)
     live_t = {n: leaf for n, leaf in ours.leaves.items() if n in used_t or leaf.trained}

@@ -80,9 +80,9 @@ def _tagged(tree: Any, name: str, way: str) -> Any:
 
     def mark(value: Any) -> Any:
         nonlocal place
-        if not isinstance(value, jax.Array | np.ndarray) or value.dtype.kind not in "fiubV":
+        if not isinstance(value, jax.Array | np.ndarray):
             return value
-        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or value.dtype.kind not in "fiubV":
             return value
         place += 1
         return jaxprs.tag(value, name, way, place - 1)
@@ -219,7 +219,7 @@ def _of_linen(module: Any, variables: Any, pair: Pair) -> JaxSide:
         own = {**flat, **{f"{collections[name]}.{name}": value for name, value in values.items()}}
         nested = traverse_util.unflatten_dict(own, sep=".")
         use = _caller(pair, train)
-        others = [name for name in nested if name != "params"]
+        others = train and [name for name in nested if name != "params"]  # else as bind has them
         with linen.intercept_methods(intercept):
             found = module.apply(
                 nested, *inputs, mutable=others or False, method=lambda net, *xs: use(net, *xs)

@@ -132,12 +132,28 @@ def nodes_of(
 
 
 @dataclass(frozen=True)
+class Stack:
+    """A scan over the layers that a leaf holds along its first axis."""
+
+    length: int
+    first: float
+    """When the scan begins."""
+    span: float
+    """How long one turn takes, in the same unit."""
+
+    def order(self, use: float, turn: int) -> float:
+        """Return when the turn's part is used, where `use` says when the first is."""
+        return self.first + self.span * (turn + (use - self.first) / self.span) / self.length
+
+
+@dataclass(frozen=True)
 class Use:
     """Where in its program a leaf is first used, and how."""
 
     order: float
     axes: tuple[tuple[int, ...], ...] | None = None
     """The leaf's axes as (out, in, …), if the operation that uses it tells them apart."""
+    stack: Stack | None = None
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from parity.pairs.causes_activations import ADDED
 from parity.pairs.forward import Evidence, sources
 from parity.pairs.operations import Region, Variant
 from parity.pairs.patterns import rearranged
-from parity.pairs.places import QUIET, place_of, refined
+from parity.pairs.places import QUIET, refined
 from parity.pairs.proof import Difference
 from parity.pairs.recorded import Key, Recorded
 from parity.pairs.ways import literals_of, replaced_by, ways
@@ -50,7 +50,7 @@ def differences(case: Case, progress: Progress) -> list[Found]:
         tables = _tables(case, key, evidence)
         if tables:
             case.notes.append(tables)
-            case.tables.add(str(place_of(case, key)[1]))
+            case.tables = True
             corrections = {**corrections, **_ended(case, key, worst)}
             truth = case.record(variants=corrections, forced=case.recorded.arrays)
             continue
@@ -161,35 +161,18 @@ def _ended(case: Case, key: Key, evidence: Evidence) -> dict[int, Variant]:
 
 
 def _tables(case: Case, key: Key, wrong: list[Evidence]) -> str:
-    """Return what to say if an error is that of a table which PyTorch keeps in float32.
-
-    A buffer without a twin, as rotary frequencies, has numbers rounded to float32, which JAX may
-    compute anew: moved within that rounding, it must move the place as far as it is off.
-    """
-    mapped = {row.torch for row in case.map.rows}
-    tables = {
-        name: case.values[name]
-        for name, leaf in case.torch.leaves.items()
-        if not leaf.trained and name not in mapped and name in case.used[0]
-    }
-    tables = {n: v for n, v in tables.items()
-              if (v == v.astype(np.float32)).all() and (v != np.round(v)).any()}  # fmt: skip
-    if not tables or any(e.size > 2.0**-16 for e in wrong):
+    """Return what to say if an error is that of a table which PyTorch keeps in float32."""
+    if not case.single or any(e.size > 2.0**-16 for e in wrong):
         return ""
-    rng = np.random.default_rng(0)
-    moved = {n: v * (1 + rng.uniform(-1, 1, v.shape) * 2.0**-24) for n, v in tables.items()}
-    case.torch.set(moved)
-    try:
+    with case.shaken():
         shaken = case.record(forced=case.recorded.arrays)
-    finally:
-        case.torch.set(tables)
     for evidence in wrong:
         place = evidence.place
         spread, _ = distance(shaken.arrays[key][place], case.recorded.arrays[key][place])
         if evidence.error > 8 * spread:
             return ""
-    size = max(e.size for e in wrong)
-    return f"PyTorch keeps {', '.join(tables)} in float32, which explains {size:.0e} at {key[0]}"
+    size, names = max(e.size for e in wrong), ", ".join(case.single)
+    return f"PyTorch keeps {names} in float32, which explains {size:.0e} at {key[0]}"
 
 
 def _difference(

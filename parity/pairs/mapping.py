@@ -9,7 +9,7 @@ import numpy as np
 from parity.pairs.leaves import Leaf, Use
 from parity.pairs.patterns import inverse, patterns, rearranged
 from parity.pairs.proof import MapRow
-from parity.pairs.units import Slot, Unit, assigned, order_of, permutable, units_of
+from parity.pairs.units import PART, Slot, Unit, assigned, order_of, permutable, units_of
 
 
 @dataclass
@@ -65,11 +65,9 @@ def find_map(
     taken_t, taken_j = {row.torch for row in given}, {row.jax for row in given}
     ours = {n: leaf for n, leaf in torch.items() if n not in taken_t}
     theirs = {n: leaf for n, leaf in jax.items() if n not in taken_j}
-    sizes_t, sizes_j = (
-        [math.prod(leaf.shape) for leaf in side.values()] for side in (ours, theirs)
-    )
-    units_t = units_of(ours, torch_use, sizes_t, sizes_j, torch=True)
-    units_j = units_of(theirs, jax_use, sizes_j, sizes_t, torch=False)
+    shapes_t, shapes_j = ([leaf.shape for leaf in side.values()] for side in (ours, theirs))
+    units_t = units_of(ours, torch_use, shapes_t, shapes_j, torch=True)
+    units_j = units_of(theirs, jax_use, shapes_j, shapes_t, torch=False)
     found = Map(list(given), [], [], {})
     left_t: list[Slot] = []
     left_j: list[Slot] = []
@@ -92,6 +90,7 @@ def find_map(
     left_t += [s for u in units_t if id(u) not in used_t for s in u.slots.values()]
     left_j += [s for u in units_j if id(u) not in used_j for s in u.slots.values()]
     _match_alone(found, left_t, left_j, torch_use, jax_use)
+    _match_alone(found, left_t, left_j, torch_use, jax_use, of_any_kind=True)
     left_t.sort(key=lambda slot: order_of(slot.leaf, torch_use))
     left_j.sort(key=lambda slot: order_of(slot.leaf, jax_use))
     _stack(found, left_t, left_j, jax_use)
@@ -106,8 +105,14 @@ def _match_alone(
     left_j: list[Slot],
     torch_use: Mapping[str, Use],
     jax_use: Mapping[str, Use],
+    *,
+    of_any_kind: bool = False,
 ) -> None:
-    """Match leaves one by one where their layers do not fit, as for functions of parameters."""
+    """Match leaves one by one where their layers do not fit, as for functions of parameters.
+
+    `of_any_kind` is for the rest: an embedding may be the weight of a linear layer of the other
+    side, where both use it as both.
+    """
     sides = []
     for slots, use in ((left_t, torch_use), (left_j, jax_use)):
         sides.append(
@@ -115,8 +120,8 @@ def _match_alone(
                 (
                     Unit(
                         f"{slot.leaf.name}.{slot.part[0] if slot.part else ''}",
-                        slot.leaf.kind,
-                        order_of(slot.leaf, use) + (slot.part[0] / 100 if slot.part else 0),
+                        "other" if of_any_kind else slot.leaf.kind,
+                        order_of(slot.leaf, use) + (slot.part[0] * PART if slot.part else 0),
                         {slot.role: slot},
                     )
                     for slot in slots
@@ -162,7 +167,8 @@ def _orders(a: Slot, b: Slot, use: Use | None) -> list[tuple[int, ...]]:
         return []
     if use is not None and use.axes is not None and len(use.axes) == rank:
         flat = [axis for axes in use.axes for axis in axes]
-        if sorted(flat) == list(range(len(b.shape))):
+        own = [axis for axis, length in enumerate(b.shape) if axis or length > 1 or 0 in flat]
+        if sorted(flat) == own:  # a part of stacked layers has an axis that its use has not
             places = [min(axes) if axes else 0 for axes in use.axes]
             if a.leaf.kind == "transposed":  # PyTorch's is (in, out, …)
                 places[:2] = places[1::-1]

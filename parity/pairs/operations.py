@@ -27,6 +27,7 @@ class Operation:
     """Numbers of the operations, or names of the marks, that its tensors come from."""
     dtype: str
     shape: tuple[int, ...]
+    strides: tuple[int, ...] = ()
     module: str = ""
     """The innermost module that it was made in."""
     island: bool = False
@@ -38,12 +39,16 @@ Variant = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
 class Operations(TorchDispatchMode):
-    """Lists each operation; computes some otherwise, and in float64 whatever type is asked for."""
+    """Lists each operation; computes some otherwise, and in float64 whatever type is asked for.
+
+    `like` are the operations of the run that the numbers of `variants` are of.
+    """
 
     def __init__(
         self,
         *,
         variants: Mapping[int, Variant] | None = None,
+        like: "Sequence[Operation]" = (),
         widen: bool = False,
         keep: "Region | None" = None,
     ) -> None:
@@ -54,6 +59,7 @@ class Operations(TorchDispatchMode):
         self.line: str | None = None
         """The source of the operations to come, where it is not that of the code that runs."""
         self._variants, self._widen, self._keep = variants or {}, widen, keep
+        self._like = like
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -69,6 +75,8 @@ class Operations(TorchDispatchMode):
         if self._keep:
             self._keep.keep(number, func, args, kwargs)
         out = variant(func, args, kwargs) if variant else func(*args, **kwargs)
+        if variant and isinstance(out, Tensor) and number < len(self._like):
+            out = laid_out(out, self._like[number].strides)
         results = [x for x in tree_flatten(out)[0] if isinstance(x, Tensor)]
         first = results[0] if results else torch.empty(0)
         asked = kwargs.get("dtype") if self._widen else first.dtype
@@ -82,6 +90,7 @@ class Operations(TorchDispatchMode):
             parents,
             str(first.dtype)[6:],
             tuple(first.shape),
+            first.stride(),
             self.modules[-1] if self.modules else "",
             _is_narrow(asked) and not narrow_in,
         )
@@ -136,6 +145,8 @@ class Region:
         try:
             for number in sorted(self._calls):
                 func, call = self._calls[number]
+                if func is torch.ops.aten.view.default:
+                    func = torch.ops.aten.reshape.default  # a variant may be laid out otherwise
                 args, kwargs = tree_map(read, call)
                 variant = variants.get(number)
                 out = variant(func, args, kwargs) if variant else func(*args, **kwargs)
@@ -177,6 +188,25 @@ class WithoutDropout(TorchFunctionMode):
             else:
                 kwargs["dropout_p"] = 0.0
         return func(*args, **kwargs)
+
+
+def laid_out(value: Tensor, strides: Sequence[int]) -> Tensor:
+    """Return the same numbers with these strides, unless elements would share their places.
+
+    PyTorch makes other operations for a tensor that is laid out otherwise, as in `linear`.
+    """
+    if value.stride() == tuple(strides) or value.ndim != len(strides):
+        return value
+    parts = value
+    for axis, step in enumerate(strides):
+        parts = parts if step else parts.narrow(axis, 0, min(1, value.shape[axis]))
+    last = 0
+    for step, length in sorted(zip(strides, parts.shape, strict=True)):
+        if length > 1 and step <= last:
+            return value
+        last += step * (length - 1)
+    new = torch.empty_strided(parts.shape, tuple(strides), dtype=value.dtype)
+    return new.copy_(parts).expand(value.shape)
 
 
 def mark(value: Tensor, made: "int | str", place: int = 0) -> Tensor:

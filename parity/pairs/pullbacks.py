@@ -180,6 +180,8 @@ class Pulled:
         def on_tag(tag: Tag, value: Any) -> Any:
             name = torch_of.get(tag.layer)
             key = (name or "", tag.way, tag.call)
+            if (key, tag.place) in case.forced.again:
+                return tapped[key, case.forced.again[key, tag.place]].astype(value.dtype)
             places = [p for (k, p) in evidence if k == key]
             number = used.get(key, 0)
             if name is None or number >= len(places):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from parity.pairs.operations import Operations, Region, Variant, mark, marked
+from parity.pairs.operations import Operation, Operations, Region, Variant, laid_out, mark, marked
 from parity.pairs.torch_side import TorchSide, arrays
 
 Key = tuple[str, str, int]
@@ -70,13 +70,14 @@ def record(
     layers: set[str],
     *,
     variants: Mapping[int, Variant] | None = None,
+    like: Sequence[Operation] = (),
     forced: Mapping[Key, list[np.ndarray]] | None = None,
     widen: bool = False,
     keep: Region | None = None,
 ) -> Recorded:
     """Run PyTorch's side and keep the values at its layers; `forced` ones are put in their place.
 
-    `variants` are computed in place of the operations of these numbers.
+    `variants` are computed in place of the operations of these numbers, which `like` are listed in.
     """
     found = Recorded()
     watched = {part for layer in layers for part in layer.split("#")[0].split("+")}
@@ -90,10 +91,10 @@ def record(
         _add_stacked(found, layers, key)
         with _disable_current_modes():  # these operations are not the user's
             if forced is not None and place < len(forced.get(key, ())):
-                value = torch.from_numpy(forced[key][place].copy())
+                value = laid_out(torch.from_numpy(forced[key][place].copy()), value.stride())
             return mark(value.view_as(value), f"{layer}:{way}")
 
-    mode = Operations(variants=variants, widen=widen, keep=keep)
+    mode = Operations(variants=variants, like=like, widen=widen, keep=keep)
     with torch.no_grad():
         outputs = arrays(side.run(inputs, seen=seen, mode=mode))
         for place, value in enumerate(outputs):

@@ -29,6 +29,13 @@ XLA and PyTorch make on a CPU (`python -m benchmarks.rounding functions`)."""
 CORRECT = frozenset({"add", "add_any", "sub", "rsub", "mul", "sqrt", "square", "integer_pow"})
 """Operations that IEEE 754 rounds correctly: exact where the result can be represented."""
 
+FACTORS = frozenset(
+    {"eig", "eigh", "geqrf", "hessenberg", "householder_product", "qr", "schur", "svd"}
+)
+FACTORS |= {"linalg_qr", "_linalg_eigh", "_linalg_svd", "linalg_matrix_exp", "tridiagonal"}
+"""Factors of matrices, whose elements' error is by the matrix's norm, not by their own size (Higham
+2002, "Accuracy and Stability of Numerical Algorithms", 19.3)."""
+
 ABSOLUTE = {"lgamma": 8.0, "digamma": 4.0}
 """Error in units that remains at a root of the function."""
 
@@ -60,12 +67,16 @@ def relative_spread(
 
     exp2(x) and erfc(x) are computed as exp of ln2·x and of −x²: rounding that argument costs
     |ln2·x| and x² units. 2^n, n/2^m and what IEEE 754 rounds correctly is exact where a float of
-    that precision can hold the result.
+    that precision can hold the result. Elements of a factor of n columns have √n units of its
+    largest.
     """
     size = np.abs(values)
     if name in ("exp2", "erfc"):
         power = 1 if name == "exp2" else 2
         return unit * size * np.maximum(1.0, np.abs(arguments[0]) ** power)
+    if name in FACTORS and values.ndim:
+        largest = size.max(axis=(-1, -2) if values.ndim > 1 else -1, keepdims=True, initial=0.0)
+        return np.broadcast_to(unit * math.sqrt(values.shape[-1]) * largest, values.shape)
     spread = unit * (ULPS.get(name, 1) * size + ABSOLUTE.get(name, 0.0))
     if values.dtype == np.float64 and unit > UNITS["float64"]:
         if name in CORRECT:

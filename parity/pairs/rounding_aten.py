@@ -17,7 +17,7 @@ arange argmax argmin argsort as_strided bernoulli bitwise_and broadcast_in_dim b
 ceil channel_shuffle clamp clamp_max clamp_min clone collapse collapse_view conj constant_pad_nd
 copy copy_strided cummax cummin detach diag diag_embed diagonal dropout embedding empty
 empty_like empty_strided eq equal expand exponential eye fill flip floor fmax fmin fmod full
-full_like gather ge gt hardtanh heaviside im2col index index_copy index_fill index_put
+full_like gather ge gt hardtanh heaviside im2col index index_copy index_fill
 index_select iota isfinite isinf isnan kthvalue le lift_fresh linspace logical_and logical_not
 logical_or lt masked_fill masked_scatter masked_select max max_pool1d max_pool2d_with_indices
 max_pool3d_with_indices maximum median min minimum mode multinomial narrow native_dropout ne neg
@@ -25,7 +25,7 @@ new_empty new_empty_strided new_full new_ones new_zeros nextafter nonzero normal
 ones_like permute pixel_shuffle pixel_unshuffle rand rand_like randint randn randn_like random
 randperm reflection_pad1d reflection_pad2d reflection_pad3d relu relu6 remainder repeat
 repeat_interleave replication_pad1d replication_pad2d replication_pad3d reshape resize rev roll
-rot90 round scalar_tensor scatter searchsorted select select_scatter sgn sign signbit slice
+rot90 round scalar_tensor searchsorted select select_scatter sgn sign signbit slice
 slice_scatter sort split split_with_sizes squeeze stack t threshold topk transpose tril triu
 trunc unbind unfold uniform unsafe_split unsafe_split_with_sizes unsqueeze upsample_nearest1d
 upsample_nearest2d upsample_nearest3d view view_of where zero zeros zeros_like
@@ -114,8 +114,6 @@ def _sum(call: Call, output: torch.Tensor, unit: float) -> np.ndarray:
     elif call.name.startswith("avg_pool"):
         kernel, axes = list(rest[0]), int(call.name[-2])
         count = math.prod(kernel * axes if len(kernel) == 1 else kernel)
-    elif call.name.startswith("_adaptive"):
-        count = math.ceil(count)
     if call.name not in ("sum", "cumsum"):
         squares = squares / max(1.0, count)
     return rounding.sum_spread(squares, array(output), count, unit)
@@ -146,23 +144,68 @@ def _moment(call: Call, output: torch.Tensor, unit: float) -> np.ndarray:
     return unit * sigma
 
 
-def _added(call: Call, output: torch.Tensor, unit: float) -> np.ndarray:
-    """σ of x[i] += u: none where nothing is added."""
-    value, dim, index, added, *_ = call.args
-    squares = array(call.func(value.square(), dim, index, added.square()))
-    ones = torch.ones_like(added)
-    count = array(call.func(torch.zeros_like(value), dim, index, ones))
+def _added(call: Call, output: torch.Tensor, unit: float) -> np.ndarray | None:
+    """σ of x[i] += u: none where nothing is added, as where x[i] = u."""
+    value, place = call.args[0], 2 if call.name.endswith("index_put") else 3
+    if place == 2 and True not in (*call.args[3:], *call.kwargs.values()):
+        return None
+    if call.name == "scatter" and call.kwargs.get("reduce") != "add":
+        return None
+
+    def with_terms(first: torch.Tensor, terms: torch.Tensor) -> np.ndarray:
+        args = (first, *call.args[1:place], terms, *call.args[place + 1 :])
+        return array(call.func(*args, **call.kwargs))
+
+    added = call.args[place]
+    if not isinstance(added, torch.Tensor):
+        return None
+    squares = with_terms(value.square(), added.square())
+    count = with_terms(torch.zeros_like(value), torch.ones_like(added))
     return rounding.product_spread(squares, array(output), 1.0, unit) * np.sqrt(count)
+
+
+def _windows(call: Call, output: torch.Tensor, unit: float) -> np.ndarray:
+    """σ of means over windows that are as large as the sizes make them."""
+    value, sizes = call.args
+    axes = list(zip(value.shape[-len(sizes) :], sizes, strict=True))
+    least = math.prod(max(1, whole // part) for whole, part in axes)
+    most = math.prod(math.ceil(whole / part) + bool(whole % part) for whole, part in axes)
+    squares = array(call.func(value.square(), sizes)) / least
+    return rounding.sum_spread(squares, array(output), most, unit)
+
+
+def _smaller(call: Call, output: torch.Tensor, unit: float) -> np.ndarray:
+    """σ of an antialiased resize, whose kernel makes its weights itself.
+
+    An output's centre is scale·(i + ½), and a weight is the filter at (j − centre + ½)/scale: three
+    roundings, each as if the scale of an axis were wrong by a unit, so √3 units by what its result
+    changes with it (a quotient of differences of float64).
+    """
+    value, sizes, corners, *scales = call.args
+    ratios = [a / b for a, b in zip(sizes, value.shape[2:], strict=True)]
+    scales = [given or own for given, own in zip(scales or [None] * 2, ratios, strict=True)]
+    step, total, taps = 1e-6, array(call.func(value.square(), sizes, corners, *scales)), 1.0
+    squares = np.abs(total)
+    for axis, scale in enumerate(scales):
+        moved = [*scales[:axis], scale * (1 + step), *scales[axis + 1 :]]
+        slope = array(call.func(value, sizes, corners, *moved) - output) / step
+        squares = squares + 3 * np.square(slope)
+        taps *= math.ceil(4 / min(scale, 1.0))
+    return np.hypot(
+        unit * np.sqrt(squares), rounding.sum_spread(np.abs(total), array(output), taps, unit)
+    )
 
 
 RULES: dict[str, Callable[[Call, torch.Tensor, float], np.ndarray | None]] = {
     **dict.fromkeys(("_to_copy", "convert_element_type"), _cast),
     **dict.fromkeys(("mm", "bmm", "mv", "dot", "convolution"), _product),
     **dict.fromkeys(("sum", "mean", "cumsum", "avg_pool1d", "avg_pool2d", "avg_pool3d"), _sum),
-    **dict.fromkeys(("_adaptive_avg_pool2d", "_adaptive_avg_pool3d"), _sum),
+    **dict.fromkeys(("_adaptive_avg_pool2d", "_adaptive_avg_pool3d"), _windows),
     **dict.fromkeys(("prod", "cumprod"), _factors),
     **dict.fromkeys(("var", "std", "var_mean", "std_mean"), _moment),
-    **dict.fromkeys(("scatter_add", "index_add"), _added),
+    **dict.fromkeys(("scatter_add", "index_add", "scatter"), _added),
+    **dict.fromkeys(("index_put", "_unsafe_index_put"), _added),
+    **dict.fromkeys(("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"), _smaller),
     **dict.fromkeys(rounding.CORRECT | set(rounding.ULPS), _elementwise),
     **dict.fromkeys(("exp2", "erfc", "leaky_relu", "_prelu_kernel"), _elementwise),
 }

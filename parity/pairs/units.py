@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from parity.pairs.leaves import Leaf, Use
+from parity.pairs.leaves import Leaf, Stack, Use
 from parity.pairs.patterns import patterns
 
 _WORDS = {
@@ -68,6 +68,10 @@ _RIVALS = [
 """Words of which a name has one: another one speaks for another layer."""
 
 
+PART = 1e-4
+"""How much later than the one before a part of a leaf is used, in operations."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """A leaf, or one of equal parts of it along an axis."""
@@ -112,14 +116,14 @@ def order_of(leaf: Leaf, use: Mapping[str, Use]) -> float:
 def units_of(
     leaves: Mapping[str, Leaf],
     use: Mapping[str, Use],
-    own: Sequence[int],
-    other: Sequence[int],
+    own: Sequence[tuple[int, ...]],
+    other: Sequence[tuple[int, ...]],
     *,
     torch: bool,
 ) -> list[Unit]:
     """Return the layers' slots in the order of use; a leaf that the other side has in parts is cut.
 
-    `own` and `other` are the sizes of the leaves of both sides.
+    `own` and `other` are the shapes of the leaves of both sides.
     """
     units: dict[str, Unit] = {}
     cut = {
@@ -129,6 +133,14 @@ def units_of(
     }
     for name, leaf in leaves.items():
         order = order_of(leaf, use)
+        if (stack := _stack_of(leaf, use, other)) is not None:
+            for i in range(stack.length):
+                key = f"{leaf.owner if leaf.role in ('weight', 'bias') else name}.{i}"
+                when = stack.order(order, i)
+                unit = units.setdefault(key, Unit(key, leaf.kind, when, {}))
+                unit.slots[leaf.role] = Slot(leaf, (i, stack.length, 0))
+                unit.order = min(unit.order, when)
+            continue
         labels = cut.get(leaf.owner, ())
         axis = _cut_axis(leaf, len(labels), use.get(name), torch=torch) if labels else None
         which = re.search(r"_([ih]h)(_l\d+.*)?$", leaf.attribute)
@@ -136,7 +148,7 @@ def units_of(
         if axis is not None and (leaf.role in ("weight", "bias") or "_" in leaf.attribute):
             for i, label in enumerate(labels):
                 key = f"{leaf.owner}{level}.{which[1][0] if which else ''}{label}"
-                unit = units.setdefault(key, Unit(key, "linear", order + i / 100, {}))
+                unit = units.setdefault(key, Unit(key, "linear", order + i * PART, {}))
                 role = "bias" if "bias" in leaf.attribute else "weight"
                 unit.slots[role] = Slot(leaf, (i, len(labels), axis))
             continue
@@ -150,14 +162,31 @@ def units_of(
     return sorted(units.values(), key=lambda unit: unit.order)
 
 
-def _labels(leaf: Leaf, own: Sequence[int], other: Sequence[int]) -> Sequence[str]:
-    """Return what the parts of a leaf are called, if the other side has its parts and not it."""
+def _stack_of(leaf: Leaf, use: Mapping[str, Use], other: Sequence[tuple[int, ...]]) -> Stack | None:
+    """Return the scan over a leaf's parts, if the other side has them one by one."""
+    stack = use[leaf.name].stack if leaf.name in use else None
+    if stack is None or not leaf.shape or leaf.shape[0] != stack.length:
+        return None
+    size = math.prod(leaf.shape) // stack.length
+    return stack if sum(math.prod(x) == size for x in other) >= stack.length else None
+
+
+def _labels(
+    leaf: Leaf, own: Sequence[tuple[int, ...]], other: Sequence[tuple[int, ...]]
+) -> Sequence[str]:
+    """Return what the parts of a leaf are called, if the other side has its parts and not it.
+
+    It has a leaf of the same axes, or at least as many of the same size.
+    """
     size = math.prod(leaf.shape)
-    if size in other:
+    if any(sorted(leaf.shape) == sorted(shape) for shape in other):
+        return ()
+    sizes, others = [*map(math.prod, own)], [*map(math.prod, other)]
+    if size in others and others.count(size) >= sizes.count(size):
         return ()
     name = leaf.name.lower()
     for n in (3, 2, 4):
-        if size % n or sum(x == size // n for x in other) - sum(x == size // n for x in own) < n:
+        if size % n or others.count(size // n) - sizes.count(size // n) < n:
             continue
         if n == 4 or re.search(r"weight_[ih]h", name):
             return {4: ("i", "f", "g", "o"), 3: ("r", "z", "n")}.get(n, ("0", "1"))
@@ -226,9 +255,15 @@ def permutable(a: Slot, b: Slot) -> bool:
 
 
 def _words(name: str) -> list[str]:
-    text = re.sub(r"([a-z])([A-Z])", r"\1_\2", name)
-    parts = [re.sub(r"\d+$", "", part) or part for part in re.split(r"[._\[\]'/]+", text.lower())]
-    return [_WORDS.get(part, part) for part in parts if part]
+    """Return a name's words; `proj` is one beside no word as `q`, and means `out`."""
+    words = []
+    for part in re.split(r"[.\[\]'/]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()):
+        found = [re.sub(r"\d+$", "", word) or word for word in part.split("_") if word]
+        known = [_WORDS.get(word, word) for word in found if word != "proj"]
+        if "proj" in found and not any(set(known) & rivals for rivals in _RIVALS):
+            known.append("out")
+        words += known
+    return words
 
 
 def _numbers(name: str) -> list[str]:

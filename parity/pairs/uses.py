@@ -1,5 +1,6 @@
 """Where a program first uses each leaf, and how."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from parity.pairs.jaxprs import SAME_ARRAY, inner, is_literal, opened
-from parity.pairs.leaves import Use
+from parity.pairs.leaves import Stack, Use
 
 
 def uses(jaxpr: ClosedJaxpr, names: Sequence[str]) -> dict[str, Use]:
@@ -27,12 +28,20 @@ def uses(jaxpr: ClosedJaxpr, names: Sequence[str]) -> dict[str, Use]:
                 order = equation.params["permutation"] if name == "transpose" else range(len(axes))
                 known[equation.outvars[0]] = (label, tuple(axes[axis] for axis in order))
                 continue
+            if name in ("split", "slice") and given[0]:
+                for var in equation.outvars:
+                    known[var] = given[0]
+                continue
             subs = inner(equation)
             if subs:
+                scanned = _scanned(equation, given)
                 for sub in subs:
                     body_vars = opened(sub).invars
                     aligned = zip(body_vars, given[len(given) - len(body_vars) :], strict=False)
                     visit(opened(sub), {var: what for var, what in aligned if what})
+                stack = Stack(equation.params.get("length", 0), number, next(count) - number)
+                for label in scanned:
+                    found[label] = dataclasses.replace(found[label], stack=stack)
                 continue
             for place, what in enumerate(given):
                 if what and what[0] not in found:
@@ -46,6 +55,19 @@ def uses(jaxpr: ClosedJaxpr, names: Sequence[str]) -> dict[str, Use]:
         if not is_literal(var) and var in start:
             found.setdefault(start[var][0], Use(next(count)))
     return found
+
+
+def _scanned(equation: JaxprEqn, given: list[Any]) -> list[str]:
+    """Return the leaves that a scan takes a slice of in each turn, and take that axis off them."""
+    if equation.primitive.name != "scan":
+        return []
+    first = equation.params["num_consts"] + equation.params["num_carry"]
+    labels = []
+    for place, what in list(enumerate(given))[first:]:
+        if what:
+            given[place] = what[0], what[1][1:]
+            labels.append(what[0])
+    return labels
 
 
 def _told_axes(

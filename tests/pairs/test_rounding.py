@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from jax import lax
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
@@ -53,6 +54,31 @@ def test_rounding_explains_no_reduced_precision(name: str, side: str) -> None:
     assert ratio(sampled, outputs(program, half)) > 10 * LAMBDA
     assert ratio(sampled, reduced(program, arrays, 10)) > 10 * LAMBDA
     assert ratio(sampled, reduced(program, arrays, 7, last=True)) > 10 * LAMBDA
+
+
+KERNELS: dict[str, tuple[Callable[..., torch.Tensor], Any]] = {
+    "smaller": (lambda x: F.interpolate(x, (5, 7), mode="bilinear", antialias=True), (2, 3, 12, 9)),
+    "cubic": (lambda x: F.interpolate(x, (9, 20), mode="bicubic", antialias=True), (2, 3, 30, 8)),
+    "area": (lambda x: F.interpolate(x, (11, 15), mode="area"), (2, 3, 7, 9)),
+    "windows": (lambda x: F.adaptive_avg_pool3d(x, (2, 3, 4)), (2, 5, 3, 6)),
+    "fold": (lambda x: F.fold(x, (6, 6), 3), (2, 27, 16)),
+    "add at": (lambda x: x.index_put((torch.tensor([0, 1, 1]),), x[:3], accumulate=True), (4, 3)),
+    "scatter": (lambda x: x.scatter_add(0, torch.zeros(3, 4).long(), x.flip(0)), (3, 4)),
+    "qr": (lambda x: torch.linalg.qr(x)[1], (6, 6)),
+}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rounding_explains_what_a_kernel_makes_inside(kernel: str) -> None:
+    function, shape = KERNELS[kernel]
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        truth, got = function(x.double()).numpy(), function(x).double().numpy()
+        runs = []
+        for seed in range(4):
+            with Perturbed(seed=seed):
+                runs.append(function(x.double()).numpy())
+    assert 0.05 < evidence(truth, got, pooled(truth, runs)) < LAMBDA
 
 
 def test_jit_lies_as_near_as_op_by_op() -> None:
