@@ -16,7 +16,7 @@ from parity.pairs.jaxprs import bind, equations
 from parity.pairs.layers import plain
 from parity.pairs.mapping import part_of
 from parity.pairs.places import place_of
-from parity.pairs.proof import Difference, Kind, Place
+from parity.pairs.proof import Difference, Kind, MapRow, Place
 from parity.pairs.pullbacks import At, Pulled, Truth
 from parity.pairs.recorded import OUTPUT, Key
 
@@ -95,31 +95,35 @@ def _wrong(
         if given is not None:
             moved = shaken and shaken.inputs[place]
             enter(_behind(case, ("input", "out", 0)), own, given, 0.0, moved)
-    names = {layer.torch for layer in case.layers}
     for row in case.map.rows:
         if row.torch not in truth.leaves or row.jax not in pulled.leaves:
             continue
         own = case.map.to_torch(row, pulled.leaves[row.jax])
         moved = shaken and part_of(shaken.leaves[row.torch], row.torch_part)
         want = part_of(truth.leaves[row.torch], row.torch_part)
-        owner = row.torch.rpartition(".")[0]
-        scale = max(
-            (
-                float(np.abs(g).max(initial=0))
-                for n, g in truth.leaves.items()
-                if n.rpartition(".")[0] == owner
-            ),
-            default=0.0,
-        )
-        inside = next(
-            (n for n in names if owner == plain(n) or owner.startswith(plain(n) + ".")), None
-        )
-        if inside:
-            theirs = next(layer.jax for layer in case.layers if layer.torch == inside)
-            enter(("inside", plain(inside), theirs), own, want, scale, moved)
-        else:
-            enter(("between", ("input", row.torch), ("input", row.jax)), own, want, scale, moved)
+        enter(_of_leaf(case, row), own, want, _largest(truth, row), moved)
     return found
+
+
+def _largest(truth: Truth, row: MapRow) -> float:
+    """Return the largest gradient of a leaf's layer."""
+    owner = row.torch.rpartition(".")[0]
+    sizes = (
+        float(np.abs(gradient).max(initial=0))
+        for name, gradient in truth.leaves.items()
+        if name.rpartition(".")[0] == owner
+    )
+    return max(sizes, default=0.0)
+
+
+def _of_leaf(case: Case, row: MapRow) -> Where:
+    """Return where the gradient of a leaf is made: in its layer, or in the code from the input."""
+    owner = row.torch.rpartition(".")[0]
+    for layer in case.layers:
+        name = plain(layer.torch)
+        if owner == name or owner.startswith(name + "."):
+            return "inside", name, layer.jax
+    return "between", ("input", row.torch), ("input", row.jax)
 
 
 def _behind(case: Case, key: Key) -> Where:
