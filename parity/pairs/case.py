@@ -70,14 +70,14 @@ class Case:
     @contextlib.contextmanager
     def shaken(self) -> Iterator[None]:
         """Move those buffers within their rounding, for the time of the block."""
-        rng = np.random.default_rng(0)
+        rng, tables = np.random.default_rng(0), self.single
         self.torch.set(
-            {n: v * (1 + rng.uniform(-1, 1, v.shape) * 2.0**-24) for n, v in self.single.items()}
+            {n: v * (1 + rng.uniform(-1, 1, v.shape) * 2.0**-24) for n, v in tables.items()}
         )
         try:
             yield
         finally:
-            self.torch.set(self.single)
+            self.torch.set(tables)
 
     @property
     def jax_values(self) -> dict[str, np.ndarray]:
@@ -119,6 +119,7 @@ def prepare(
     for operation in mode.made:
         for place, parent in enumerate(operation.parents):
             if isinstance(parent, str) and parent.startswith("leaf:"):
+                # one that an operation takes later counts as later than all parts of one before
                 used_t.setdefault(parent[5:], Use(operation.number + 10 * PART * place))
     program = theirs.trace({n: leaf.value for n, leaf in theirs.leaves.items()}, list(pair.inputs))
     used_j = uses(program.jaxpr, program.names)

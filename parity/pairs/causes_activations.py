@@ -58,8 +58,9 @@ ADDED = tuple(
     for name, function in {
         "softmax": lambda x: x.softmax(-1),
         "log_softmax": lambda x: x.log_softmax(-1),
-        **{name: _ACTIVATIONS[name] for name in _ACTIVATIONS if name != "no activation"},
+        **_ACTIVATIONS,
     }.items()
+    if name != "no activation"
 )
 """What JAX computes at a region's end besides; losses often take a softmax already."""
 

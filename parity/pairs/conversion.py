@@ -39,7 +39,7 @@ def convert_weights(
     source: Path,
     target: Path,
     *,
-    map: Sequence[MapRow] = (),  # noqa: A002 - the field's word
+    map: Sequence[MapRow] = (),
     overwrite: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Conversion:

@@ -219,7 +219,8 @@ def _of_linen(module: Any, variables: Any, pair: Pair) -> JaxSide:
         own = {**flat, **{f"{collections[name]}.{name}": value for name, value in values.items()}}
         nested = traverse_util.unflatten_dict(own, sep=".")
         use = _caller(pair, train)
-        others = train and [name for name in nested if name != "params"]  # else as bind has them
+        # nothing may be changed but in training: `bind` does it so, and a module may ask
+        others = [name for name in nested if name != "params"] if train else []
         with linen.intercept_methods(intercept):
             found = module.apply(
                 nested, *inputs, mutable=others or False, method=lambda net, *xs: use(net, *xs)

@@ -34,7 +34,7 @@ def prove(
     *,
     seed: int = 0,
     weights: Literal["drawn", "given"] = "drawn",
-    map: Sequence[MapRow] = (),  # noqa: A002 - the field's word
+    map: Sequence[MapRow] = (),
     progress: Progress = lambda *_: None,
 ) -> Proof:
     """Prove that a pair's two sides are the same computation, or locate every difference.

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import einops
 import numpy as np
 import torch
 
@@ -22,6 +23,10 @@ from parity.pairs.ways import literals_of, replaced_by, ways
 
 REPLAYS = 40_000
 """Operations that are made again in one region in search of a cause, at most: about 10 seconds."""
+
+
+MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What PyTorch and the catalogue raise where a variant does not fit an operation."""
 
 
 @dataclass
@@ -100,7 +105,7 @@ def _sizes_of(evidence: Evidence, array: np.ndarray) -> np.ndarray | None:
     pattern, sizes = evidence.arranged
     try:
         return rearranged(array, pattern, sizes)
-    except Exception:  # noqa: BLE001 - einops raises its own; a variant may change a shape
+    except einops.EinopsError:  # a variant may change a shape
         return None
 
 
@@ -121,7 +126,7 @@ def _cause(
         with torch.no_grad():
             try:
                 made = region.run({**corrections, **variants})
-            except Exception:  # noqa: BLE001 - a variant that does not fit may raise anything
+            except MISFITS:
                 return math.inf
         return max(_explained(case, e, made) for e in at)
 

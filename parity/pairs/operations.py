@@ -27,7 +27,7 @@ class Operation:
     """Numbers of the operations, or names of the marks, that its tensors come from."""
     dtype: str
     shape: tuple[int, ...]
-    strides: tuple[int, ...] = ()
+    strides: tuple[int, ...]
     module: str = ""
     """The innermost module that it was made in."""
     island: bool = False

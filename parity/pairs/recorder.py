@@ -159,7 +159,7 @@ class _Recorder(Operations):
         raise PairError(f"the PyTorch side cannot be recorded: an operation gets {value!r}")
 
 
-def _view(layer: str, way: str, place: int, call: int, value: Tensor) -> Tensor:  # noqa: ARG001 - it is a `Seen`
+def _view(_layer: str, _way: str, _place: int, _call: int, value: Tensor) -> Tensor:
     """Return what a layer gets or gives as another tensor, by no operation of the user's."""
     with _disable_current_modes():
         return value.view_as(value)

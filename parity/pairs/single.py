@@ -14,7 +14,7 @@ import torch
 from parity.pairs.case import Case
 from parity.pairs.forward import force
 from parity.pairs.noise import noisy
-from parity.pairs.operations import mark
+from parity.pairs.operations import laid_out, mark
 from parity.pairs.places import place_of
 from parity.pairs.proof import Difference
 from parity.pairs.recorded import Key
@@ -134,7 +134,8 @@ def _torch(case: Case) -> Single:
                 return value
             if value.is_floating_point():
                 found[key, place] = value.detach().double().numpy().copy()
-            return mark(torch.from_numpy(forced[key][place]).to(value.dtype), "")
+            new = torch.from_numpy(forced[key][place]).to(value.dtype)
+            return mark(laid_out(new, value.stride()), "")
 
         outputs = _run_torch(case, values, inputs, seen, mode, dtype)
         for place, value in enumerate(outputs):

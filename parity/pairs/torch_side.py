@@ -23,7 +23,7 @@ Values = Mapping[str, np.ndarray]
 class Seen(Protocol):
     """What is called with each tensor that goes into a layer or comes out of it."""
 
-    def __call__(self, layer: str, way: str, place: int, call: int, value: Tensor) -> Tensor:
+    def __call__(self, layer: str, way: str, place: int, call: int, value: Tensor, /) -> Tensor:
         """Return what takes its place."""
         ...
 
@@ -174,7 +174,7 @@ def _set_mode(net: nn.Module, train: bool) -> None:
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
         if isinstance(getattr(module, "dropout", None), float):
-            module.dropout = 0.0  # type: ignore[assignment] - not only a module's
+            object.__setattr__(module, "dropout", 0.0)
 
 
 @contextlib.contextmanager

@@ -34,14 +34,16 @@ def uses(jaxpr: ClosedJaxpr, names: Sequence[str]) -> dict[str, Use]:
                 continue
             subs = inner(equation)
             if subs:
-                scanned = _scanned(equation, given)
+                stacked = _scanned(equation, given)
                 for sub in subs:
                     body_vars = opened(sub).invars
                     aligned = zip(body_vars, given[len(given) - len(body_vars) :], strict=False)
                     visit(opened(sub), {var: what for var, what in aligned if what})
-                stack = Stack(equation.params.get("length", 0), number, next(count) - number)
-                for label in scanned:
-                    found[label] = dataclasses.replace(found[label], stack=stack)
+                for label in stacked:
+                    use = found.get(label)
+                    if use is not None and use.order > number:  # it is first used in the scan
+                        stack = Stack(equation.params["length"], number, next(count) - number)
+                        found[label] = dataclasses.replace(use, stack=stack)
                 continue
             for place, what in enumerate(given):
                 if what and what[0] not in found:

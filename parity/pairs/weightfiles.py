@@ -64,7 +64,8 @@ def read_arrays(
         else:
             with safetensors.safe_open(path, "pt") as file:
                 meta = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+                names = file.keys()
+                tensors = {name: file.get_tensor(name) for name in names}
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         if side is None:
 

@@ -81,10 +81,14 @@ class Attention(nn.Module):
         return x + self.out_proj(weights @ self.v_proj(x))
 
 
-def stacked(seed: int) -> Pair:
-    """Three layers, whose weights JAX holds stacked and takes one by one in a scan."""
+def stacked(seed: int, *, idle: bool = False) -> Pair:
+    """Three layers, whose weights JAX holds stacked and takes one by one in a scan.
+
+    `idle` is with a parameter that no layer uses.
+    """
     names = ("query", "key", "value", "output")
     weights = {n: {"w": floats(i, 3, 8, 8), "b": floats(i, 3, 8)} for i, n in enumerate(names)}
+    unused = {"rate": floats(seed, 3)} if idle else {}
 
     def run(weights: Any, x: Any) -> Any:
         def turn(x: Any, layer: Any) -> Any:
@@ -95,7 +99,7 @@ def stacked(seed: int) -> Pair:
         return jax.lax.scan(turn, x, weights)[0]
 
     blocks = nn.Sequential(*(Attention() for _ in range(3)))
-    return Pair(torch=blocks, jax=(run, weights), inputs=(floats(seed, 2, 5, 8),))
+    return Pair(torch=blocks, jax=(run, weights | unused), inputs=(floats(seed, 2, 5, 8),))
 
 
 class Whole(nn.Module):
@@ -167,23 +171,36 @@ class Stacked(nnx.Module):
 
 
 class FlaxApart(nnx.Module):
-    def __init__(self) -> None:
+    def __init__(self, scale: float) -> None:
         self.pre, self.attn = nnx.Linear(8, 8, rngs=nnx.Rngs(0)), Stacked()
+        self.scale = scale
 
     def __call__(self, x: Any) -> Any:
         x = jnp.tanh(self.pre(x))
-        return self.attn(x, x, x)
+        return self.attn(x, x, self.scale * x)
 
 
-def thrice(seed: int) -> Pair:
+def thrice(seed: int, *, scale: float = 1.0) -> Pair:
     """JAX's layer is given the same array three times, and splits its weights itself."""
-    return Pair(torch=Apart(), jax=FlaxApart(), inputs=(floats(seed, 2, 5, 8),))
+    return Pair(torch=Apart(), jax=FlaxApart(scale), inputs=(floats(seed, 2, 5, 8),))
 
 
 @pytest.mark.parametrize("build", [statistics, keyed, tied, stacked, attention, thrice])
 def test_right_ports_are_proved(build: Any) -> None:
     proof = prove(build(1))
     assert proof.same, proof
+
+
+def test_a_layer_that_is_given_another_array_besides_is_a_difference() -> None:
+    (difference,) = prove(thrice(1, scale=1 + 1e-7)).differences
+    assert difference.kind == "between"
+    assert difference.torch[1] == "attn.out_proj"
+
+
+def test_a_stacked_leaf_that_no_layer_uses_is_left_alone() -> None:
+    proof = prove(stacked(1, idle=True))
+    assert not proof.differences
+    assert len(proof.map) == 8 * 3
 
 
 class Mixer(nn.Module):
