@@ -1,7 +1,7 @@
 """`parity bench`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import parity
 from parity.commands.options import Numbers, Report
@@ -40,6 +40,7 @@ class Bench(Report, Numbers, Data):
     """Run the last arm a third time, idling this fraction of its time: it has to be detected."""
     limit: int | None = None
     """Train on the first LIMIT training images only."""
+    spoken: ClassVar[bool] = True
 
     def run(self) -> int:
         plan = self.arguments

@@ -25,17 +25,21 @@ class Map:
     def jax_values(
         self, torch: Mapping[str, np.ndarray], jax: Mapping[str, Leaf]
     ) -> dict[str, np.ndarray]:
-        """Return JAX's leaves with what the mapped ones of PyTorch hold, in float64."""
-        found = {name: leaf.value.astype(np.float64) for name, leaf in jax.items()}
+        """Return JAX's leaves with what the mapped ones of PyTorch hold, in float64.
+
+        They are views of PyTorch's where a pattern allows it.
+        """
+        whole = {row.jax for row in self.rows if row.jax_part is None}
+        found = {n: leaf.value.astype(np.float64) for n, leaf in jax.items() if n not in whole}
         for row in self.rows:
             value = rearranged(
                 part_of(torch[row.torch], row.torch_part), row.pattern, dict(row.sizes)
             )
             if row.jax_part is None:
-                found[row.jax] = value.astype(np.float64)
+                found[row.jax] = np.asarray(value, np.float64)
             else:
                 part_of(found[row.jax], row.jax_part)[...] = value
-        return found
+        return {name: found[name] for name in jax}
 
     def to_torch(self, row: MapRow, value: np.ndarray) -> np.ndarray:
         """Return what a JAX leaf of a row holds, in PyTorch's layout of the row's part."""

@@ -53,7 +53,6 @@ class Truth:
     def _pull(self, case: Case, cotangents: Sequence[np.ndarray], *, inputs_too: bool) -> None:
         self.values: dict[At, np.ndarray] = {}
         watched = {part for layer in case.layers for part in layer.torch.split("#")[0].split("+")}
-        kept: dict[At, Tensor] = {}
         inputs = [tensor(x) for x in case.pair.inputs]
         for x in inputs:
             x.requires_grad_(inputs_too and x.is_floating_point())
@@ -64,7 +63,11 @@ class Truth:
             at = ((layer, way, call), place)
             # what the user detached has a gradient too, which goes no further
             value = value.clone() if value.requires_grad else value.detach().requires_grad_()
-            value.register_hook(lambda gradient: kept.__setitem__(at, gradient))
+
+            def keep(gradient: Tensor) -> None:
+                self.values[at] = gradient.detach().double().numpy().copy()
+
+            value.register_hook(keep)
             return value
 
         for leaf in case.torch.tensors.values():
@@ -79,7 +82,6 @@ class Truth:
             if given:
                 with _Exact():
                     torch.autograd.backward([y for y, _ in given], [c for _, c in given])
-        self.values = {at: g.detach().double().numpy().copy() for at, g in kept.items()}
         self._join(case)
         self.leaves = {
             n: _gradient(case.torch.tensors[n])
@@ -122,9 +124,8 @@ class Truth:
 
 
 def _gradient(value: Tensor) -> np.ndarray:
-    if value.grad is None:
-        return np.zeros(tuple(value.shape))
-    return value.grad.detach().double().numpy().copy()
+    gradient, value.grad = value.grad, None
+    return np.zeros(tuple(value.shape)) if gradient is None else gradient.double().numpy()
 
 
 class Pulled:

@@ -132,6 +132,8 @@ def torch_side(pair: Pair) -> TorchSide:
     names: dict[int, str] = {}
     aliases: dict[str, list[str]] = {}
     kinds = {name: kind_of(type(module).__name__) for name, module in net.named_modules()}
+    given = dict(model.named_parameters(remove_duplicate=False))
+    given |= dict(model.named_buffers(remove_duplicate=False))
     groups = ((True, net.named_parameters), (False, net.named_buffers))
     for trained, group in groups:
         for name, value in group(remove_duplicate=False):
@@ -141,10 +143,16 @@ def torch_side(pair: Pair) -> TorchSide:
             elif value.is_floating_point():
                 names[id(value)] = name
                 tensors[name] = value
-                array = value.detach().numpy().copy()
+                array = _array(given[name])
                 leaves[name] = Leaf(name, array, kinds.get(owner, "other"), trained)
     found = {owner: tuple(alias) for owner, alias in aliases.items()}
     return TorchSide(leaves, net, pair, tensors, aliases=found)
+
+
+def _array(value: Tensor) -> np.ndarray:
+    """Return a tensor's numbers, not copied where NumPy has its type."""
+    value = value.detach().cpu()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
 def _of_function(function: Callable[..., Any], params: Any, pair: Pair) -> TorchSide:
@@ -153,7 +161,7 @@ def _of_function(function: Callable[..., Any], params: Any, pair: Pair) -> Torch
     whole = tree_unflatten(held, tree)
     tensors = dict(named_tensors(whole))
     leaves = {
-        name: Leaf(name, value.detach().numpy().copy(), "other") for name, value in tensors.items()
+        name: Leaf(name, value.detach().clone().numpy(), "other") for name, value in tensors.items()
     }
     return TorchSide(leaves, lambda *xs: function(whole, *xs), pair, tensors)
 

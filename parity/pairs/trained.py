@@ -152,8 +152,10 @@ class JaxTraining:
                     n: np.zeros_like(value) if (given := gradients.get(n)) is None else given
                     for n, value in start.items()
                 }
-                own = {n: jnp.asarray(self.values(start)[n]) for n in self._trained}
-                held = {n: jnp.asarray(self.values(filled)[n]) for n in self._trained}
+                own, held = (
+                    {n: jnp.asarray(values[n]) for n in self._trained}
+                    for values in (self.values(start), self.values(filled))
+                )
                 for n in self._case.set_jax:
                     held[n] = jnp.zeros_like(own[n])
                 params, grads = nested(own), nested(held)
