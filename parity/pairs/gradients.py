@@ -17,7 +17,8 @@ from parity.pairs.layers import plain
 from parity.pairs.mapping import part_of
 from parity.pairs.places import place_of
 from parity.pairs.proof import Difference, Kind, MapRow, Place
-from parity.pairs.pullbacks import At, Pulled, Truth
+from parity.pairs.pullbacks import At, Truth
+from parity.pairs.pulled import Pulled
 from parity.pairs.recorded import OUTPUT, Key
 
 

@@ -82,6 +82,13 @@ CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_cal
 CALLS |= {"checkpoint": "jaxpr", "remat": "jaxpr", "remat2": "jaxpr"}
 CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 LOOPS = ("scan", "while", "cond")
+BLOCK = 16
+"""Equations that are evaluated at a time."""
+
+Values = dict[Any, Any]
+"""Arrays, or tracers, by a jaxpr's variable."""
+Block = Callable[[Callable[[Values], Values], Values], Values]
+"""(what evaluates some equations, as often as it is called; their inputs) → their results."""
 
 
 @dataclass
@@ -99,6 +106,8 @@ class Evaluator:
     """Names of the first arguments, where there are `products`."""
     stack: Callable[[Sequence[Any]], Any] = jnp.stack
     """What makes one array of a loop's results."""
+    block: Block = lambda run, values: run(values)
+    """How BLOCK equations of the program are run."""
     callers: list[JaxprEqn] = field(default_factory=list)
     """The calls and loops that are being evaluated, innermost last."""
     _calls: dict[tuple[str, str, int], int] = field(default_factory=dict)
@@ -107,25 +116,58 @@ class Evaluator:
     """Values that are known by name, or lack the bias of a layer, by identity; they are held."""
 
     def __call__(self, jaxpr: ClosedJaxpr, *args: Any) -> list[Any]:
-        self._names.update((id(x), (name, x)) for name, x in zip(self.leaves, args, strict=False))
+        if self.products:
+            named = zip(self.leaves, args, strict=False)
+            self._names.update((id(x), (name, x)) for name, x in named)
         return self._run(jaxpr.jaxpr, jaxpr.consts, args)
 
     def _run(self, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
         values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
         values.update(zip(jaxpr.invars, args, strict=True))
         last = {v: n for n, e in enumerate(jaxpr.eqns) for v in e.invars if not is_literal(v)}
-        last.update((var, -1) for var in jaxpr.outvars if not is_literal(var))
+        last.update((var, len(jaxpr.eqns)) for var in jaxpr.outvars if not is_literal(var))
 
-        def read(var: Any) -> Any:
-            return var.val if is_literal(var) else values[var]
+        if self.callers:
+            self._evaluate(jaxpr.eqns, range(len(jaxpr.eqns)), last, values)
+        else:
+            for start in range(0, len(jaxpr.eqns), BLOCK):
+                self._some(jaxpr.eqns[start : start + BLOCK], start, last, values)
+        return [var.val if is_literal(var) else values[var] for var in jaxpr.outvars]
 
-        for number, equation in enumerate(jaxpr.eqns):
-            given = [read(var) for var in equation.invars]
+    def _some(
+        self, equations: Sequence[JaxprEqn], start: int, last: Mapping[Any, int], values: Values
+    ) -> None:
+        """Evaluate some equations of the program, and put what later ones need among the values."""
+        numbers = range(start, start + len(equations))
+        used = {v: None for e in equations for v in e.invars if not is_literal(v) and v in values}
+        made = [v for e in equations for v in e.outvars if last.get(v, -1) >= numbers.stop]
+        calls, tables = dict(self._calls), (self._names, self._unbiased)
+        known = [(table, v, table[id(values[v])][0]) for table in tables for v in used
+                 if id(values[v]) in table]  # fmt: skip
+
+        def run(given: Values) -> Values:
+            self._calls = dict(calls)
+            for table, var, name in known:
+                table[id(given[var])] = (name, given[var])
+            inside = dict(given)
+            self._evaluate(equations, numbers, last, inside)
+            return {var: inside[var] for var in made}
+
+        found = self.block(run, {var: values[var] for var in used})
+        for var in used:
+            if last[var] < numbers.stop:
+                del values[var]
+        values.update(found)
+
+    def _evaluate(
+        self, equations: Sequence[JaxprEqn], numbers: range, last: Mapping[Any, int], values: Values
+    ) -> None:
+        for number, equation in zip(numbers, equations, strict=True):
+            given = [var.val if is_literal(var) else values[var] for var in equation.invars]
             for var in {v for v in equation.invars if not is_literal(v)}:
                 if last[var] == number:
                     del values[var]
             values.update(zip(equation.outvars, self._equation(equation, given), strict=True))
-        return [read(var) for var in jaxpr.outvars]
 
     def _equation(self, equation: JaxprEqn, given: list[Any]) -> list[Any]:
         name = equation.primitive.name

@@ -1,12 +1,10 @@
-"""Both sides' gradients in float64: of leaves, inputs, and each value at a layer."""
+"""PyTorch's gradients in float64: of leaves, inputs, and each value at a layer."""
 
 import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,13 +12,9 @@ from torch._decomp import decomposition_table
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from parity.pairs.case import Case
-from parity.pairs.jax_side import wide
-from parity.pairs.jaxprs import Evaluator, Tag
-from parity.pairs.layers import products_of
 from parity.pairs.operations import Wide
 from parity.pairs.pair import PairError
-from parity.pairs.patterns import inverse, rearranged
-from parity.pairs.recorded import OUTPUT, Key
+from parity.pairs.recorded import Key
 from parity.pairs.torch_side import arrays, tensor
 
 At = tuple[Key, int]
@@ -126,94 +120,3 @@ class Truth:
 def _gradient(value: Tensor) -> np.ndarray:
     gradient, value.grad = value.grad, None
     return np.zeros(tuple(value.shape)) if gradient is None else gradient.double().numpy()
-
-
-class Pulled:
-    """JAX's gradients, each region fed with PyTorch's at its end."""
-
-    def __init__(
-        self, case: Case, truth: Truth, cotangents: Sequence[np.ndarray], around: Any
-    ) -> None:
-        self._case = case
-        arrangements, arrays_ = case.forced.arrangements, case.recorded.arrays
-        taps = {
-            at: rearranged(arrays_[at[0]][at[1]], *arrangements[at])
-            for at, e in case.forced.evidence.items()
-            if at[0][0] != OUTPUT and e.is_float
-        }
-        with jax.enable_x64(True):
-            floats = {n: jnp.asarray(v) for n, v in case.jax_values.items()}
-            inputs = [jnp.asarray(wide(x)) for x in case.pair.inputs]
-            moving = [i for i, x in enumerate(inputs) if jnp.issubdtype(x.dtype, jnp.floating)]
-
-            def regions(leaves: Any, tapped: Any, moved: Any) -> Any:
-                full = list(inputs)
-                for i, x in zip(moving, moved, strict=True):
-                    full[i] = x
-                return self._regions(leaves, tapped, full, around)
-
-            given = {at: jnp.asarray(v) for at, v in taps.items()}
-            primals, pull = jax.vjp(regions, floats, given, [inputs[i] for i in moving])
-            ends = {at: self._to_jax(at, truth.values.get(at), x) for at, x in primals[0].items()}
-            outs = [
-                self._output(n, c, x)
-                for n, (c, x) in enumerate(zip(cotangents, primals[1], strict=True))
-            ]
-            leaves, tapped, moved = pull((ends, outs))
-        self.leaves = {n: np.asarray(g, np.float64) for n, g in leaves.items()}
-        self.values: dict[At, np.ndarray] = {}
-        for at, gradient in tapped.items():
-            pattern, sizes = arrangements[at]
-            array = np.asarray(gradient, np.float64)
-            self.values[at] = rearranged(array, inverse(pattern), dict(sizes))
-        self.inputs = dict(zip(moving, (np.asarray(g, np.float64) for g in moved), strict=True))
-
-    def _regions(
-        self, leaves: Any, tapped: Any, inputs: list[Any], around: Any
-    ) -> tuple[dict[At, Any], list[Any]]:
-        """Return what each region ends with, and the outputs; each begins with its tap."""
-        case, program = self._case, self._case.program
-        evidence = case.forced.evidence
-        torch_of = {layer.jax: layer.torch for layer in case.layers}
-        seen: dict[At, Any] = {}
-        used: dict[Key, int] = {}
-
-        def on_tag(tag: Tag, value: Any) -> Any:
-            name = torch_of.get(tag.layer)
-            key = (name or "", tag.way, tag.call)
-            if (key, tag.place) in case.forced.again:
-                return tapped[key, case.forced.again[key, tag.place]].astype(value.dtype)
-            places = [p for (k, p) in evidence if k == key]
-            number = used.get(key, 0)
-            if name is None or number >= len(places):
-                return value
-            at = (key, places[number])
-            if value.size != int(np.prod(evidence[at].shape)):
-                return value
-            used[key] = number + 1
-            if at not in tapped:
-                truth = case.recorded.arrays[key][at[1]]
-                return jnp.asarray(rearranged(truth, *case.forced.arrangements[at]), value.dtype)
-            seen[at] = value
-            return tapped[at]
-
-        args = [leaves[n] for n in program.names]
-        types = [var.aval.dtype for var in program.jaxpr.jaxpr.invars[len(args) :]]
-        given = [
-            x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(dtype)
-            for x, dtype in zip(inputs, types, strict=True)
-        ]
-        evaluator = Evaluator(on_tag, around, products_of(case.layers), program.names)
-        outputs = evaluator(program.jaxpr, *args, *given)
-        return seen, outputs[: program.outputs]
-
-    def _to_jax(self, at: At, gradient: np.ndarray | None, like: Any) -> Any:
-        if gradient is None:
-            return jnp.zeros_like(like)
-        return jnp.asarray(rearranged(gradient, *self._case.forced.arrangements[at]), like.dtype)
-
-    def _output(self, number: int, cotangent: np.ndarray, like: Any) -> Any:
-        if not jnp.issubdtype(like.dtype, jnp.floating):
-            return np.zeros(like.shape, jax.dtypes.float0)
-        arranged = self._case.forced.arrangements[(OUTPUT, "in", 0), number]
-        return jnp.asarray(rearranged(cotangent, *arranged), like.dtype)

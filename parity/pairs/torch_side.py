@@ -44,10 +44,12 @@ class TorchSide:
         """Return the layers that the last run called."""
         return nodes_of(self.calls, self.leaves, self.aliases)
 
-    def set(self, values: Values) -> None:
-        """Give leaves new values."""
+    def set(self, values: Values, *, copy: bool = False) -> None:
+        """Give leaves new values; parameters are the arrays themselves, unless copied."""
         for name, value in values.items():
-            self.tensors[name].data = torch.from_numpy(np.array(value, np.float64))
+            shared = self.leaves[name].trained and not copy
+            new = np.asarray(value, np.float64) if shared else np.array(value, np.float64)
+            self.tensors[name].data = torch.from_numpy(new)
 
     def run(
         self,

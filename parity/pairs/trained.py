@@ -70,7 +70,7 @@ def train_torch(case: Case) -> Trained:
         required(case.pair.optimizer, "optimizer")[0],
     )
     held = {n: t for n, t in case.torch.tensors.items() if case.torch.leaves[n].trained}
-    case.torch.set(case.values)
+    case.torch.set(case.values, copy=True)  # which the optimizer changes in place
     with user_code("PyTorch's optimizer"):
         optimizer, scheduler = optimizers.parts(factory(list(held.values())))
     found = Trained([], [], [], {})
