@@ -12,12 +12,13 @@ from parity.contract.errors import NondeterminismError
 from parity.pairs.forward import Forced, force
 from parity.pairs.jax_models import jax_side
 from parity.pairs.jax_side import JaxSide, Program
-from parity.pairs.jaxprs import equations, narrow_types
+from parity.pairs.jaxprs import equations
 from parity.pairs.layers import Layer, plain, product_layers, shared_layers
 from parity.pairs.leaves import Use, drawn
 from parity.pairs.mapping import Map, find_map
 from parity.pairs.operations import Operations, mark
 from parity.pairs.pair import Pair, PairError
+from parity.pairs.precisions import narrow_types
 from parity.pairs.proof import MapRow
 from parity.pairs.recorded import Recorded, record
 from parity.pairs.torch_side import TorchSide, arrays, torch_side

@@ -12,10 +12,11 @@ from jax.core import Tracer
 
 from parity.pairs.arrangement import arrangement, distance
 from parity.pairs.jax_side import Program
-from parity.pairs.jaxprs import Evaluator, Tag, source, widened
+from parity.pairs.jaxprs import Evaluator, Tag, source
 from parity.pairs.layers import Layer, products_of
 from parity.pairs.pair import PairError
 from parity.pairs.patterns import patterns, rearranged
+from parity.pairs.precisions import widened
 from parity.pairs.recorded import OUTPUT, Key, Recorded
 
 LAST_PLACES = 64

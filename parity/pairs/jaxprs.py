@@ -1,6 +1,6 @@
 """A jaxpr, evaluated equation by equation: layers' values are seen and replaced, casts left out."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,7 +132,7 @@ class Evaluator:
         else:
             for start in range(0, len(jaxpr.eqns), BLOCK):
                 self._some(jaxpr.eqns[start : start + BLOCK], start, last, values)
-        return [var.val if is_literal(var) else values[var] for var in jaxpr.outvars]
+        return [_read(var, values) for var in jaxpr.outvars]
 
     def _some(
         self, equations: Sequence[JaxprEqn], start: int, last: Mapping[Any, int], values: Values
@@ -163,7 +163,7 @@ class Evaluator:
         self, equations: Sequence[JaxprEqn], numbers: range, last: Mapping[Any, int], values: Values
     ) -> None:
         for number, equation in zip(numbers, equations, strict=True):
-            given = [var.val if is_literal(var) else values[var] for var in equation.invars]
+            given = [_read(var, values) for var in equation.invars]
             for var in {v for v in equation.invars if not is_literal(v)}:
                 if last[var] == number:
                     del values[var]
@@ -269,51 +269,15 @@ def is_literal(var: Any) -> bool:
     return isinstance(var, Literal)
 
 
+def _read(var: Any, values: Values) -> Any:
+    return var.val if is_literal(var) else values[var]
+
+
 def bind(equation: JaxprEqn, given: list[Any], **changed: Any) -> list[Any]:
     """Evaluate an equation, with some of its parameters changed."""
     params = equation.primitive.get_bind_params({**equation.params, **changed})
     found = equation.primitive.bind(*given, **params)
     return list(found) if equation.primitive.multiple_results else [found]
-
-
-_TYPES = ("new_dtype", "preferred_element_type", "dtype", "out_dtype")
-
-
-def widened(
-    equation: JaxprEqn, given: list[Any], _: Callable[..., list[Any]] | None = None
-) -> list[Any]:
-    """Evaluate an equation in float64, whatever narrower float it asks for."""
-    given = [_wide(x) for x in given]
-    if equation.primitive.name in ("convert_element_type", "reduce_precision"):
-        target = equation.params.get("new_dtype", jnp.float64)
-        if all(jnp.issubdtype(dtype, jnp.floating) for dtype in (given[0].dtype, target)):
-            return given
-    changed = {key: jnp.dtype(jnp.float64) for key in _TYPES if _narrow(equation.params.get(key))}
-    return bind(equation, given, **changed)
-
-
-def _wide(value: Any) -> Any:
-    if not _narrow(getattr(value, "dtype", None)):
-        return value
-    if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
-        # a number in the code, 1e-5 and not the nearest float32; JAX's literals are ndarrays
-        return jnp.asarray(float(str(np.asarray(value)[()])), jnp.float64)
-    return jnp.asarray(value, jnp.float64)
-
-
-def narrow_types(found: Iterable[JaxprEqn]) -> dict[str, str]:
-    """Return the floats narrower than float64 that equations give, by file and line."""
-    types = {}
-    for equation in found:
-        for var in equation.outvars:
-            dtype = getattr(var.aval, "dtype", None)
-            if _narrow(dtype):
-                types.setdefault(source(equation), str(dtype))
-    return types
-
-
-def _narrow(dtype: Any) -> bool:
-    return dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype != jnp.float64
 
 
 def traced(function: Callable[..., Any], *args: Any) -> tuple[ClosedJaxpr, Any]:

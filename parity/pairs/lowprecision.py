@@ -2,8 +2,8 @@
 
 from parity.pairs.case import Case
 from parity.pairs.forward import Evidence
-from parity.pairs.jaxprs import narrow_types
 from parity.pairs.places import name_of, place_of
+from parity.pairs.precisions import narrow_types
 from parity.pairs.proof import Difference
 from parity.pairs.recorded import Recorded
 

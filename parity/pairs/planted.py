@@ -17,10 +17,11 @@ from parity.pairs.arrangement import arrangement, distance
 from parity.pairs.case import Case
 from parity.pairs.definitions import Definitions, call_path
 from parity.pairs.forward import Feeder, limit
-from parity.pairs.jaxprs import Evaluator, Tag, bind, source, widened
+from parity.pairs.jaxprs import Evaluator, Tag, bind, source
 from parity.pairs.layers import products_of
 from parity.pairs.mistakes import Site, mistakes
 from parity.pairs.patterns import rearranged
+from parity.pairs.precisions import widened
 from parity.pairs.recorded import OUTPUT, Key
 
 

@@ -14,9 +14,10 @@ from parity.pairs import optimizers
 from parity.pairs.case import Case
 from parity.pairs.forward import ROUNDING
 from parity.pairs.jax_side import wide
-from parity.pairs.jaxprs import equations, narrow_types, traced
+from parity.pairs.jaxprs import equations, traced
 from parity.pairs.leaves import nested
 from parity.pairs.pair import Pair, required, user_code
+from parity.pairs.precisions import narrow_types
 from parity.pairs.recorded import OUTPUT
 from parity.pairs.torch_side import arrays, tensor
 
