@@ -14,8 +14,9 @@ from parity.pairs.causes_activations import of_one_term
 from parity.pairs.causes_attention import rotary
 from parity.pairs.causes_axes import strided
 from parity.pairs.causes_losses import label_smoothing, unsmoothed
-from parity.pairs.causes_norms import epsilon_place
-from parity.pairs.causes_recurrent import gates
+from parity.pairs.causes_masks import hidden_rows
+from parity.pairs.causes_norms import epsilon_place, unnormalised
+from parity.pairs.causes_recurrent import gates, reset_before
 from parity.pairs.operations import Operation, Variant
 
 TOGETHER: tuple[Together, ...] = (
@@ -25,6 +26,9 @@ TOGETHER: tuple[Together, ...] = (
     label_smoothing,
     unsmoothed,
     gates,
+    reset_before,
+    hidden_rows,
+    unnormalised,
     rotary,
     strided,
 )

@@ -1,5 +1,7 @@
 """Causes in activations: another one, another constant, another place."""
 
+import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -65,6 +67,30 @@ ADDED = tuple(
 """What JAX computes at a region's end besides; losses often take a softmax already."""
 
 
+def clipped(literals: Literals) -> Iterator[Candidate]:
+    """Yield limits that JAX sets at a region's end, of the numbers in its code."""
+    finite = sorted({x for x in literals if math.isfinite(x)})
+    for low, high in itertools.combinations([-math.inf, *finite, math.inf], 2):
+        if math.isfinite(low) or math.isfinite(high):
+            yield Candidate(
+                "clip",
+                f"JAX clips to [{low:g}, {high:g}] where PyTorch does not",
+                "clip on both sides, or on neither",
+                applied(lambda x, a=low, b=high: x.clamp(a, b)),
+            )
+
+
+def written_out(layer: str) -> Iterator[Candidate]:
+    """Yield what JAX may compute of a layer's output where PyTorch computes something else."""
+    for name, function in _ACTIVATIONS.items():
+        yield Candidate(
+            "activation",
+            f"JAX computes {name} of what goes out of {layer}, PyTorch another function",
+            "compute PyTorch's function in JAX",
+            applied(function),
+        )
+
+
 @of(
     "leaky_relu",
     "elu",
@@ -91,6 +117,24 @@ def parameter(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                     f"give {value:g} in JAX",
                     argument(place + 1, other),
                 )
+
+
+@of("sigmoid")
+def gate(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """A gate with a bias of its own, or its complement."""
+    for shift in dict.fromkeys([*(x for x in literals if x and abs(x) <= 5), 1.0]):
+        yield Candidate(
+            "constant",
+            f"JAX adds {shift:g} before the sigmoid",
+            "add nothing in JAX",
+            lambda _, args, __, s=shift: torch.sigmoid(args[0] + s),
+        )
+    yield Candidate(
+        "gate-complement",
+        "JAX takes 1 - the gate",
+        "take the gate in JAX",
+        lambda _, args, __: 1 - torch.sigmoid(args[0]),
+    )
 
 
 @of(
@@ -157,21 +201,3 @@ def of_one_term(place: int) -> Together:
         return None
 
     return order
-
-
-@of("sigmoid")
-def gate(operation: Operation, literals: Literals) -> Iterator[Candidate]:
-    """A gate with a bias of its own, or its complement."""
-    for shift in dict.fromkeys([*(x for x in literals if x and abs(x) <= 5), 1.0]):
-        yield Candidate(
-            "constant",
-            f"JAX adds {shift:g} before the sigmoid",
-            "add nothing in JAX",
-            lambda _, args, __, s=shift: torch.sigmoid(args[0] + s),
-        )
-    yield Candidate(
-        "gate-complement",
-        "JAX takes 1 - the gate",
-        "take the gate in JAX",
-        lambda _, args, __: 1 - torch.sigmoid(args[0]),
-    )

@@ -1,13 +1,13 @@
 """Causes in masks: their diagonal, their number, what they hide."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from parity.pairs.causes import Candidate, Literals, applied, argument, of
+from parity.pairs.causes import Candidate, Literals, Whole, applied, argument, of
 from parity.pairs.operations import Operation
 
 
@@ -74,3 +74,28 @@ def masked(operation: Operation, literals: Literals) -> Iterator[Candidate]:
             )
     if operation.name == "masked_fill":
         yield Candidate("mask-missing", "JAX has no mask", "mask in JAX", applied(torch.clone))
+
+
+def hidden_rows(made: Sequence[Operation], _: Literals) -> Whole | None:
+    """A row that a mask hides as a whole: a softmax of equal numbers against zeros."""
+    masks = [o for o in made if o.name == "masked_fill"]
+    softmaxes = [o for o in made if masks and o.name == "_softmax" and o.number > masks[0].number]
+    if not softmaxes:
+        return None
+    mask, softmax = masks[0], softmaxes[0]
+    seen: list[Tensor] = []
+
+    def keep(func: Any, args: Any, kwargs: Any) -> Any:
+        seen[:] = [args[1]]
+        return func(*args, **kwargs)
+
+    def zeros(func: Any, args: Any, kwargs: Any) -> Any:
+        return func(*args, **kwargs).masked_fill(seen[0], 0.0)
+
+    candidate = Candidate(
+        "mask-value",
+        "a row that is masked as a whole: PyTorch has a mean of all, JAX zeros",
+        "leave the zeros out in JAX",
+        zeros,
+    )
+    return candidate, {mask.number: keep, softmax.number: zeros}

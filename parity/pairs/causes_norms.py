@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parity.pairs.causes import Candidate, Literals, applied, argument, of
+from parity.pairs.causes import Candidate, Literals, Whole, applied, argument, of
 from parity.pairs.operations import Operation, Variant
 
 EPSILONS = (1e-5, 1e-6, 1e-12, 1e-3, 1e-8, 1e-7, 1e-4, 1e-10, 0.0)
@@ -226,3 +226,23 @@ def weight_norm(operation: Operation, literals: Literals) -> Iterator[Candidate]
             "give epsilon=0 in Flax",
             divided,
         )
+
+
+def unnormalised(made: Sequence[Operation], _: Literals) -> Whole | None:
+    """Numbers that are divided by their own sum, as of the experts chosen, against the numbers."""
+    known = {operation.number: operation for operation in made}
+    for operation in made:
+        if operation.name != "div" or len(operation.parents) < 2:
+            continue
+        total = known.get(operation.parents[1])  # type: ignore[arg-type]
+        if total and total.name == "sum" and operation.parents[0] in total.parents:
+            chosen = any(o.name == "topk" for o in made)
+            variant = applied(torch.clone)
+            candidate = Candidate(
+                "topk-normalised" if chosen else "normalised",
+                "PyTorch divides by the sum" + " of what it chose" * chosen + ", JAX does not",
+                "divide by the sum in JAX",
+                variant,
+            )
+            return candidate, {operation.number: variant}
+    return None

@@ -1,10 +1,11 @@
 """Gradients in float64: the same cotangent through both sides, region by region."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
+import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import Tensor
@@ -162,7 +163,7 @@ def _cause(
 
         return evaluate
 
-    stops = any(e.primitive.name == "stop_gradient" for e in equations(case.program.jaxpr))
+    names = {equation.primitive.name for equation in equations(case.program.jaxpr)}
     with _undetached():
         loose = Truth(case, cotangents)
     if not _wrong(case, loose, Pulled(case, loose, cotangents, around)):
@@ -171,13 +172,20 @@ def _cause(
             "PyTorch detaches where JAX does not",
             "jax.lax.stop_gradient where PyTorch detaches",
         )
-    if stops:
+    if "stop_gradient" in names:
         freed = Pulled(case, truth, cotangents, without("stop_gradient"))
         if len(_wrong(case, truth, freed)) < len(wrong):
             return (
                 "stop-gradient",
                 "JAX stops the gradient where PyTorch does not",
                 "leave jax.lax.stop_gradient out",
+            )
+    for first in (True, False) if names & {"max", "min"} else ():
+        if not _wrong(case, truth, Pulled(case, truth, cotangents, _untied(first, without()))):
+            return (
+                "tie",
+                "of two equal numbers each gets half of the gradient in JAX, one all in PyTorch",
+                "jax.nn.relu(x), or jnp.where(x > y, x, y), in JAX",
             )
     inlined = Pulled(case, truth, cotangents, without())
     if not _wrong(case, truth, inlined):
@@ -187,6 +195,20 @@ def _cause(
             "write the derivative that PyTorch computes",
         )
     return None, "", None
+
+
+def _untied(first: bool, evaluate: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """Return what gives the gradient of a tie to the first, or to the second, of two numbers."""
+
+    def around(equation: Any, given: list[Any], compute: Any) -> list[Any]:
+        name = equation.primitive.name
+        if name not in ("max", "min"):
+            return evaluate(equation, given, compute)
+        a, b = given
+        compare = {"max": (jnp.greater_equal, jnp.greater), "min": (jnp.less_equal, jnp.less)}[name]
+        return [jnp.where(compare[not first](a, b), a, b)]
+
+    return around
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from parity.pairs.arrangement import distance
 from parity.pairs.case import Case, Progress
 from parity.pairs.causes import Candidate
-from parity.pairs.causes_activations import ADDED
+from parity.pairs.causes_activations import ADDED, clipped, written_out
 from parity.pairs.forward import Evidence, sources
 from parity.pairs.operations import Region, Variant
 from parity.pairs.patterns import rearranged
@@ -146,13 +147,28 @@ def _cause(
                 continue
             if off({**variants, **more}) <= 1:
                 return [candidate, other], {**variants, **more}
-    added = [c for c in ADDED if all(_added(e, truth, c) <= 1 for e in at)]
-    return added[:1], _ended(case, key, evidence)
+    whole = next(_of_values(case, key, at, truth), None)
+    return [whole] if whole else [], _ended(case, key, evidence)
 
 
-def _added(evidence: Evidence, truth: Recorded, candidate: Candidate) -> float:
-    """Return how far what a function makes of PyTorch's value is from JAX's, over rounding."""
-    value = torch.from_numpy(truth.arrays[evidence.key][evidence.place])
+def _of_values(
+    case: Case, key: Key, at: Sequence[Evidence], truth: Recorded
+) -> Iterator[Candidate]:
+    """Yield the functions of PyTorch's values that give JAX's: of a region's end, or its begin."""
+    for candidate in itertools.chain(ADDED, clipped(literals_of(at[0]))):
+        ends = [truth.arrays[e.key][e.place] for e in at]
+        if all(_made_of(e, x, candidate) <= 1 for e, x in zip(at, ends, strict=True)):
+            yield candidate
+    layers = [name.removesuffix(":out") for name in case.recorded.slice(key)[1] if ":out" in name]
+    for layer, candidate in ((x, c) for x in layers for c in written_out(x)):
+        begins = truth.arrays.get((layer, "out", key[2]), [])[:1]
+        if begins and all(_made_of(e, begins[0], candidate) <= 1 for e in at):
+            yield candidate
+
+
+def _made_of(evidence: Evidence, array: np.ndarray, candidate: Candidate) -> float:
+    """Return how far what a function makes of a value of PyTorch's is from JAX's, over rounding."""
+    value = torch.from_numpy(array)
     if not value.is_floating_point() or not value.ndim:
         return math.inf
     made = candidate.variant(None, (value,), {}).numpy()

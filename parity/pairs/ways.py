@@ -17,6 +17,9 @@ from parity.pairs.operations import Variant
 from parity.pairs.patterns import inverse, rearranged
 from parity.pairs.recorded import Key
 
+LOOP = 4
+"""Operations that are alike in a region, of which more are taken for the steps of a loop."""
+
 
 def ways(
     case: Case, key: Key, numbers: Sequence[int], literals: Sequence[float]
@@ -25,18 +28,29 @@ def ways(
     made = [case.recorded.operations[number] for number in numbers]
     names = {operation.name for operation in made}
     yield from together(made, literals)
+    kinds: dict[tuple[Any, ...], list[int]] = {}
+    for operation in made:
+        kinds.setdefault((operation.name, operation.scalars), []).append(operation.number)
+    later: list[tuple[Candidate, dict[int, Variant]]] = []
+    """Of one operation among many that are like it, as in the steps of a loop."""
     for operation in reversed(made):
-        alike = [
-            o.number for o in made if (o.name, o.scalars) == (operation.name, operation.scalars)
-        ]
-        others = _operands(case, key, operation.shape) if operation.name in ("add", "add_") else ()
+        alike = kinds[operation.name, operation.scalars]
+        loop = len(alike) > LOOP
+        if loop and operation.number != alike[-1]:
+            continue
+        adds = operation.name in ("add", "add_") and not loop
+        others = _operands(case, key, operation.shape) if adds else ()
         for candidate in itertools.chain(candidates(operation, literals), others):
             if candidate.cause == "constant" and {"sin", "cos"} <= names:
                 candidate = replace(candidate, cause="rope-base")
-            yield candidate, {operation.number: candidate.variant}
+            if loop:
+                later += [(candidate, {number: candidate.variant}) for number in reversed(alike)]
+            else:
+                yield candidate, {operation.number: candidate.variant}
             if len(alike) > 1 and operation.number == alike[-1]:
                 for step, start in ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)):
                     yield candidate, dict.fromkeys(alike[start::step], candidate.variant)
+    yield from later
 
 
 def _operands(case: Case, key: Key, shape: tuple[int, ...]) -> Iterator[Candidate]:

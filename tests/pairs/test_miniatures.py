@@ -75,7 +75,9 @@ SAMPLE = [
     "vit-transposed", "gpt-rope-interleaved",
     "cnn-flatten-nhwc", "cnn-same-padding", "decoder-unflipped", "soft-experts", "lstm-scan",
     "island-float32", "stopped-not", "t-batchnorm-nnx", "t-clip-epsilon", "two-in-cnn",
-    "thumbnail-aliased", "l-smoothing-others",
+    "thumbnail-aliased", "l-smoothing-others", "mlp-quick-gelu", "gru-candidate", "ties-half",
+    "padded-zeros", "experts-not-normalised", "lstm-gate-order", "gru-update", "gru-backwards",
+    "gru-linen-clipped",
 ]  # fmt: skip
 
 

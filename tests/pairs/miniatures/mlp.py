@@ -14,15 +14,20 @@ from parity.pairs.pair import Pair
 from tests.pairs.miniatures.registry import between, floats, inside, right, wrong
 
 
+def written_out_gelu(x: Tensor) -> Tensor:
+    return 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
+
+
 class Perceptron(nn.Module):
-    def __init__(self, bias: bool = True) -> None:
+    def __init__(self, bias: bool = True, written_out: bool = False) -> None:
         super().__init__()
+        self.activation = written_out_gelu if written_out else F.gelu
         self.fc1 = nn.Linear(12, 32)
         self.norm = nn.LayerNorm(32)
         self.fc2 = nn.Linear(32, 10, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.norm(F.gelu(self.fc1(x))))
+        return self.fc2(self.norm(self.activation(self.fc1(x))))
 
 
 class FlaxPerceptron(nnx.Module):
@@ -51,6 +56,13 @@ def exact_gelu(x: Any) -> Any:
 @right("mlp-bias-lacks", bias=False, notes=("down.bias",))
 @wrong("mlp-gelu-tanh", between("fc1", "norm", "gelu-tanh"), activation=jax.nn.gelu)
 @wrong("mlp-silu", between("fc1", "norm", "activation"), activation=jax.nn.silu)
+@right("mlp-written-out", written_out=True, activation=jax.nn.gelu)
+@wrong(
+    "mlp-quick-gelu",
+    between("fc1", "norm", "activation"),
+    written_out=True,
+    activation=lambda x: x * jax.nn.sigmoid(1.702 * x),
+)
 @wrong("mlp-epsilon", inside("norm", "epsilon"), epsilon=1e-6)
 @wrong("mlp-softmax-added", between("fc2", "output", "added"), after=jax.nn.softmax)
 @wrong("mlp-tanh-added", between("fc2", "output", "added"), after=jnp.tanh)
@@ -61,11 +73,12 @@ def perceptron(
     activation: Callable[..., Any] = exact_gelu,
     epsilon: float = 1e-5,
     bias: bool = True,
+    written_out: bool = False,
     dtype: Any = None,
     after: Callable[..., Any] = lambda x: x,
 ) -> Pair:
     flax = FlaxPerceptron(activation, epsilon, dtype, after, nnx.Rngs(seed))
-    return Pair(torch=Perceptron(bias), jax=flax, inputs=(floats(seed, 3, 12),))
+    return Pair(torch=Perceptron(bias, written_out), jax=flax, inputs=(floats(seed, 3, 12),))
 
 
 class LinenStack(linen.Module):
