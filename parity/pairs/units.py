@@ -129,7 +129,7 @@ def units_of(
     cut = {
         leaf.owner: labels
         for leaf in leaves.values()
-        if len(leaf.shape) >= 2 and (labels := _labels(leaf, own, other))
+        if len(leaf.shape) >= 2 and (labels := _labels(leaf, _biases(leaf, leaves), own, other))
     }
     for name, leaf in leaves.items():
         order = order_of(leaf, use)
@@ -149,7 +149,7 @@ def units_of(
             for i, label in enumerate(labels):
                 key = f"{leaf.owner}{level}.{which[1][0] if which else ''}{label}"
                 unit = units.setdefault(key, Unit(key, "linear", order + i * PART, {}))
-                role = "bias" if "bias" in leaf.attribute else "weight"
+                role = "bias" if leaf.role == "bias" or "bias" in leaf.attribute else "weight"
                 unit.slots[role] = Slot(leaf, (i, len(labels), axis))
             continue
         key = f"{leaf.owner}{level}.{which[1]}" if which else leaf.owner
@@ -171,15 +171,27 @@ def _stack_of(leaf: Leaf, use: Mapping[str, Use], other: Sequence[tuple[int, ...
     return stack if sum(math.prod(x) == size for x in other) >= stack.length else None
 
 
+def _biases(leaf: Leaf, leaves: Mapping[str, Leaf]) -> list[int]:
+    """Return the lengths of the vectors of a leaf's layer."""
+    return [len(x.value) for x in leaves.values() if x.owner == leaf.owner and len(x.shape) == 1]
+
+
 def _labels(
-    leaf: Leaf, own: Sequence[tuple[int, ...]], other: Sequence[tuple[int, ...]]
+    leaf: Leaf,
+    biases: Sequence[int],
+    own: Sequence[tuple[int, ...]],
+    other: Sequence[tuple[int, ...]],
 ) -> Sequence[str]:
     """Return what the parts of a leaf are called, if the other side has its parts and not it.
 
-    It has a leaf of the same axes, or at least as many of the same size.
+    It has as many leaves of the same axes, or of the same size; where it has fewer, a layer whose
+    bias it has is whole.
     """
     size = math.prod(leaf.shape)
-    if any(sorted(leaf.shape) == sorted(shape) for shape in other):
+    axes, axes_own = (
+        [sorted(shape) for shape in side].count(sorted(leaf.shape)) for side in (other, own)
+    )
+    if axes and (axes >= axes_own or not biases or any((n,) in other for n in biases)):
         return ()
     sizes, others = [*map(math.prod, own)], [*map(math.prod, other)]
     if size in others and others.count(size) >= sizes.count(size):

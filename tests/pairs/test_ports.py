@@ -185,7 +185,34 @@ def thrice(seed: int, *, scale: float = 1.0) -> Pair:
     return Pair(torch=Apart(), jax=FlaxApart(scale), inputs=(floats(seed, 2, 5, 8),))
 
 
-@pytest.mark.parametrize("build", [statistics, keyed, tied, stacked, attention, thrice])
+class Wide(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pre, self.attn = nn.Linear(24, 8), Attention()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attn(torch.tanh(self.pre(x)))
+
+
+def wide(seed: int) -> Pair:
+    """q, k and v in one leaf `w` of the very shape of another one."""
+
+    def port(p: Any, x: Any) -> Any:
+        x = jnp.tanh(x @ p["pre"]["w"].T + p["pre"]["b"])
+        q, k, v = jnp.split(x @ p["attn"]["w"].T + p["attn"]["b"], 3, -1)
+        y = jax.nn.softmax(q @ k.mT / 8**0.5, -1) @ v
+        return x + y @ p["attn"]["out"]["w"].T + p["attn"]["out"]["b"]
+
+    shapes = {"pre": (8, 24), "attn": (24, 8), "out": (8, 8)}
+    params: dict[str, Any] = {
+        name: {"w": floats(i, *shape), "b": floats(i + 9, shape[0])}
+        for i, (name, shape) in enumerate(shapes.items())
+    }
+    params["attn"]["out"] = params.pop("out")
+    return Pair(torch=Wide(), jax=(port, params), inputs=(floats(seed, 2, 5, 24),))
+
+
+@pytest.mark.parametrize("build", [statistics, keyed, tied, stacked, attention, thrice, wide])
 def test_right_ports_are_proved(build: Any) -> None:
     proof = prove(build(1))
     assert proof.same, proof
