@@ -80,35 +80,47 @@ def stage_bars(
 
 
 @_styled
-def phase_times(phase: str, speeds: Mapping[str, Speed], baseline: str) -> Picture:
-    """Draw each arm's seconds, and how many times as fast as the baseline it is, on log scales.
+def phase_times(phase: str, speeds: Mapping[str, Speed]) -> Picture:
+    """Draw each arm's seconds on a log scale, with quartiles; pale where they are unstable."""
+    drawn = {
+        arm: (found.seconds.lower, found.seconds.median, found.seconds.upper)
+        for arm, found in speeds.items()
+    }
+    unstable = {arm for arm, found in speeds.items() if found.seconds.unstable}
+    figure = _intervals(drawn, unstable, " s", f"seconds of one {phase}: median, quartiles")
+    medians = ", ".join(f"{arm} {median:.3g} s" for arm, (_, median, _) in drawn.items())
+    return _picture(figure, f"One {phase}'s median time: {medians}")
 
-    The lines are quartiles, and intervals of 95 %; a median is pale where it is unstable.
-    """
-    names = list(speeds)
-    figure = Figure(figsize=(8, 0.9 + 0.36 * len(names)))
-    left, right = figure.subplots(1, 2, sharey=True)
-    _name_rows(left, names)
-    left.set(xscale="log", xlabel=f"seconds of one {phase}: median, quartiles")
-    right.set(xscale="log", xlabel=f"times as fast as {baseline}")
-    right.axvline(1, color=_EDGE)
-    right.tick_params(axis="y", length=0)
-    for row, found in enumerate(speeds.values()):
-        time, speed = found.seconds, found.speed
-        drawn = [(left, time.median, time.lower, time.upper, " s")]
-        if speed:
-            drawn.append((right, speed.median, speed.low, speed.high, ""))
-        for axes, median, low, high, unit in drawn:
-            axes.plot([low, high], [row, row], color=_INK)
-            axes.plot(median, row, "o", color=COLOURS[0], alpha=0.4 if time.unstable else 1)
-            axes.annotate(f"{median:.3g}{unit}", (high, row), (5, 0), **_BESIDE)
-    for axes in (left, right):
-        axes.margins(x=0.25)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_locator(NullLocator())
-    medians = ", ".join(f"{arm} {speed.seconds.median:.3g} s" for arm, speed in speeds.items())
-    return _picture(figure, f"One {phase}'s median time, and speeds with intervals: {medians}")
+
+@_styled
+def phase_speeds(phase: str, speeds: Mapping[str, Speed], baseline: str) -> Picture:
+    """Draw how many times as fast as the baseline each arm is, with intervals of 95 %."""
+    drawn = {
+        arm: (found.speed.low, found.speed.median, found.speed.high)
+        for arm, found in speeds.items()
+        if found.speed
+    }
+    unstable = {arm for arm, found in speeds.items() if found.seconds.unstable}
+    figure = _intervals(drawn, unstable, "", f"times as fast as {baseline}")
+    figure.axes[0].axvline(1, color=_EDGE)
+    medians = ", ".join(f"{arm} {median:.3g}" for arm, (_, median, _) in drawn.items())
+    return _picture(figure, f"One {phase}, times as fast as {baseline}: {medians}")
+
+
+def _intervals(
+    drawn: Mapping[str, tuple[float, float, float]], unstable: set[str], unit: str, xlabel: str
+) -> Figure:
+    """Return a figure of (low, median, high) by name, on a log scale."""
+    figure, axes = _rows(list(drawn), 0.36, width=4.6, xscale="log", xlabel=xlabel)
+    for row, (name, (low, median, high)) in enumerate(drawn.items()):
+        axes.plot([low, high], [row, row], color=_INK)
+        axes.plot(median, row, "o", color=COLOURS[0], alpha=0.4 if name in unstable else 1)
+        axes.annotate(f"{median:.3g}{unit}", (high, row), (5, 0), **_BESIDE)
+    axes.margins(x=0.3)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    return figure
 
 
 def _rows(

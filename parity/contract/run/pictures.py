@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from PIL import Image
 
 from parity.contract.run.history import BAND, TUTORIAL, Epoch
@@ -18,31 +20,53 @@ def curves(epochs: Sequence[Epoch], *, like_tutorial: bool) -> Figure:
     """Draw loss and test accuracy by epoch; beside a training like the tutorial's, its losses."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
-    x = [epoch.epoch for epoch in epochs]
+    _losses(left, epochs, like_tutorial=like_tutorial)
+    _accuracies(right, epochs)
+    return figure
+
+
+def panels(epochs: Sequence[Epoch], *, like_tutorial: bool) -> tuple[Figure, Figure]:
+    """Draw both of `curves`, each by itself, so that they stand above each other on a phone."""
+    figures = Figure((4.5, 3.2), layout="constrained"), Figure((4.5, 3.2), layout="constrained")
+    _losses(figures[0].subplots(), epochs, like_tutorial=like_tutorial)
+    _accuracies(figures[1].subplots(), epochs)
+    return figures
+
+
+def _losses(axes: Axes, epochs: Sequence[Epoch], *, like_tutorial: bool) -> None:
     if like_tutorial:
         mean, spread = np.array(BAND).T
         places = np.arange(1, len(mean) + 1)
-        left.fill_between(places, mean - 2 * spread, mean + 2 * spread, color=_BAND, alpha=0.3,
+        axes.fill_between(places, mean - 2 * spread, mean + 2 * spread, color=_BAND, alpha=0.3,
                           label="16 seeds, ± 2 deviations")  # fmt: skip
-        left.plot(places, TUTORIAL, "o", color=_INK, markersize=4, label="tutorial")
-    left.plot(x, [epoch.loss for epoch in epochs], ".-", color=_OURS, label="this training")
-    left.set(xlabel="epoch", ylabel="loss, summed over batches", yscale="log")
-    left.yaxis.set_major_formatter("{x:g}")
-    left.yaxis.set_minor_formatter("{x:g}")
-    left.tick_params(axis="y", which="minor", labelsize=7)
-    right.plot(x, [100 * epoch.test_accuracy for epoch in epochs], ".-", color=_OURS)
-    right.set(xlabel="epoch", ylabel="test accuracy, %")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#e4e7ec")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    left.legend(frameon=False, fontsize=9)
-    return figure
+        axes.plot(places, TUTORIAL, "o", color=_INK, markersize=4, label="tutorial")
+    x, y = [epoch.epoch for epoch in epochs], [epoch.loss for epoch in epochs]
+    axes.plot(x, y, ".-", color=_OURS, label="this training")
+    axes.set(ylabel="loss, summed over batches", yscale="log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    _by_epoch(axes)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _accuracies(axes: Axes, epochs: Sequence[Epoch]) -> None:
+    x = [epoch.epoch for epoch in epochs]
+    axes.plot(x, [100 * epoch.test_accuracy for epoch in epochs], ".-", color=_OURS)
+    axes.set(ylabel="test accuracy, %")
+    _by_epoch(axes)
+
+
+def _by_epoch(axes: Axes) -> None:
+    axes.set(xlabel="epoch")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e4e7ec")
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def filters(weight: Float[np.ndarray, "16 1 3 3"]) -> Figure:
     """Draw conv1's filters on one scale, red above zero and blue below."""
-    figure = Figure(figsize=(8, 1.2), layout="constrained")
+    figure = Figure(figsize=(8, 0.6), layout="constrained")
     top = float(np.abs(weight).max())
     for axes, each in zip(figure.subplots(1, len(weight)), weight[:, 0], strict=True):
         axes.imshow(each, cmap="RdBu_r", vmin=-top, vmax=top)

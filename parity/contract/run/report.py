@@ -85,7 +85,7 @@ def training_page(
     ]
     environment = templates(Path(__file__).parent)
     like = history.like_tutorial
-    curves = pictures.curves(history.epochs, like_tutorial=like)
+    losses, accuracies = pictures.panels(history.epochs, like_tutorial=like)
     return environment.get_template("report.html").render(
         backend=seen.backend,
         dataset=seen.dataset,
@@ -97,7 +97,8 @@ def training_page(
         mistakes=mistakes,
         wrong=len(wrong),
         image_uri=pictures.image_uri,
-        curves=pictures.figure_uri(curves),
+        losses=pictures.figure_uri(losses),
+        accuracies=pictures.figure_uri(accuracies),
         filters=pictures.figure_uri(pictures.filters(history.state.params["conv1.weight"])),
         seconds=sum(epoch.seconds for epoch in history.epochs),
         versions=versions,
