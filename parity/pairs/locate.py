@@ -22,8 +22,8 @@ from parity.pairs.proof import Difference
 from parity.pairs.recorded import Key, Recorded
 from parity.pairs.ways import literals_of, replaced_by, ways
 
-REPLAYS = 40_000
-"""Operations that are made again in one region in search of a cause, at most: about 10 seconds."""
+REPLAYS = 60_000
+"""Operations that are made again in one region in search of a cause, at most: about 15 seconds."""
 
 
 MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

@@ -17,7 +17,7 @@ from parity.pairs.operations import Variant
 from parity.pairs.patterns import inverse, rearranged
 from parity.pairs.recorded import Key
 
-LOOP = 4
+LOOP = 8
 """Operations that are alike in a region, of which more are taken for the steps of a loop."""
 
 

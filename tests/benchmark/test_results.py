@@ -31,7 +31,7 @@ def test_the_tables_are_made_from_the_figures() -> None:
 @pytest.mark.parametrize("found", RUNS.values(), ids=RUNS)
 def test_every_run_counts_and_says_what_made_it(found: Benchmark) -> None:
     assert found.passed
-    assert found.rounds >= 9
+    assert found.rounds >= 6  # of fewer no interval holds the median with 95 % confidence
     for arms in found.timed.values():
         assert set(arms) >= {*found.arms, found.again}
         assert all(len(timed.rounds) == found.rounds for timed in arms.values())

@@ -69,7 +69,7 @@ def test_train_writes_a_page_that_needs_nothing_else(backend: Backend, tmp_path:
     text = " ".join(page.words)
     assert f"{backend.__name__} train: digits, cpu" in text
     assert "% of 360 test images" in text
-    assert len(page.sources) == WORST + 2
+    assert len(page.sources) == WORST + 3
 
 
 def test_the_worst_mistakes_and_the_confusions_are_those_of_the_probabilities() -> None:
@@ -83,13 +83,13 @@ def test_the_worst_mistakes_and_the_confusions_are_those_of_the_probabilities() 
     assert re.findall(r"image (\d+):", text) == ["5", "9"]
     assert "2 of 360 are wrong" in text
     assert "99.44 % of 360" in text
-    assert len(page.sources) == 2 + 2
+    assert len(page.sources) == 2 + 3
 
 
 def test_a_network_without_mistakes_has_none() -> None:
     page = page_of(Recipe(dataset="digits"), certain(digits().test.labels))
     assert "0 of 360 are wrong." in " ".join(page.words)
-    assert len(page.sources) == 2
+    assert len(page.sources) == 3
 
 
 @pytest.mark.parametrize(
