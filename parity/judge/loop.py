@@ -233,18 +233,18 @@ def _judge_records(
 
 def covered(subject: Subject, recipe: Recipe, judged: Judged) -> str:
     """Return in words what was judged of a subject."""
-    said = [f"steps one by one in {subject.resolve(recipe).dtype}, batches of {recipe.batch_size}"]
+    said = [f"single steps in {subject.resolve(recipe).dtype}, batches of {recipe.batch_size}"]
     if "predict" in judged:
-        said.append(f"evaluation and prediction of {IMAGES} images, {FEW} in the last batch")
+        said.append(f"evaluating and predicting {IMAGES} images, the last batch of {FEW}")
     if (count := subject.processes) > 1:
         said[0] += f", of {count + 1} and of 1, by what {count} processes return"
         said.append(f"{Recipe().epochs} epochs of `fit`; threads of each: {threads_of(count)}")
     elif FIT_STAGES[-1] in judged:
         chunk = chunk_size(subject.resolve(dataclasses.replace(recipe, batch_size=SMALL)))
         said += [
-            f"{Recipe().epochs} epochs of `fit`, two batches each",
-            f"the end of one of over {EDGES[-1]:,} images:"
-            f" {chunk} steps of {SMALL} in a call, then one, then a smaller one,"
-            f" indices across {', '.join(f'{edge:,}' for edge in EDGES[1::2])}",
+            f"`fit` for {Recipe().epochs} epochs of two batches",
+            f"the end of an epoch of over {EDGES[-1]:,} images, many steps in one call:"
+            f" {chunk} steps of {SMALL} images, one more, and one of fewer, with images whose"
+            f" numbers lie around {', '.join(f'{edge:,}' for edge in EDGES[1::2])}",
         ]
     return "; ".join(said)
