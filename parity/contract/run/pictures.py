@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
 from parity.contract.run.history import BAND, TUTORIAL, Epoch
@@ -61,7 +61,7 @@ def _by_epoch(axes: Axes) -> None:
     axes.set(xlabel="epoch")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e4e7ec")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def filters(weight: Float[np.ndarray, "16 1 3 3"]) -> Figure:
