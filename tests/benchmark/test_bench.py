@@ -169,7 +169,7 @@ def test_json_and_page_show_all_that_the_screen_does(
             for row in rows:
                 assert all(cell in shown for cell in row)
                 assert all(f">{cell}</t" in report for cell in row if cell)
-    assert report.count("<img") == 6
+    assert report.count("<img") == 12  # times and speeds of three phases, at two sizes
     assert page(found) == report
 
 
