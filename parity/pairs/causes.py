@@ -4,7 +4,7 @@ A cause is proved, not guessed: PyTorch's side is run again with that one operat
 otherwise, and what JAX computes must come out to rounding.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,21 @@ def argument(place: int, value: Any) -> Variant:
         return func(*args, **{**kwargs, names[place]: value})
 
     return compute
+
+
+def parents(operation: Operation, known: Mapping[int, Operation]) -> list[Operation | None]:
+    """Return what makes an operation's tensors; None where it is not among those known."""
+    return [known.get(made) if isinstance(made, int) else None for made in operation.parents]
+
+
+def remembering(seen: list[Any]) -> Variant:
+    """Return the operation as it is, which leaves its arguments in a list for another's variant."""
+
+    def keep(func: Any, args: Any, kwargs: Any) -> Any:
+        seen[:] = args
+        return func(*args, **kwargs)
+
+    return keep
 
 
 def applied(function: Callable[[Tensor], Tensor]) -> Variant:

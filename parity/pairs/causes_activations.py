@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parity.pairs.causes import Candidate, Literals, Together, Whole, applied, argument, of
+from parity.pairs.causes import Candidate, Literals, Together, Whole, applied, argument, of, parents
 from parity.pairs.operations import Operation
 
 
@@ -121,7 +121,7 @@ def parameter(operation: Operation, literals: Literals) -> Iterator[Candidate]:
 
 @of("sigmoid")
 def gate(operation: Operation, literals: Literals) -> Iterator[Candidate]:
-    """A gate with a bias of its own, or its complement."""
+    """A gate with a bias of its own, or its complement; before `activation`, which is long."""
     for shift in dict.fromkeys([*(x for x in literals if x and abs(x) <= 5), 1.0]):
         yield Candidate(
             "constant",
@@ -183,7 +183,7 @@ def of_one_term(place: int) -> Together:
         known = {operation.number: operation for operation in made}
         for outer in made:
             function = _ORDERS.get(outer.name.rstrip("_"))
-            inner = next((known[p] for p in outer.parents if p in known), None)
+            inner = next(filter(None, parents(outer, known)), None)
             if function is None or inner is None or inner.name.rstrip("_") != "add":
                 continue
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parity.pairs.causes import Candidate, Literals, Whole, applied, argument, of
+from parity.pairs.causes import Candidate, Literals, Whole, applied, argument, of, remembering
 from parity.pairs.operations import Operation
 
 
@@ -83,14 +83,10 @@ def hidden_rows(made: Sequence[Operation], _: Literals) -> Whole | None:
     if not softmaxes:
         return None
     mask, softmax = masks[0], softmaxes[0]
-    seen: list[Tensor] = []
-
-    def keep(func: Any, args: Any, kwargs: Any) -> Any:
-        seen[:] = [args[1]]
-        return func(*args, **kwargs)
+    seen: list[Any] = []
 
     def zeros(func: Any, args: Any, kwargs: Any) -> Any:
-        return func(*args, **kwargs).masked_fill(seen[0], 0.0)
+        return func(*args, **kwargs).masked_fill(seen[1], 0.0)
 
     candidate = Candidate(
         "mask-value",
@@ -98,4 +94,4 @@ def hidden_rows(made: Sequence[Operation], _: Literals) -> Whole | None:
         "leave the zeros out in JAX",
         zeros,
     )
-    return candidate, {mask.number: keep, softmax.number: zeros}
+    return candidate, {mask.number: remembering(seen), softmax.number: zeros}

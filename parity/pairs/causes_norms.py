@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parity.pairs.causes import Candidate, Literals, Whole, applied, argument, of
+from parity.pairs.causes import Candidate, Literals, Whole, applied, argument, of, parents
 from parity.pairs.operations import Operation, Variant
 
 EPSILONS = (1e-5, 1e-6, 1e-12, 1e-3, 1e-8, 1e-7, 1e-4, 1e-10, 0.0)
@@ -234,7 +234,7 @@ def unnormalised(made: Sequence[Operation], _: Literals) -> Whole | None:
     for operation in made:
         if operation.name != "div" or len(operation.parents) < 2:
             continue
-        total = known.get(operation.parents[1])  # type: ignore[arg-type]
+        total = parents(operation, known)[1]
         if total and total.name == "sum" and operation.parents[0] in total.parents:
             chosen = any(o.name == "topk" for o in made)
             variant = applied(torch.clone)

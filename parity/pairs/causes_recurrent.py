@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from parity.pairs.causes import Candidate, Literals, Whole, of
+from parity.pairs.causes import Candidate, Literals, Whole, of, parents, remembering
 from parity.pairs.operations import Operation, Variant
 
 _CUTS = ("unsafe_split", "split", "unsafe_chunk", "chunk")
@@ -44,26 +44,22 @@ def reset_before(made: Sequence[Operation], _: Literals) -> Whole | None:
     variants: dict[int, Variant] = {}
     candidate = None
     for operation in made:
-        parents = [known.get(p) for p in operation.parents if isinstance(p, int)]
-        names = [parent.name.rstrip("_") if parent else "" for parent in parents]
-        if operation.name.rstrip("_") != "mul" or len(names) < 2 or names[1] != "sigmoid":
+        if operation.name.rstrip("_") != "mul" or len(operation.parents) < 2:
             continue
-        cut = parents[0]
-        product = known.get(cut.parents[0]) if cut and names[0] in _CUTS else None  # type: ignore[arg-type]
+        cut, gate = parents(operation, known)[:2]
+        if not cut or not gate or cut.name not in _CUTS or gate.name.rstrip("_") != "sigmoid":
+            continue
+        product = next(iter(parents(cut, known)), None)
         if product is None or product.name != "addmm":
             continue
         seen: list[Any] = []
-
-        def keep(func: Any, args: Any, kwargs: Any, seen: list[Any] = seen) -> Any:
-            seen[:] = args
-            return func(*args, **kwargs)
 
         def before(_: Any, args: Any, __: Any, seen: list[Any] = seen) -> Any:
             bias, hidden, weight = seen
             n = weight.shape[1] // 3
             return torch.addmm(bias[-n:], args[1] * hidden, weight[:, -n:])
 
-        variants |= {product.number: keep, operation.number: before}
+        variants |= {product.number: remembering(seen), operation.number: before}
         candidate = Candidate(
             "cell-candidate",
             "JAX resets the state before the candidate's product, PyTorch the product",

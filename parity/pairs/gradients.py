@@ -180,13 +180,6 @@ def _cause(
                 "JAX stops the gradient where PyTorch does not",
                 "leave jax.lax.stop_gradient out",
             )
-    for first in (True, False) if names & {"max", "min"} else ():
-        if not _wrong(case, truth, Pulled(case, truth, cotangents, _untied(first, without()))):
-            return (
-                "tie",
-                "of two equal numbers each gets half of the gradient in JAX, one all in PyTorch",
-                "jax.nn.relu(x), or jnp.where(x > y, x, y), in JAX",
-            )
     inlined = Pulled(case, truth, cotangents, without())
     if not _wrong(case, truth, inlined):
         return (
@@ -194,6 +187,13 @@ def _cause(
             "JAX has a derivative of its own (custom_jvp or custom_vjp)",
             "write the derivative that PyTorch computes",
         )
+    for first in (True, False) if names & {"max", "min"} else ():
+        if not _wrong(case, truth, Pulled(case, truth, cotangents, _untied(first, without()))):
+            return (
+                "tie",
+                "of two equal numbers each gets half of the gradient in JAX, one all in PyTorch",
+                "jax.nn.relu(x), or jnp.where(x > y, x, y), in JAX",
+            )
     return None, "", None
 
 

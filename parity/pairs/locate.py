@@ -155,8 +155,8 @@ def _of_values(
     case: Case, key: Key, at: Sequence[Evidence], truth: Recorded
 ) -> Iterator[Candidate]:
     """Yield the functions of PyTorch's values that give JAX's: of a region's end, or its begin."""
-    for candidate in itertools.chain(ADDED, clipped(literals_of(at[0]))):
-        ends = [truth.arrays[e.key][e.place] for e in at]
+    ends = [truth.arrays[e.key][e.place] for e in at]
+    for candidate in itertools.chain(ADDED, clipped(literals_of(at[0], "max", "min", "clamp"))):
         if all(_made_of(e, x, candidate) <= 1 for e, x in zip(at, ends, strict=True)):
             yield candidate
     layers = [name.removesuffix(":out") for name in case.recorded.slice(key)[1] if ":out" in name]

@@ -13,7 +13,7 @@ from parity.pairs.catalogue import candidates, together
 from parity.pairs.causes import Candidate
 from parity.pairs.forward import Evidence
 from parity.pairs.layers import plain
-from parity.pairs.operations import Variant
+from parity.pairs.operations import Operation, Variant
 from parity.pairs.patterns import inverse, rearranged
 from parity.pairs.recorded import Key
 
@@ -31,26 +31,34 @@ def ways(
     kinds: dict[tuple[Any, ...], list[int]] = {}
     for operation in made:
         kinds.setdefault((operation.name, operation.scalars), []).append(operation.number)
-    later: list[tuple[Candidate, dict[int, Variant]]] = []
-    """Of one operation among many that are like it, as in the steps of a loop."""
+
+    def others(operation: Operation, *, operands: bool = True) -> Iterator[Candidate]:
+        yield from candidates(operation, literals)
+        if operands and operation.name in ("add", "add_"):
+            yield from _operands(case, key, operation.shape)
+
+    def named(candidate: Candidate) -> Candidate:
+        rotary = candidate.cause == "constant" and {"sin", "cos"} <= names
+        return replace(candidate, cause="rope-base") if rotary else candidate
+
+    steps: list[Operation] = []
+    """Those of loops: one alone comes last."""
     for operation in reversed(made):
         alike = kinds[operation.name, operation.scalars]
         loop = len(alike) > LOOP
+        if loop:
+            steps.append(operation)
         if loop and operation.number != alike[-1]:
             continue
-        adds = operation.name in ("add", "add_") and not loop
-        others = _operands(case, key, operation.shape) if adds else ()
-        for candidate in itertools.chain(candidates(operation, literals), others):
-            if candidate.cause == "constant" and {"sin", "cos"} <= names:
-                candidate = replace(candidate, cause="rope-base")
-            if loop:
-                later += [(candidate, {number: candidate.variant}) for number in reversed(alike)]
-            else:
+        for candidate in map(named, others(operation, operands=not loop)):
+            if not loop:
                 yield candidate, {operation.number: candidate.variant}
             if len(alike) > 1 and operation.number == alike[-1]:
                 for step, start in ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)):
                     yield candidate, dict.fromkeys(alike[start::step], candidate.variant)
-    yield from later
+    for operation in steps:
+        for candidate in map(named, others(operation)):
+            yield candidate, {operation.number: candidate.variant}
 
 
 def _operands(case: Case, key: Key, shape: tuple[int, ...]) -> Iterator[Candidate]:
@@ -104,10 +112,15 @@ def replaced_by(evidence: Evidence) -> Variant:
     return compute
 
 
-def literals_of(evidence: Evidence) -> list[float]:
-    """Return the numbers in JAX's region, those that PyTorch's constants may be compared with."""
+def literals_of(evidence: Evidence, *of: str) -> list[float]:
+    """Return the numbers in JAX's region, those that PyTorch's constants may be compared with.
+
+    `of` are the primitives that count; all if none is given.
+    """
     found: dict[float, None] = {}
     for equation, given in evidence.equations:
+        if of and equation.primitive.name not in of:
+            continue
         numbers = [x for x in given if x is not None]
         numbers += [v for v in equation.params.values() if isinstance(v, float)]
         found.update((float(f"{x:.7g}"), None) for x in numbers)

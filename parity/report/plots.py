@@ -86,8 +86,7 @@ def phase_times(phase: str, speeds: Mapping[str, Speed]) -> Picture:
         arm: (found.seconds.lower, found.seconds.median, found.seconds.upper)
         for arm, found in speeds.items()
     }
-    unstable = {arm for arm, found in speeds.items() if found.seconds.unstable}
-    figure = _intervals(drawn, unstable, " s", f"seconds of one {phase}: median, quartiles")
+    figure = _intervals(drawn, speeds, " s", f"seconds of one {phase}: median, quartiles")
     medians = ", ".join(f"{arm} {median:.3g} s" for arm, (_, median, _) in drawn.items())
     return _picture(figure, f"One {phase}'s median time: {medians}")
 
@@ -100,21 +99,25 @@ def phase_speeds(phase: str, speeds: Mapping[str, Speed], baseline: str) -> Pict
         for arm, found in speeds.items()
         if found.speed
     }
-    unstable = {arm for arm, found in speeds.items() if found.seconds.unstable}
-    figure = _intervals(drawn, unstable, "", f"times as fast as {baseline}")
+    figure = _intervals(drawn, speeds, "", f"times as fast as {baseline}")
     figure.axes[0].axvline(1, color=_EDGE)
     medians = ", ".join(f"{arm} {median:.3g}" for arm, (_, median, _) in drawn.items())
     return _picture(figure, f"One {phase}, times as fast as {baseline}: {medians}")
 
 
 def _intervals(
-    drawn: Mapping[str, tuple[float, float, float]], unstable: set[str], unit: str, xlabel: str
+    drawn: Mapping[str, tuple[float, float, float]],
+    speeds: Mapping[str, Speed],
+    unit: str,
+    xlabel: str,
 ) -> Figure:
-    """Return a figure of (low, median, high) by name, on a log scale."""
+    """Return a figure of each arm's (low, median, high), on a log scale."""
     figure, axes = _rows(list(drawn), 0.36, width=4.6, xscale="log", xlabel=xlabel)
     for row, (name, (low, median, high)) in enumerate(drawn.items()):
         axes.plot([low, high], [row, row], color=_INK)
-        axes.plot(median, row, "o", color=COLOURS[0], alpha=0.4 if name in unstable else 1)
+        axes.plot(
+            median, row, "o", color=COLOURS[0], alpha=0.4 if speeds[name].seconds.unstable else 1
+        )
         axes.annotate(f"{median:.3g}{unit}", (high, row), (5, 0), **_BESIDE)
     axes.margins(x=0.3)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))

@@ -23,7 +23,7 @@ WRONG = [miniature for miniature in MINIATURES.values() if miniature.differences
 FUNCTIONS = [
     miniature
     for miniature in MINIATURES.values()
-    if miniature.name.startswith(("f-", "l-", "straight", "ties"))
+    if miniature.name.startswith(("f-", "l-", "straight", "ties", "custom-"))
 ]
 """Those without parameters, whose sides can be compared as they are."""
 
@@ -76,8 +76,8 @@ SAMPLE = [
     "cnn-flatten-nhwc", "cnn-same-padding", "decoder-unflipped", "soft-experts", "lstm-scan",
     "island-float32", "stopped-not", "t-batchnorm-nnx", "t-clip-epsilon", "two-in-cnn",
     "thumbnail-aliased", "l-smoothing-others", "mlp-quick-gelu", "gru-candidate", "ties-half",
-    "padded-zeros", "experts-not-normalised", "lstm-gate-order", "gru-update", "gru-backwards",
-    "gru-linen-clipped",
+    "ties-min", "custom-beside-max", "padded-zeros", "experts-not-normalised", "lstm-gate-order",
+    "gru-update", "gru-backwards", "gru-linen-clipped",
 ]  # fmt: skip
 
 

@@ -147,9 +147,9 @@ def attention(seed: int) -> Pair:
 
 
 class Apart(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, inputs: int = 8) -> None:
         super().__init__()
-        self.pre, self.attn = nn.Linear(8, 8), Attention()
+        self.pre, self.attn = nn.Linear(inputs, 8), Attention()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.attn(torch.tanh(self.pre(x)))
@@ -185,15 +185,6 @@ def thrice(seed: int, *, scale: float = 1.0) -> Pair:
     return Pair(torch=Apart(), jax=FlaxApart(scale), inputs=(floats(seed, 2, 5, 8),))
 
 
-class Wide(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.pre, self.attn = nn.Linear(24, 8), Attention()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.attn(torch.tanh(self.pre(x)))
-
-
 def wide(seed: int) -> Pair:
     """q, k and v in one leaf `w` of the very shape of another one."""
 
@@ -209,7 +200,7 @@ def wide(seed: int) -> Pair:
         for i, (name, shape) in enumerate(shapes.items())
     }
     params["attn"]["out"] = params.pop("out")
-    return Pair(torch=Wide(), jax=(port, params), inputs=(floats(seed, 2, 5, 24),))
+    return Pair(torch=Apart(24), jax=(port, params), inputs=(floats(seed, 2, 5, 24),))
 
 
 @pytest.mark.parametrize("build", [statistics, keyed, tied, stacked, attention, thrice, wide])

@@ -17,6 +17,11 @@ def _wrong(name: str, cause: str, **options: Any) -> Any:
     return wrong(name, between("input", "output", cause), **options)
 
 
+def parts(x: Tensor) -> Tensor:
+    positive = x.exp()
+    return positive / positive.sum(-1, keepdim=True)
+
+
 @right("f-hardsigmoid", ours=F.hardsigmoid, theirs=jax.nn.hard_sigmoid)
 @right("f-mish", ours=F.mish, theirs=lambda x: x * jnp.tanh(jnp.logaddexp(x, 0.0)))
 @right("f-celu", ours=lambda x: F.celu(x, 1.3), theirs=lambda x: jax.nn.celu(x, 1.3))
@@ -35,6 +40,7 @@ def _wrong(name: str, cause: str, **options: Any) -> Any:
     ours=lambda x: x / (x.pow(2).sum(-1, keepdim=True).sqrt() + 1e-3),
     theirs=lambda x: x / jnp.sqrt((x * x).sum(-1, keepdims=True) + 1e-3),
 )
+@_wrong("f-normalised", "normalised", ours=parts, theirs=jnp.exp)
 def elementwise(
     seed: int, *, ours: Callable[..., Tensor], theirs: Callable[..., jax.Array]
 ) -> Pair:

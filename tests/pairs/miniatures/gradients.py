@@ -59,6 +59,14 @@ def rounded(x: Any) -> Any:
 rounded.defvjp(lambda x: (jnp.round(x), None), lambda _, g: (g,))
 
 
+@jax.custom_vjp
+def halved(x: Any) -> Any:
+    return x * 1.0
+
+
+halved.defvjp(lambda x: (x * 1.0, None), lambda _, g: (g / 2,))
+
+
 @right("straight-through", custom=True)
 @wrong(
     "straight-through-not", between("input", "output", "stop-gradient", "gradients"), custom=False
@@ -68,6 +76,32 @@ def straight(seed: int, *, custom: bool) -> Pair:
         return jnp.sin(rounded(x) if custom else jnp.round(x))
 
     return Pair(torch=straight_through, jax=port, inputs=(3 * floats(seed, 4, 6),))
+
+
+@wrong("custom-beside-max", between("input", "output", "custom-derivative", "gradients"))
+def beside_max(seed: int) -> Pair:
+    """A derivative of its own in a program that has a maximum, whose ties are not to blame."""
+
+    def port(x: Any) -> Any:
+        return halved(jnp.sin(x)) + jnp.maximum(x, -0.3)
+
+    def ours(x: Tensor) -> Tensor:
+        return torch.sin(x) + x.clamp_min(-0.3)
+
+    return Pair(torch=ours, jax=port, inputs=(floats(seed, 4, 6),))
+
+
+@wrong("ties-min", between("input", "output", "tie", "gradients"))
+def smaller(seed: int) -> Pair:
+    """PyTorch's clamp passes all of the gradient on at its limit, JAX's minimum half."""
+
+    def port(x: Any) -> Any:
+        return jnp.minimum(x, 0.0) * 3.0
+
+    def ours(x: Tensor) -> Tensor:
+        return x.clamp_max(0.0) * 3.0
+
+    return Pair(torch=ours, jax=port, inputs=(np.round(floats(seed, 4, 6)),))
 
 
 @right("ties", halves=False)
