@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Processes that share the tests; each computes with one thread.
 WORKERS ?= 2
+# Tests start many processes: each would compile every module anew where none is kept.
+unexport PYTHONDONTWRITEBYTECODE
 # Shapes and types are checked in a run of their own: mistakes are planted by importing modules anew,
 # and the checks take the new classes for the old ones of the same names.
 TYPED := jaxcnn,torchcnn,parity,tests.typechecker.checked

@@ -45,13 +45,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def paths(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+
+
 @pytest.fixture
 def _there(made: Path, monkeypatch: pytest.MonkeyPatch, no_network: None) -> Iterator[None]:
     """Work in the folder, and leave it as it was."""
     monkeypatch.chdir(made)
-    before = sorted(made.rglob("*"))
+    before = paths(made)
     yield
-    after = sorted(path for path in made.rglob("*") if "__pycache__" not in path.parts)
+    after = paths(made)
     for path in set(after) - set(before):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert after == before

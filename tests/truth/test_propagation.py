@@ -12,7 +12,7 @@ from parity.judge.states import coarse_batch, coarse_state
 from parity.truth import reference, stages
 from parity.truth.propagation import STEP_STAGES, end_to_end
 from parity.truth.stages import expectations
-from tests.truth.test_stages import LR, case, numpy_trace
+from tests.truth.test_stages import LR, case, numpy_trace, traced
 
 
 def returned(trace: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -76,9 +76,9 @@ def test_errors_of_the_convolution_that_change_what_pooling_passes_are_covered(
 
 @pytest.mark.parametrize("stage", STEP_STAGES)
 def test_an_array_that_is_wrong_by_a_tenth_is_found(stage: str) -> None:
-    state, images, labels = case(1, 64, "float32")
-    trace = numpy_trace(state, images, labels)
-    trace[stage.removeprefix("step.")] *= np.float32(1.1)
+    state, images, labels, right = traced("float32")
+    name = stage.removeprefix("step.")
+    trace = right | {name: np.float32(1.1) * right[name]}
     assert stage in outside(state, trace, images, labels)
 
 
