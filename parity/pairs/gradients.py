@@ -16,6 +16,7 @@ from parity.pairs.forward import ROUNDING, widening
 from parity.pairs.jaxprs import bind, equations
 from parity.pairs.layers import plain
 from parity.pairs.mapping import part_of
+from parity.pairs.memory import trim
 from parity.pairs.places import place_of
 from parity.pairs.proof import Difference, Kind, MapRow, Place
 from parity.pairs.pullbacks import At, Truth
@@ -31,6 +32,7 @@ def gradient_differences(case: Case, seed: int) -> tuple[list[Difference], int]:
         return [], 0
     around = widening(None) if case.widen else None
     truth = Truth(case, cotangents)
+    trim()
     pulled = Pulled(case, truth, cotangents, around)
     wrong = _wrong(case, truth, pulled)
     if wrong and case.tables:

@@ -15,6 +15,7 @@ from parity.pairs.case import Case, prepare
 from parity.pairs.gradients import gradient_differences
 from parity.pairs.locate import differences
 from parity.pairs.lowprecision import low_precision
+from parity.pairs.memory import trim
 from parity.pairs.noise import set_rounding
 from parity.pairs.pair import Pair, PairError
 from parity.pairs.places import accepted, grouped, layer_table
@@ -64,17 +65,20 @@ def _prove(
     nested: bool = False,
 ) -> Proof:
     case = prepare(pair, seed, weights, rows, progress)
+    trim()
     repair(case, progress)
     progress("rounding", 2, 4)
     with np.errstate(invalid="ignore"):  # infinities, as of a mask, have no spread
         set_rounding(case)
     located = differences(case, progress)
     narrow, notes = low_precision(case)
+    trim()
     case.notes += notes
     forward = [
         accepted(one, pair.accept) for one in [*(one.difference for one in located), *narrow]
     ]
     gradients, said = _gradients(case, forward, seed)
+    trim()
     training, told, of_loss = _training(case, [*forward, *gradients], seed)
     float32, precision = ([], "") if nested else _float32(case, forward)
     every = grouped([*forward, *gradients, *training, *float32])

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import einops
 import numpy as np
 
 from parity.pairs.leaves import Leaf, Use
@@ -32,9 +33,8 @@ class Map:
         whole = {row.jax for row in self.rows if row.jax_part is None}
         found = {n: leaf.value.astype(np.float64) for n, leaf in jax.items() if n not in whole}
         for row in self.rows:
-            value = rearranged(
-                part_of(torch[row.torch], row.torch_part), row.pattern, dict(row.sizes)
-            )
+            part = np.asarray(part_of(torch[row.torch], row.torch_part))
+            value = einops.rearrange(part, row.pattern, **dict(row.sizes))
             if row.jax_part is None:
                 found[row.jax] = np.asarray(value, np.float64)
             else:

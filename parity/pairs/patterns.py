@@ -12,7 +12,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 def rearranged(array: np.ndarray, pattern: str, sizes: dict[str, int]) -> np.ndarray:
     """Return an array rearranged by a pattern; the same values in another order."""
-    return np.array(einops.rearrange(array, pattern, **sizes), order="C")
+    return np.array(einops.rearrange(np.asarray(array), pattern, **sizes), order="C")
 
 
 def inverse(pattern: str) -> str:

@@ -12,6 +12,7 @@ from parity.pairs.case import Case
 from parity.pairs.jax_side import wide
 from parity.pairs.jaxprs import Evaluator, Tag, Values, is_literal
 from parity.pairs.layers import products_of
+from parity.pairs.memory import trim
 from parity.pairs.patterns import inverse, rearranged
 from parity.pairs.pullbacks import At, Truth
 from parity.pairs.recorded import OUTPUT, Key
@@ -73,6 +74,7 @@ class Pulled:
             del args, outputs, values  # which the blocks hold that need them
             while self._blocks:
                 self._pull(self._blocks.pop())
+                trim()
         found = [
             np.asarray(self._gradients.pop(var), np.float64)
             if var in self._gradients
