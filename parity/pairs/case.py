@@ -18,7 +18,7 @@ from parity.pairs.leaves import Use, drawn
 from parity.pairs.mapping import Map, find_map
 from parity.pairs.operations import Operations, mark
 from parity.pairs.pair import Pair, PairError
-from parity.pairs.precisions import narrow_types
+from parity.pairs.precisions import NUMBERS, in_float32, narrow_types
 from parity.pairs.proof import MapRow
 from parity.pairs.recorded import Recorded, record
 from parity.pairs.torch_side import TorchSide, arrays, torch_side
@@ -52,6 +52,8 @@ class Case:
     widen: bool = False
     """Whether a part of either side asks for less than float64, and is computed in it all the
     same."""
+    insists: bool = False
+    """Whether PyTorch's side fails where some of it is float64 and some, as it asks, float32."""
 
     @property
     def single(self) -> dict[str, np.ndarray]:
@@ -109,13 +111,10 @@ def prepare(
     """Find the map, draw the weights, and run both sides."""
     progress("weights", 0, 4)
     ours, theirs = torch_side(pair), jax_side(pair)
-    mode = Operations()
     for name, value in ours.tensors.items():
         mark(value, f"leaf:{name}")
-    with torch.no_grad():
-        first = arrays(ours.run(pair.inputs, mode=mode))
-        again = arrays(ours.run(pair.inputs))
-    _require_equal(first, again, mode)
+    mode, insists = _first(ours, pair)
+    NUMBERS.set(in_float32(x for operation in mode.made for x in operation.scalars))
     used_t: dict[str, Use] = {}
     for operation in mode.made:
         for place, parent in enumerate(operation.parents):
@@ -138,10 +137,30 @@ def prepare(
     case.layers = shared_layers(found, ours.nodes(), theirs.nodes())
     if not theirs.calls:
         case.layers = product_layers(found, ours.nodes())
-    case.widen = bool(narrow_types(equations(program.jaxpr)) or any(o.island for o in mode.made))
+    islands = any(o.island for o in mode.made) or narrow_types(equations(program.jaxpr))
+    case.insists, case.widen = insists, insists or bool(islands)
     _run(case)
     _check_calls(case)
     return case
+
+
+def _first(ours: TorchSide, pair: Pair) -> tuple[Operations, bool]:
+    """Run PyTorch's side; return its operations, and whether it runs with no float64 in its parts.
+
+    As where a part asks for float32, whose result meets the rest.
+    """
+    insists = False
+    with torch.no_grad():
+        try:
+            first = arrays(ours.run(pair.inputs, mode=(mode := Operations())))
+        except PairError as error:
+            if "dtype" not in str(error.__cause__) and "Double" not in str(error.__cause__):
+                raise
+            insists = True
+            first = arrays(ours.run(pair.inputs, mode=(mode := Operations(widen=True))))
+        again = arrays(ours.run(pair.inputs, mode=Operations(widen=insists)))
+    _require_equal(first, again, mode)
+    return mode, insists
 
 
 def _require_equal(first: Sequence[Any], again: Sequence[Any], mode: Operations) -> None:

@@ -62,6 +62,8 @@ class Forced:
     uncompared: list[str] = field(default_factory=list)
     again: dict[tuple[Key, int], int] = field(default_factory=dict)
     """Places of PyTorch's that JAX's layer is given once more, as in `attn(x, x, x)`."""
+    opposite: set[tuple[Key, int]] = field(default_factory=set)
+    """Masks that are true where PyTorch's are false."""
     calls: dict[str, int] = field(default_factory=dict)
     arrangements: dict[tuple[Key, int], tuple[str, dict[str, int]]] = field(default_factory=dict)
 
@@ -177,6 +179,11 @@ class Feeder:
                 continue
             taken.add(place)
             forced = rearranged(truth, *arranged)
+            if forced.dtype == own_array.dtype == bool and np.array_equal(
+                forced, np.logical_not(own_array)
+            ):
+                forced = own_array  # the layer shows who is right
+                self.found.opposite.add((key, place))
             evidence = _compared((key, place), own_array, forced, arranged, truth.shape)
             self.found.arrangements[key, place] = arranged
             self.found.evidence[key, place] = evidence
@@ -269,5 +276,7 @@ def sources(equations: Sequence[Any], *, most: int = 4) -> str:
     lines: dict[str, list[str]] = {}
     for equation, _ in equations:
         lines.setdefault(source(equation), []).append(equation.primitive.name)
-    parts = [f"{', '.join(dict.fromkeys(names))} ({line})" for line, names in lines.items()]
+    parts = [
+        ", ".join(dict.fromkeys(names)) + f" ({line})" * bool(line) for line, names in lines.items()
+    ]
     return "; ".join(parts[-most:])

@@ -3,6 +3,7 @@
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -48,7 +49,7 @@ def prove(
         if getattr(pair, name) is None:
             raise PairError(f"Pair: {name} is missing; give it, or record the other side")
     try:
-        return _prove(pair, seed, weights, map, progress)
+        return copy_context().run(_prove, pair, seed, weights, map, progress)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or re.search(r"RESOURCE_EXHAUSTED|alloc", str(error)):
             raise PairError("out of memory; give a smaller batch or model") from error
@@ -84,7 +85,7 @@ def _prove(
     every = grouped([*forward, *gradients, *training, *float32])
     counted = [one for one in every if one.accepted is None]
     layers = layer_table(case)
-    summary = {"weights": _weights(case), "forward": _forward(grouped(forward), layers)}
+    summary = {"weights": _weights(case), "forward": _forward(forward, layers)}
     summary["gradients"] = said
     if told:
         summary["training"] = told
@@ -125,8 +126,7 @@ def _gradients(
     found = [accepted(one, case.pair.accept) if one.accepted is None else one for one in found]
     if not compared:
         return [], "not judged, since nothing has one"
-    many = f"{len(found)} difference{'s' * (len(found) != 1)}"
-    return found, f"{many} in {compared} gradients of leaves, inputs and layers' values"
+    return found, f"{_many(found)} in {compared} gradients of leaves, inputs and layers' values"
 
 
 def _float32(case: Case, before: Sequence[Difference]) -> tuple[list[Difference], str]:
@@ -148,7 +148,8 @@ def _training(
         return [], "not judged, since a recording of PyTorch's side holds none", {}
     if any(one.accepted is None for one in before) or case.unmapped:
         return [], "not judged, since what comes before it differs", {}
-    losses = _prove(loss_pair(case), seed, "drawn", (), lambda *_: None, nested=True)
+    given = (loss_pair(case), seed, "drawn", (), lambda *_: None)
+    losses = copy_context().run(_prove, *given, nested=True)
     found = [replace(renamed(one), accepted=None) for one in losses.differences]
     if pair.optimizer is None:
         said = f"the losses are {'the same' if losses.same else 'not the same'}"
@@ -156,13 +157,12 @@ def _training(
     if not found:
         found = training_differences(case, updates_only=bool(before))
     found = [accepted(one, pair.accept) for one in found]
-    many = f"{len(found)} difference{'s' * (len(found) != 1)}"
     what = (
         "updates; the rest follows from what is accepted"
         if before
         else ("loss, gradients, buffers, updates")
     )
-    return found, f"{many} in {pair.steps} steps: {what}", losses.coverage["planted"]
+    return found, f"{_many(found)} in {pair.steps} steps: {what}", losses.coverage["planted"]
 
 
 def _trust(plants: Mapping[str, Any]) -> str:
@@ -209,12 +209,19 @@ def _coverage(case: Case) -> dict[str, Any]:
     }
 
 
-def _forward(differences: Any, layers: Any) -> str:
+def _many(differences: Sequence[Difference]) -> str:
+    """Return how many differences are listed, and of how many places where these are more."""
+    listed = grouped(differences)
+    places = sum(1 + len(one.also) for one in listed)
+    said = f"{len(listed)} difference{'s' * (len(listed) != 1)}"
+    return said + f" at {places} places" * (places > len(listed))
+
+
+def _forward(differences: Sequence[Difference], layers: Any) -> str:
     inside = {
         name for one in differences if one.kind == "inside" for name in [one.torch, *one.also]
     }
-    places = sum(1 + len(one.also) for one in differences)
-    many = f"{places} difference{'s' * (places != 1)}"
+    many = _many(differences)
     if not layers:
         return f"{many}; compared as a whole, since no layers are called"
     return f"{many}, {len(layers) - len(inside)} of {len(layers)} layers the same function"

@@ -15,8 +15,10 @@ def low_precision(case: Case) -> tuple[list[Difference], list[str]]:
     """
     if not case.widen:
         return [], []
-    if case.program.single:
-        return [], ["a part of the JAX side insists on float32: computed in float64 all the same"]
+    if case.program.single or case.insists:
+        side = "JAX" if case.program.single else "PyTorch"
+        said = f"a part of the {side} side insists on float32: computed in float64 all the same"
+        return [], [said]
     recorded = case.record(widen=False)
     forced = case.force(recorded, widen=False, like=case.forced)
     differences: list[Difference] = []
@@ -49,7 +51,9 @@ def _judge(
     if min(lowest) >= _bits(case.pair.dtype) or lowest[0] == lowest[1]:
         side = "both sides" if lowest[0] == lowest[1] else side
         for source, dtype in list(types.items())[:1]:
-            text = f"the same function, computed in {dtype} by {side} ({source})"
+            text = f"the same function, computed in {dtype} by {side}" + f" ({source})" * bool(
+                source
+            )
             notes.setdefault(text, []).append(f"{kind} {name_of(torch_place)}")
         return
     source, dtype = min(types.items(), key=lambda item: _bits(item[1]))

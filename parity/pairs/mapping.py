@@ -173,7 +173,9 @@ def _orders(a: Slot, b: Slot, use: Use | None) -> list[tuple[int, ...]]:
         flat = [axis for axes in use.axes for axis in axes]
         own = [axis for axis, length in enumerate(b.shape) if axis or length > 1 or 0 in flat]
         if sorted(flat) == own:  # a part of stacked layers has an axis that its use has not
-            places = [min(axes) if axes else 0 for axes in use.axes]
+            part = b.part[2] if b.part and b.shape[b.part[2]] == 1 else None
+            within = [[axis for axis in axes if axis != part] or axes for axes in use.axes]
+            places = [min(axes) if axes else 0 for axes in within]
             if a.leaf.kind == "transposed":  # PyTorch's is (in, out, …)
                 places[:2] = places[1::-1]
             return [tuple(int(i) for i in np.argsort(places, kind="stable"))]
@@ -201,19 +203,34 @@ def _stack(found: Map, ours: list[Slot], theirs: list[Slot], use: Mapping[str, U
 
 
 def _stackable(whole: Slot, others: Sequence[Slot]) -> tuple[int, list[Slot]] | None:
+    """Return the axis along which a leaf holds others, and these: numbered ones come first."""
     if whole.part is not None or not whole.shape:
         return None
     size = math.prod(whole.shape)
-    for start in range(len(others)):
-        one = math.prod(others[start].shape)
-        if not one or size % one or size == one:
-            continue
-        n = size // one
-        near = [s for s in others[start:] if math.prod(s.shape) == one][:n]
-        axes: Iterable[int] = (0, *range(len(whole.shape) - 1, 0, -1))
+    near = []
+    for start, first in enumerate(others):
+        one = math.prod(first.shape)
+        if one and size % one == 0 and size != one:
+            alike = [s for s in others[start:] if math.prod(s.shape) == one]
+            near.append(alike[: size // one])
+    axes: Iterable[int] = (0, *range(len(whole.shape) - 1, 0, -1))
+    for parts in [*_numbered(whole, others), *near]:
+        n = size // (math.prod(parts[0].shape) or 1)
         for axis in axes:
-            if len(near) == n and whole.shape[axis] % n == 0:
+            if 1 < n == len(parts) and whole.shape[axis] % n == 0:
                 cut = replace(whole, part=(0, n, axis))
-                if all(permutable(cut, s) for s in near):
-                    return axis, near
+                if all(permutable(cut, s) for s in parts):
+                    return axis, parts
     return None
+
+
+def _numbered(whole: Slot, others: Sequence[Slot]) -> list[list[Slot]]:
+    """Return the leaves whose names differ in one number, those named like the whole first."""
+    groups: dict[tuple[str, ...], list[Slot]] = {}
+    for slot in others:
+        words = slot.leaf.name.split(".")
+        for place, word in enumerate(words):
+            if word.isdecimal():
+                groups.setdefault((*words[:place], "*", *words[place + 1 :]), []).append(slot)
+    named = set(whole.leaf.name.split("."))
+    return [groups[key] for key in sorted(groups, key=lambda key: -len(named & set(key)))]

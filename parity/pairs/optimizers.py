@@ -231,11 +231,34 @@ def _rmsprop(
     return found
 
 
-def exact_clip() -> Any:
-    """Return a context in which PyTorch's clipping divides by the norm itself, as Optax does."""
+def clips() -> Iterator[tuple[str, str, str, Any]]:
+    """Yield causes with a context in which PyTorch clips gradients' norm in JAX's way."""
     own = clip_grad._clip_grads_with_norm_
 
-    def clip(parameters: Any, max_norm: float, norm: Tensor, *options: Any) -> None:
+    def exact(parameters: Any, max_norm: float, norm: Tensor, *options: Any) -> None:
         own(parameters, max_norm, norm - 1e-6, *options)  # to which it adds 1e-6
 
-    return mock.patch.object(clip_grad, "_clip_grads_with_norm_", clip)
+    def value(parameters: Any, max_norm: float, *_: Any) -> None:
+        clip_grad.clip_grad_value_(parameters, max_norm)
+
+    for cause, what, fix, clip in (
+        (
+            "clip-epsilon",
+            "PyTorch clips by max / (norm + 1e-6), JAX by max / norm",
+            "divide by norm + 1e-6 in JAX",
+            exact,
+        ),
+        (
+            "clip-kind",
+            "PyTorch clips the norm of all gradients, JAX each number",
+            "optax.clip_by_global_norm in JAX",
+            value,
+        ),
+        (
+            "clip-missing",
+            "PyTorch clips the norm of all gradients, JAX clips nothing",
+            "optax.clip_by_global_norm in JAX",
+            lambda *_: None,
+        ),
+    ):
+        yield cause, what, fix, mock.patch.object(clip_grad, "_clip_grads_with_norm_", clip)

@@ -1,6 +1,7 @@
 """Equations that ask for less than float64: computed in it all the same, and listed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import jax.numpy as jnp
@@ -8,6 +9,9 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 
 from parity.pairs.jaxprs import bind, source
+
+NUMBERS: ContextVar[Mapping[float, float]] = ContextVar("NUMBERS", default={})  # noqa: B039 - read only
+"""Numbers of PyTorch's code, which are float64, by what they are in float32."""
 
 _TYPES = ("new_dtype", "preferred_element_type", "dtype", "out_dtype")
 
@@ -30,8 +34,15 @@ def _wide(value: Any) -> Any:
         return value
     if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
         # a number in the code, 1e-5 and not the nearest float32; JAX's literals are ndarrays
-        return jnp.asarray(float(str(np.asarray(value)[()])), jnp.float64)
+        number = np.asarray(value)[()]
+        return jnp.asarray(NUMBERS.get().get(float(number), float(str(number))), jnp.float64)
     return jnp.asarray(value, jnp.float64)
+
+
+def in_float32(numbers: Iterable[Any]) -> dict[float, float]:
+    """Return numbers, of either sign, by what they are in float32."""
+    floats = {x for x in numbers if isinstance(x, float) and abs(x) < 1e38}
+    return {float(np.float32(x)): x for number in floats for x in (number, -number)}
 
 
 def narrow_types(found: Iterable[JaxprEqn]) -> dict[str, str]:

@@ -103,7 +103,7 @@ class Pulled:
 
     def _pull(self, block: _Block) -> None:
         """Add the gradients of what a block takes, from those of what it makes."""
-        moving = [var for var, x in block.given.items() if _is_float(x)]
+        moving = [var for var, x in block.given.items() if jnp.issubdtype(x.dtype, jnp.inexact)]
         made: list[Any] = []
 
         def run(xs: list[Any], taps: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -151,6 +151,7 @@ class Pulled:
 
     def _tap(self, at: At) -> Any:
         truth = self._case.recorded.arrays[at[0]][at[1]]
+        truth = ~truth if at in self._case.forced.opposite else truth
         return jnp.asarray(rearranged(truth, *self._case.forced.arrangements[at]))
 
     def _end(self, at: At, like: Any) -> Any:

@@ -1,6 +1,7 @@
 """The map settled by the outcome, where names and shapes leave it open."""
 
 import itertools
+import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ def repair(case: Case, progress: Progress) -> None:
     layers of its shape; what makes it agree to rounding is kept.
     """
     _flattened(case)
+    _unflattened(case)
     for layer in list(case.layers):
         if not _far(case, layer):
             continue
@@ -75,6 +77,45 @@ def _flattened(case: Case) -> None:
                 changed = True
     if changed:
         case.forced = case.force()
+
+
+def _unflattened(case: Case) -> None:
+    """Permute the outputs of a linear layer where they are made an image in another order.
+
+    That of the layer alone, or of all leaves of this length, as a normalisation's behind it.
+    """
+    for (key, place), evidence in list(case.forced.evidence.items()):
+        shape = evidence.shape[1:]
+        pattern = case.forced.arrangements[key, place][0]
+        if not evidence.wrong or key[1] != "in" or len(shape) < 2 or "(" in pattern:
+            continue
+        left, right = (side.split() for side in pattern.split("->"))
+        order = [left.index(atom) - 1 for atom in right if atom != left[0]]
+        fitting = {
+            n: row
+            for n, row in enumerate(case.map.rows)
+            if (have := case.torch.leaves[row.torch].shape)[:1] == (math.prod(shape),)
+            and len(have) <= 2
+            and "(" not in row.pattern
+            and not (row.torch_part or row.jax_part)
+        }
+        owners = dict.fromkeys(row.torch.rpartition(".")[0] for row in fitting.values())
+        if order == sorted(order) or not owners:
+            continue
+        for chosen in ({owner} for owner in owners), (set(owners),):
+            for some in chosen:
+                before = case.map.rows, case.forced
+                case.map.rows = list(case.map.rows)
+                for n, row in fitting.items():
+                    if row.torch.rpartition(".")[0] in some:
+                        moved, sizes = behind_flatten(row.pattern, 0, shape, order)
+                        how = f"{row.how}; before an unflatten"
+                        case.map.rows[n] = replace(row, pattern=moved, sizes=sizes, how=how)
+                case.forced = case.force()
+                if len(case.forced.wrong) < len(before[1].wrong):
+                    return _unflattened(case)
+                case.map.rows, case.forced = before
+    return None
 
 
 def _options(case: Case, layer: Layer) -> Any:

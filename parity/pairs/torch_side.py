@@ -128,8 +128,16 @@ def torch_side(pair: Pair) -> TorchSide:
         return _of_function(*model, pair)
     if not isinstance(model, nn.Module):
         return TorchSide({}, model, pair, {})
+    if found := [name for name, value in model.named_parameters() if value.is_complex()]:
+        raise PairError(
+            f"{found[0]} is a complex parameter; hold its two parts as real numbers on both sides,"
+            " and let torch.view_as_complex and jax.lax.complex join them"
+        )
     with user_code("copying the PyTorch model"):
-        net = copy.deepcopy(model).to("cpu", torch.float64)
+        net = copy.deepcopy(model).to("cpu").double()
+    for value in net.buffers():
+        if value.is_complex():
+            value.data = value.data.to(torch.complex128)
     leaves, tensors = {}, {}
     names: dict[int, str] = {}
     aliases: dict[str, list[str]] = {}

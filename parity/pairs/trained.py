@@ -1,5 +1,6 @@
 """Both sides' steps of training: PyTorch's as they are, JAX's from the same parameters."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,11 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from parity.pairs import optimizers
 from parity.pairs.case import Case
-from parity.pairs.forward import ROUNDING
+from parity.pairs.forward import ROUNDING, widening
 from parity.pairs.jax_side import wide
-from parity.pairs.jaxprs import equations, traced
+from parity.pairs.jaxprs import Evaluator, equations, traced
 from parity.pairs.leaves import nested
+from parity.pairs.operations import Wide
 from parity.pairs.pair import Pair, required, user_code
 from parity.pairs.precisions import narrow_types
 from parity.pairs.recorded import OUTPUT
@@ -35,9 +37,12 @@ class Trained:
 
 
 def loss_pair(case: Case) -> Pair:
-    """Return the losses as a pair of functions of what PyTorch's model returns."""
+    """Return the losses as a pair of functions of what PyTorch's model returns.
+
+    Targets are data: no training takes a gradient of them.
+    """
     ours, theirs = required(case.pair.loss, "loss")
-    with torch.no_grad():
+    with torch.no_grad(), Wide() if case.widen else contextlib.nullcontext():
         outputs = case.torch.run(case.pair.inputs)
     flat, spec = tree_flatten(outputs)
     tensors = [i for i, x in enumerate(flat) if isinstance(x, Tensor)]
@@ -48,7 +53,7 @@ def loss_pair(case: Case) -> Pair:
         full = list(flat)
         for i, x in zip(tensors, xs[:count], strict=True):
             full[i] = x
-        return function(tree_unflatten(full, spec), *xs[count:])
+        return function(tree_unflatten(full, spec), *(x.detach() for x in xs[count:]))
 
     def call_jax(function: Any, *xs: Any) -> Any:
         import einops
@@ -57,7 +62,8 @@ def loss_pair(case: Case) -> Pair:
             einops.rearrange(x, pattern, **sizes)
             for x, (pattern, sizes) in zip(xs[:count], arranged, strict=True)
         ]
-        return function(jax.tree.unflatten(case.program.structure, given), *xs[count:])
+        targets = map(jax.lax.stop_gradient, xs[count:])
+        return function(jax.tree.unflatten(case.program.structure, given), *targets)
 
     values = [x.detach().numpy() for x in arrays(outputs)]
     inputs = (*values, *case.pair.targets)
@@ -79,7 +85,8 @@ def train_torch(case: Case) -> Trained:
     for _ in range(case.pair.steps):
         found.start.append(_copies(case.torch.tensors))
         optimizer.zero_grad()
-        with torch.enable_grad(), user_code("PyTorch's training"):
+        wide_ = Wide() if case.widen else contextlib.nullcontext()
+        with torch.enable_grad(), user_code("PyTorch's training"), wide_:
             outputs = case.torch.run(inputs, train=True)
             loss = loss_of(outputs, *targets)
             loss.backward()
@@ -112,9 +119,16 @@ class JaxTraining:
             outputs, after = case.jax.call({**params, **buffers}, inputs, True)
             return loss(outputs, *targets), after
 
+        def in_float64(*args: Any) -> Any:
+            jaxpr, shape = traced(loss_of, *args)
+            found = Evaluator(around=widening(None))(jaxpr, *jax.tree.leaves(args))
+            return jax.tree.unflatten(jax.tree.structure(shape), found)
+
         self.narrow: dict[str, str] = {}
         """Where the optimizer computes in less than float64: type by file and line."""
-        self._step = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
+        self._step = jax.jit(
+            jax.value_and_grad(in_float64 if case.widen else loss_of, has_aux=True)
+        )
 
     def values(self, torch_values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return JAX's leaves with PyTorch's numbers."""

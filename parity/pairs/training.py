@@ -220,13 +220,10 @@ def _optimizer_cause(case: Case, start: Any, gradients: Any, fits: Any) -> Any:
     optimizer, scheduler = optimizers.parts(
         factory([torch.nn.Parameter(torch.from_numpy(v.copy())) for v in start[0]])
     )
-    with optimizers.exact_clip():
-        if fits(optimizers.replay(factory, start, gradients)):
-            return (
-                "clip-epsilon",
-                "PyTorch clips by max / (norm + 1e-6), JAX by max / norm",
-                "divide by norm + 1e-6 in JAX",
-            )
+    for cause, explanation, fix, clipping in optimizers.clips():
+        with clipping:
+            if fits(optimizers.replay(factory, start, gradients)):
+                return cause, explanation, fix
     if scheduler is not None:
         for late in (1, 2):
             try:

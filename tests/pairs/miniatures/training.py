@@ -160,6 +160,13 @@ def _optimizer(name: str, cause: str, **options: Any) -> Any:
 @_optimizer("t-rmsprop-root", "epsilon-place", ours=rmsprop, theirs=optax.rmsprop(0.01, 0.95, 1e-3))
 @_optimizer("t-momentum", "nesterov", ours=nesterov, theirs=optax.sgd(0.1, 0.9))
 @_optimizer("t-clip-epsilon", "clip-epsilon", ours=clipped(exact=False), theirs=CLIPPED)
+@_optimizer(
+    "t-clip-kind",
+    "clip-kind",
+    ours=clipped(exact=False),
+    theirs=optax.chain(optax.clip(0.05), optax.sgd(0.1, 0.9)),
+)
+@_optimizer("t-clip-missing", "clip-missing", ours=clipped(exact=False), theirs=optax.sgd(0.1, 0.9))
 @_optimizer("t-cosine-offset", "schedule-offset", ours=cosine, theirs=cosine_port(offset=1))
 @wrong(
     "t-loss",
