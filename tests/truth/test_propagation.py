@@ -78,7 +78,7 @@ def test_errors_of_the_convolution_that_change_what_pooling_passes_are_covered(
 def test_an_array_that_is_wrong_by_a_tenth_is_found(stage: str) -> None:
     state, images, labels, right = traced("float32")
     name = stage.removeprefix("step.")
-    trace = right | {name: np.float32(1.1) * right[name]}
+    trace = right | {name: np.asarray(np.float32(1.1) * right[name])}
     assert stage in outside(state, trace, images, labels)
 
 
