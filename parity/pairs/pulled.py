@@ -74,7 +74,6 @@ class Pulled:
             del args, outputs, values  # which the blocks hold that need them
             while self._blocks:
                 self._pull(self._blocks.pop())
-                trim()
         found = [
             np.asarray(self._gradients.pop(var), np.float64)
             if var in self._gradients
@@ -125,6 +124,7 @@ class Pulled:
             pattern, sizes = self._case.forced.arrangements[at]
             value = rearranged(np.asarray(gradient, np.float64), inverse(pattern), dict(sizes))
             self.values[at] = self.values[at] + value if at in self.values else value
+        trim()
 
     def _on_tag(self, tag: Tag, value: Any) -> Any:
         """Return what a region begins with in place of what the one before it ends with."""

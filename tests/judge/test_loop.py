@@ -22,7 +22,7 @@ def test_right_loops_agree(name: str, dtype: DType) -> None:
     judged |= {f"epochs: {stage}": comparison for stage, comparison in epochs.items()}
     assert [str(comparison) for comparison in judged.values() if not comparison.agrees] == []
     assert len(judged) == 8
-    assert "epochs of `fit`" in covered(subject, recipe, judged)
+    assert "`fit` for 10 epochs" in covered(subject, recipe, judged)
 
 
 @pytest.mark.parametrize("name", ["torch:eager", "jax:jit", "jax:jit:fused"])
