@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from parity.pairs.jaxprs import equations
 from parity.pairs.layers import Layer, plain, product_layers, shared_layers
 from parity.pairs.leaves import Use, drawn
 from parity.pairs.mapping import Map, find_map
-from parity.pairs.operations import Operations, mark
+from parity.pairs.operations import Operations, Wide, mark
 from parity.pairs.pair import Pair, PairError
 from parity.pairs.precisions import NUMBERS, in_float32, narrow_types
 from parity.pairs.proof import MapRow
@@ -86,6 +87,10 @@ class Case:
     def jax_values(self) -> dict[str, np.ndarray]:
         """JAX's leaves with PyTorch's numbers."""
         return {**self.map.jax_values(self.values, self.jax.leaves), **self.set_jax}
+
+    def wide(self) -> AbstractContextManager[Any]:
+        """Return what PyTorch computes in float64 in, whatever its parts ask for."""
+        return Wide() if self.widen else contextlib.nullcontext()
 
     def record(self, **options: Any) -> Recorded:
         """Run PyTorch's side and keep its values."""

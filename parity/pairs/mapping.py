@@ -22,6 +22,8 @@ class Map:
     alone_jax: list[str]
     choices: dict[int, list[tuple[str, dict[str, int]]]]
     """By row: further patterns that fit its shapes."""
+    given: int = 0
+    """How many rows, the first, are the user's, and stay as they are."""
 
     def jax_values(
         self, torch: Mapping[str, np.ndarray], jax: Mapping[str, Leaf]
@@ -72,7 +74,7 @@ def find_map(
     shapes_t, shapes_j = ([leaf.shape for leaf in side.values()] for side in (ours, theirs))
     units_t = units_of(ours, torch_use, shapes_t, shapes_j, torch=True)
     units_j = units_of(theirs, jax_use, shapes_j, shapes_t, torch=False)
-    found = Map(list(given), [], [], {})
+    found = Map(list(given), [], [], {}, len(given))
     left_t: list[Slot] = []
     left_j: list[Slot] = []
     matched = assigned(units_t, units_j)

@@ -10,7 +10,7 @@ from jax.extend.core import JaxprEqn
 
 from parity.pairs.jaxprs import bind, source
 
-NUMBERS: ContextVar[Mapping[float, float]] = ContextVar("NUMBERS", default={})  # noqa: B039 - read only
+NUMBERS: ContextVar[Mapping[float, float]] = ContextVar("NUMBERS")
 """Numbers of PyTorch's code, which are float64, by what they are in float32."""
 
 _TYPES = ("new_dtype", "preferred_element_type", "dtype", "out_dtype")
@@ -35,7 +35,7 @@ def _wide(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
         # a number in the code, 1e-5 and not the nearest float32; JAX's literals are ndarrays
         number = np.asarray(value)[()]
-        return jnp.asarray(NUMBERS.get().get(float(number), float(str(number))), jnp.float64)
+        return jnp.asarray(NUMBERS.get({}).get(float(number), float(str(number))), jnp.float64)
     return jnp.asarray(value, jnp.float64)
 
 

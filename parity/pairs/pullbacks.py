@@ -1,6 +1,5 @@
 """PyTorch's gradients in float64: of leaves, inputs, and each value at a layer."""
 
-import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,6 @@ from torch._decomp import decomposition_table
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from parity.pairs.case import Case
-from parity.pairs.operations import Wide
 from parity.pairs.pair import PairError
 from parity.pairs.recorded import Key
 from parity.pairs.torch_side import arrays, tensor
@@ -66,7 +64,7 @@ class Truth:
 
         for leaf in case.torch.tensors.values():
             leaf.grad = None
-        with torch.enable_grad(), Wide() if case.widen else contextlib.nullcontext():
+        with torch.enable_grad(), case.wide():
             outputs = arrays(case.torch.run(inputs, seen=seen))
             given = [
                 (y, torch.from_numpy(c))

@@ -12,6 +12,7 @@ from parity.pairs.case import Case, Progress
 from parity.pairs.forward import Evidence, Forced
 from parity.pairs.layers import Layer, plain
 from parity.pairs.patterns import behind_flatten
+from parity.pairs.proof import MapRow
 
 
 def repair(case: Case, progress: Progress) -> None:
@@ -62,7 +63,7 @@ def _flattened(case: Case) -> None:
             continue
         order = [atoms.index(atom) for atom in after]
         full = [*(sizes[a] for a in atoms[:-1]), -1]
-        for place, row in enumerate(case.map.rows):
+        for place, row in _found(case):
             shape = case.torch.leaves[row.torch].shape
             if (
                 row.torch.startswith(plain(key[0]) + ".")
@@ -91,37 +92,38 @@ def _unflattened(case: Case) -> None:
             continue
         left, right = (side.split() for side in pattern.split("->"))
         order = [left.index(atom) - 1 for atom in right if atom != left[0]]
-        fitting = {
-            n: row
-            for n, row in enumerate(case.map.rows)
-            if (have := case.torch.leaves[row.torch].shape)[:1] == (math.prod(shape),)
-            and len(have) <= 2
-            and "(" not in row.pattern
-            and not (row.torch_part or row.jax_part)
-        }
-        owners = dict.fromkeys(row.torch.rpartition(".")[0] for row in fitting.values())
-        if order == sorted(order) or not owners:
+        if order == sorted(order):
             continue
-        for chosen in ({owner} for owner in owners), (set(owners),):
-            for some in chosen:
-                before = case.map.rows, case.forced
-                case.map.rows = list(case.map.rows)
-                for n, row in fitting.items():
-                    if row.torch.rpartition(".")[0] in some:
-                        moved, sizes = behind_flatten(row.pattern, 0, shape, order)
-                        how = f"{row.how}; before an unflatten"
-                        case.map.rows[n] = replace(row, pattern=moved, sizes=sizes, how=how)
-                case.forced = case.force()
-                if len(case.forced.wrong) < len(before[1].wrong):
-                    return _unflattened(case)
-                case.map.rows, case.forced = before
+        owners: dict[str, list[int]] = {}
+        for n, row in _found(case):
+            have = case.torch.leaves[row.torch].shape
+            whole = "(" not in row.pattern and not (row.torch_part or row.jax_part)
+            if whole and len(have) <= 2 and have[:1] == (math.prod(shape),):
+                owners.setdefault(row.torch.rpartition(".")[0], []).append(n)
+        for chosen in [*owners.values(), [n for group in owners.values() for n in group]]:
+            before = case.map.rows, case.forced
+            case.map.rows = list(case.map.rows)
+            for n in chosen:
+                row = case.map.rows[n]
+                moved, sizes = behind_flatten(row.pattern, 0, shape, order)
+                how = f"{row.how}; before an unflatten"
+                case.map.rows[n] = replace(row, pattern=moved, sizes=sizes, how=how)
+            case.forced = case.force()
+            if len(case.forced.wrong) < len(before[1].wrong):
+                return _unflattened(case)
+            case.map.rows, case.forced = before
     return None
+
+
+def _found(case: Case) -> list[tuple[int, MapRow]]:
+    """Return the rows that may be changed, with their numbers: not the user's."""
+    return list(enumerate(case.map.rows))[case.map.given :]
 
 
 def _options(case: Case, layer: Layer) -> Any:
     """Yield the rows with one layer's patterns changed, or its leaves exchanged with another's."""
     rows = case.map.rows
-    mine = [n for n, row in enumerate(rows) if row.torch.startswith(plain(layer.torch) + ".")]
+    mine = [n for n, row in _found(case) if row.torch.startswith(plain(layer.torch) + ".")]
     choices = [
         [(rows[n].pattern, dict(rows[n].sizes)), *case.map.choices.get(n, [])[:5]] for n in mine
     ]
@@ -153,7 +155,7 @@ def _options(case: Case, layer: Layer) -> Any:
     for other in case.layers:
         if other is layer or not _far(case, other):
             continue
-        theirs = [n for n, row in enumerate(rows) if row.torch.startswith(plain(other.torch) + ".")]
+        theirs = [n for n, row in _found(case) if row.torch.startswith(plain(other.torch) + ".")]
         if [case.torch.leaves[rows[n].torch].shape for n in mine] != [
             case.torch.leaves[rows[n].torch].shape for n in theirs
         ]:

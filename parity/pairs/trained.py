@@ -1,6 +1,5 @@
 """Both sides' steps of training: PyTorch's as they are, JAX's from the same parameters."""
 
-import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,6 @@ from parity.pairs.forward import ROUNDING, widening
 from parity.pairs.jax_side import wide
 from parity.pairs.jaxprs import Evaluator, equations, traced
 from parity.pairs.leaves import nested
-from parity.pairs.operations import Wide
 from parity.pairs.pair import Pair, required, user_code
 from parity.pairs.precisions import narrow_types
 from parity.pairs.recorded import OUTPUT
@@ -42,7 +40,7 @@ def loss_pair(case: Case) -> Pair:
     Targets are data: no training takes a gradient of them.
     """
     ours, theirs = required(case.pair.loss, "loss")
-    with torch.no_grad(), Wide() if case.widen else contextlib.nullcontext():
+    with torch.no_grad(), case.wide():
         outputs = case.torch.run(case.pair.inputs)
     flat, spec = tree_flatten(outputs)
     tensors = [i for i, x in enumerate(flat) if isinstance(x, Tensor)]
@@ -85,8 +83,7 @@ def train_torch(case: Case) -> Trained:
     for _ in range(case.pair.steps):
         found.start.append(_copies(case.torch.tensors))
         optimizer.zero_grad()
-        wide_ = Wide() if case.widen else contextlib.nullcontext()
-        with torch.enable_grad(), user_code("PyTorch's training"), wide_:
+        with torch.enable_grad(), case.wide(), user_code("PyTorch's training"):
             outputs = case.torch.run(inputs, train=True)
             loss = loss_of(outputs, *targets)
             loss.backward()

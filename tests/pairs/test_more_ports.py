@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from parity.pairs.judging import prove
 from parity.pairs.pair import Pair, PairError
+from parity.pairs.proof import MapRow
 from tests.pairs.miniatures.registry import floats, tokens
 
 
@@ -232,9 +233,9 @@ def test_a_mask_that_is_not_inverted_is_a_difference() -> None:
 
 
 def test_stacks_are_made_of_the_leaves_of_one_name() -> None:
-    stacked = {row.jax: set() for row in prove(experts(1)).map}
+    stacked: dict[str, set[str]] = {}
     for row in prove(experts(1)).map:
-        stacked[row.jax].add(row.torch.split(".")[-2])
+        stacked.setdefault(row.jax, set()).add(row.torch.split(".")[-2])
     assert stacked == {"w1": {"w1"}, "w2": {"w2"}, "w3": {"w3"}, "gate": {"gate"}}
 
 
@@ -245,6 +246,13 @@ def test_an_image_made_in_another_order_permutes_the_layer_and_its_normalisation
     image = np.arange(24)
     moved = einops.rearrange(image, permuted, x=4, y=2)
     np.testing.assert_array_equal(moved, image.reshape(4, 2, 3).transpose(1, 2, 0).ravel())
+
+
+def test_the_users_rows_stay_as_they_are() -> None:
+    row = MapRow(torch="fc.weight", jax="fc.kernel", pattern="o i -> i o")
+    proof = prove(generator(1), map=[row])
+    assert not proof
+    assert proof.map[0] == row
 
 
 class Scaled(nn.Module):
