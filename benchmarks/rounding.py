@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import torch
 
-from parity.pairs import rounding
+from parity.pairs.rounding import arithmetic
 from tests.pairs import precision
 from tests.pairs.programs import PROGRAMS, Program
 
@@ -23,13 +23,13 @@ arctan sinh cosh arcsinh arccosh arctanh cbrt i0 i0e erfinv"""
 POSITIVE = ("log", "log2", "log1p", "rsqrt", "arccosh")
 
 
-def ratio(truth: list, runs: list, found: list, floor: float = rounding.FLOOR) -> float:
+def ratio(truth: list, runs: list, found: list, floor: float = arithmetic.FLOOR) -> float:
     """Return the largest |error|/σ over all outputs."""
     sigmas = [
-        rounding.pooled(out, [run[place] for run in runs], floor=floor)
+        arithmetic.pooled(out, [run[place] for run in runs], floor=floor)
         for place, out in enumerate(truth)
     ]
-    return max(map(rounding.evidence, truth, found, sigmas))
+    return max(map(arithmetic.evidence, truth, found, sigmas))
 
 
 def reduced(program: Program, arrays: list, sides: dict) -> dict[str, float]:
@@ -90,7 +90,7 @@ def main(seeds: int) -> None:
                 for samples, floor in SETTINGS:
                     value = ratio(truth, runs[:samples], outputs, floor)
                     settings[samples, floor].append(value)
-                    if (samples, floor) == (rounding.SAMPLES, rounding.FLOOR):
+                    if (samples, floor) == (arithmetic.SAMPLES, arithmetic.FLOOR):
                         rows[way].append(value)
             if name in products:
                 for kind, value in reduced(program, arrays, sides).items():

@@ -56,8 +56,8 @@ class Convert(Debug):
 
     def _convert_pair(self, name: str) -> None:
         from parity.contract.cli.console import ProgressBar
-        from parity.pairs.conversion import convert_weights
-        from parity.pairs.mapfile import read_map
+        from parity.pairs.conversion.converted import convert_weights
+        from parity.pairs.mapping.mapfile import read_map
         from parity.pairs.pair import load_pair
 
         rows = read_map(self.map) if self.map else ()

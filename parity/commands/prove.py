@@ -51,7 +51,7 @@ class Prove(Report):
         if self.record:
             return self._record(self.record)
         from parity.pairs.judging import prove
-        from parity.pairs.mapfile import read_map, write_map
+        from parity.pairs.mapping.mapfile import read_map, write_map
         from parity.pairs.pair import Accept, against, load_pair
 
         rows = read_map(self.map) if self.map else []
@@ -91,8 +91,8 @@ class Prove(Report):
     def _record(self, file: Path) -> int:
         from parity.commands.options import require_writable
         from parity.pairs.pair import load_pair
-        from parity.pairs.recorder import recorded
-        from parity.pairs.recording import write_recording
+        from parity.pairs.torch_side.recorder import recorded
+        from parity.pairs.torch_side.recording import write_recording
 
         require_writable(file, "record")
         recording = recorded(load_pair(self.pair))

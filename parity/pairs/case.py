@@ -10,21 +10,21 @@ import numpy as np
 import torch
 
 from parity.contract.errors import NondeterminismError
-from parity.pairs.forward import Forced, force
-from parity.pairs.jax_models import jax_side
-from parity.pairs.jax_side import JaxSide, Program
-from parity.pairs.jaxprs import equations
-from parity.pairs.layers import Layer, plain, product_layers, shared_layers
-from parity.pairs.leaves import Use, drawn
-from parity.pairs.mapping import Map, find_map
-from parity.pairs.operations import Operations, Wide, mark
+from parity.pairs.forward.forced import Forced, force
+from parity.pairs.jax_side.jaxprs import equations
+from parity.pairs.jax_side.models import jax_side
+from parity.pairs.jax_side.precisions import NUMBERS, in_float32, narrow_types
+from parity.pairs.jax_side.program import JaxSide, Program
+from parity.pairs.jax_side.uses import uses
+from parity.pairs.mapping.layers import Layer, plain, product_layers, shared_layers
+from parity.pairs.mapping.leaves import Use, drawn
+from parity.pairs.mapping.maps import Map, find_map
+from parity.pairs.mapping.units import PART
 from parity.pairs.pair import Pair, PairError
-from parity.pairs.precisions import NUMBERS, in_float32, narrow_types
 from parity.pairs.proof import MapRow
-from parity.pairs.recorded import Recorded, record
-from parity.pairs.torch_side import TorchSide, arrays, torch_side
-from parity.pairs.units import PART
-from parity.pairs.uses import uses
+from parity.pairs.torch_side.model import TorchSide, arrays, torch_side
+from parity.pairs.torch_side.operations import Operations, Wide, mark
+from parity.pairs.torch_side.recorded import Recorded, record
 
 Progress = Callable[[str, int, int], None]
 

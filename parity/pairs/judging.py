@@ -13,20 +13,20 @@ import torch
 
 from parity.contract.version import provenance
 from parity.pairs.case import Case, prepare
-from parity.pairs.gradients import gradient_differences
-from parity.pairs.locate import differences
-from parity.pairs.lowprecision import low_precision
+from parity.pairs.forward.locate import differences
+from parity.pairs.forward.lowprecision import low_precision
+from parity.pairs.forward.places import accepted, grouped, layer_table
+from parity.pairs.forward.repair import repair
+from parity.pairs.gradients.regions import gradient_differences
 from parity.pairs.memory import trim
-from parity.pairs.noise import set_rounding
 from parity.pairs.pair import Pair, PairError
-from parity.pairs.places import accepted, grouped, layer_table
-from parity.pairs.planted import counts, planted
+from parity.pairs.planting.planted import counts, planted
 from parity.pairs.proof import Difference, MapRow, Proof
-from parity.pairs.recording import Recording
-from parity.pairs.repair import repair
-from parity.pairs.single import judge_single
-from parity.pairs.trained import loss_pair
-from parity.pairs.training import renamed, training_differences
+from parity.pairs.rounding.float32 import judge_single
+from parity.pairs.rounding.noise import set_rounding
+from parity.pairs.torch_side.recording import Recording
+from parity.pairs.training.steps import renamed, training_differences
+from parity.pairs.training.trained import loss_pair
 
 Progress = Callable[[str, int, int], None]
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from parity.contract.errors import CnnParityError
-from parity.pairs.recording import Recording, read_recording
+from parity.pairs.torch_side.recording import Recording, read_recording
 
 T = TypeVar("T")
 

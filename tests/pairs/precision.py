@@ -9,9 +9,9 @@ import torch
 from jax.extend.core import Literal
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from parity.pairs.rounding import SAMPLES, UNITS
-from parity.pairs.rounding_jax import perturbed
-from parity.pairs.rounding_torch import Perturbed
+from parity.pairs.rounding.arithmetic import SAMPLES, UNITS
+from parity.pairs.rounding.dispatch import Perturbed
+from parity.pairs.rounding.jaxpr import perturbed
 from tests.pairs.programs import Program
 
 Hook = Callable[[Any, list[Any]], tuple[list[Any], Callable[[list[Any]], list[Any]]]]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from parity import Pair
 from parity.contract.errors import CheckpointError
-from parity.pairs.conversion import convert_weights
-from parity.pairs.mapfile import read_map, write_map
+from parity.pairs.conversion.converted import convert_weights
+from parity.pairs.mapping.mapfile import read_map, write_map
 from parity.pairs.proof import MapRow
 from tests.pairs.weights import (
     PAIRS,

@@ -14,7 +14,7 @@ import torch
 from parity import Pair
 from parity.commands.convert import Convert
 from parity.contract.errors import CheckpointError, OutputError, RecipeError
-from parity.pairs.conversion import convert_weights
+from parity.pairs.conversion.converted import convert_weights
 from parity.pairs.pair import PairError
 from tests.pairs.weights import State, nnx_pair, saved, trained, tree_pair
 

@@ -12,13 +12,13 @@ import torch
 from jax.extend.core import ClosedJaxpr
 
 from parity.pairs.case import prepare
-from parity.pairs.jax_side import JaxSide, Program, wide
-from parity.pairs.jaxprs import Evaluator, bind, tag_p, traced
+from parity.pairs.jax_side.jaxprs import Evaluator, bind, tag_p, traced
+from parity.pairs.jax_side.program import JaxSide, Program, wide
 from parity.pairs.judging import prove
 from parity.pairs.pair import Accept, Pair
-from parity.pairs.planted import Plant, planted
+from parity.pairs.planting.planted import Plant, planted
+from parity.pairs.planting.sites import RULES
 from parity.pairs.proof import Proof
-from parity.pairs.sites import RULES
 from tests.pairs.miniatures import MINIATURES
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)

@@ -15,8 +15,8 @@ from torch import nn
 
 from parity.pairs.judging import prove
 from parity.pairs.pair import Pair, PairError, against
-from parity.pairs.recorder import recorded
-from parity.pairs.recording import RecordingError, read_recording, write_recording
+from parity.pairs.torch_side.recorder import recorded
+from parity.pairs.torch_side.recording import RecordingError, read_recording, write_recording
 from tests.commands.test_parity import run_parity
 from tests.pairs import sample
 from tests.pairs.miniatures import MINIATURES

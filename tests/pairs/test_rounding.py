@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from jax import lax
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from parity.pairs import rounding
-from parity.pairs.rounding import LAMBDA, UNITS, evidence, inexact, pooled
-from parity.pairs.rounding_jax import perturbed, spread, without_rule
-from parity.pairs.rounding_torch import Perturbed
+from parity.pairs.rounding import arithmetic
+from parity.pairs.rounding.arithmetic import LAMBDA, UNITS, evidence, inexact, pooled
+from parity.pairs.rounding.dispatch import Perturbed
+from parity.pairs.rounding.jaxpr import perturbed, spread, without_rule
 from tests.pairs import precision
 from tests.pairs.programs import PROGRAMS
 
@@ -79,7 +79,7 @@ def test_rounding_explains_what_a_kernel_makes_inside(kernel: str) -> None:
 
 
 def test_an_element_of_a_factor_errs_by_its_matrix() -> None:
-    spread = rounding.relative_spread("qr", np.diag([3.0, 1e-9]), (), UNIT)
+    spread = arithmetic.relative_spread("qr", np.diag([3.0, 1e-9]), (), UNIT)
     np.testing.assert_allclose(spread, UNIT * 2**0.5 * 3.0, rtol=1e-12)
 
 
@@ -258,7 +258,7 @@ def test_primitives_without_a_rule_are_listed() -> None:
 
 def test_an_element_of_no_spread_has_a_part_of_the_tensors() -> None:
     truth, moved = np.zeros(4), np.array([1.0, 1.0, 1.0, 0.0])
-    assert pooled(truth, [moved, -moved])[3] == rounding.FLOOR * np.sqrt(0.75)
+    assert pooled(truth, [moved, -moved])[3] == arithmetic.FLOOR * np.sqrt(0.75)
 
 
 def test_evidence_is_infinite_where_only_one_side_is_finite() -> None:

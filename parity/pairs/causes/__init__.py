@@ -1,0 +1,1 @@
+"""The catalogue of causes: one entry one mistake, by what it is made in."""

@@ -1,0 +1,1 @@
+"""Checkpoints of one side's model turned into the other's."""

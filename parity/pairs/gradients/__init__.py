@@ -1,0 +1,1 @@
+"""Gradients in float64, region by region."""

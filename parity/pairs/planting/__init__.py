@@ -1,0 +1,1 @@
+"""Trust: mistakes planted into JAX's program, and what a proof sees of them."""

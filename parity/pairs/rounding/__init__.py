@@ -1,0 +1,1 @@
+"""What rounding explains: stochastic arithmetic on both sides, and float32 judged by it."""

@@ -1,0 +1,1 @@
+"""Steps of training in float64: loss, gradients, optimiser and buffers."""
