@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from parity.contract.errors import NondeterminismError
-from parity.pairs.forward.forced import Forced, force
+from parity.pairs.forward.evidence import Forced
+from parity.pairs.forward.forced import force
 from parity.pairs.jax_side.jaxprs import equations
 from parity.pairs.jax_side.models import jax_side
-from parity.pairs.jax_side.precisions import NUMBERS, in_float32, narrow_types
+from parity.pairs.jax_side.precisions import NUMBERS, in_float32, narrow
 from parity.pairs.jax_side.program import JaxSide, Program
 from parity.pairs.jax_side.uses import uses
 from parity.pairs.mapping.layers import Layer, plain, product_layers, shared_layers
@@ -53,6 +54,8 @@ class Case:
     widen: bool = False
     """Whether a part of either side asks for less than float64, and is computed in it all the
     same."""
+    islands: set[str] = field(default_factory=set)
+    """The narrower types that a part asks for."""
     insists: bool = False
     """Whether PyTorch's side fails where some of it is float64 and some, as it asks, float32."""
 
@@ -87,6 +90,15 @@ class Case:
     def jax_values(self) -> dict[str, np.ndarray]:
         """JAX's leaves with PyTorch's numbers."""
         return {**self.map.jax_values(self.values, self.jax.leaves), **self.set_jax}
+
+    def pair_layers(self) -> None:
+        """Find the layers that both sides have, by the map."""
+        nodes = self.torch.nodes()
+        self.layers = (
+            shared_layers(self.map, nodes, self.jax.nodes())
+            if self.jax.calls
+            else product_layers(self.map, nodes)
+        )
 
     def wide(self) -> AbstractContextManager[Any]:
         """Return what PyTorch computes in float64 in, whatever its parts ask for."""
@@ -139,11 +151,10 @@ def prepare(
     case = Case(pair, ours, theirs, program, found, values, {}, [], (used_t, used_j))
     _vanish(case)
     ours.set(values)
-    case.layers = shared_layers(found, ours.nodes(), theirs.nodes())
-    if not theirs.calls:
-        case.layers = product_layers(found, ours.nodes())
-    islands = any(o.island for o in mode.made) or narrow_types(equations(program.jaxpr))
-    case.insists, case.widen = insists, insists or bool(islands)
+    case.pair_layers()
+    case.islands = {o.dtype for o in mode.made if o.island}
+    case.islands |= narrow(equations(program.jaxpr))
+    case.insists, case.widen = insists, insists or bool(case.islands)
     _run(case)
     _check_calls(case)
     return case
@@ -173,15 +184,15 @@ def _require_equal(first: Sequence[Any], again: Sequence[Any], mode: Operations)
     pairs = zip(first, again, strict=True)
     if all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs):
         return
-    random = next((o for o in mode.made if "dropout" in o.name or "bernoulli" in o.name), None)
-    if random:
+    random = next((o for o in mode.made if o.draws), None)
+    if random and ("dropout" in random.name or "bernoulli" in random.name):
         raise PairError(
             f"PyTorch's dropout at {random.source} cannot be switched off: give it"
             " training=self.training"
         )
     raise NondeterminismError(
-        "the PyTorch side gives two results for the same inputs; draw no"
-        " random numbers in eval mode"
+        "the PyTorch side gives two results for the same inputs; draw no random numbers in eval"
+        " mode" + (f" ({random.name}, {random.source})" if random else "")
     )
 
 

@@ -224,4 +224,9 @@ def _forward(differences: Sequence[Difference], layers: Any) -> str:
     many = _many(differences)
     if not layers:
         return f"{many}; compared as a whole, since no layers are called"
-    return f"{many}, {len(layers) - len(inside)} of {len(layers)} layers the same function"
+    other = [layer.torch for layer in layers if layer.inside is None]
+    same = len(layers) - len(inside) - len(other)
+    said = f"{many}, {same} of {len(layers)} layers the same function"
+    if other:
+        said += f"; not compared, since what they return has other sizes: {', '.join(other[:3])}"
+    return said + ", …" * (len(other) > 3)

@@ -23,7 +23,7 @@ WRONG = [miniature for miniature in MINIATURES.values() if miniature.differences
 FUNCTIONS = [
     miniature
     for miniature in MINIATURES.values()
-    if miniature.name.startswith(("f-", "l-", "straight", "ties", "custom-"))
+    if miniature.name.startswith(("f-", "l-", "o-", "straight", "ties", "custom-"))
 ]
 """Those without parameters, whose sides can be compared as they are."""
 
@@ -77,7 +77,8 @@ SAMPLE = [
     "island-float32", "stopped-not", "t-batchnorm-nnx", "t-clip-epsilon", "two-in-cnn",
     "thumbnail-aliased", "l-smoothing-others", "mlp-quick-gelu", "gru-candidate", "ties-half",
     "ties-min", "custom-beside-max", "padded-zeros", "experts-not-normalised", "lstm-gate-order",
-    "gru-update", "gru-backwards", "gru-linen-clipped",
+    "gru-update", "gru-backwards", "gru-linen-clipped", "o-halves", "o-same", "o-tiled",
+    "o-unmasked", "o-rotated",
 ]  # fmt: skip
 
 

@@ -159,8 +159,7 @@ def _interpreted(pickled: bytes, storage: Callable[[Any], np.ndarray]) -> Any:
             case "TUPLE":
                 stack.append(tuple(_since(marks.pop(), stack)))
             case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
-                size = int(name[-1])
-                stack[-size:] = [tuple(stack[-size:])]
+                stack.append(tuple(_since(-int(name[-1]), stack)))
             case "APPEND" | "APPENDS" as name:
                 items = _since(marks.pop() if name == "APPENDS" else -1, stack)
                 held: Any = stack[-1]

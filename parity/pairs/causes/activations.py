@@ -59,12 +59,21 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "no activation": lambda x: x.clone(),
 }
 
+_MADE_BY = {
+    "relu squared": ("max", "square|integer_pow|mul|pow"),
+    **dict.fromkeys(("relu", "relu6", "hardswish", "hardsigmoid"), ("max|clamp|select_n",)),
+    **dict.fromkeys(("softmax", "log_softmax"), ("reduce_sum",)),
+    **dict.fromkeys(("tanh", "mish", "gelu (tanh)"), ("tanh|exp",)),
+    **dict.fromkeys(("sigmoid", "silu", "quick gelu"), ("logistic|exp",)),
+}
+"""The primitives of JAX that some of them are made of."""
 ADDED = tuple(
     Candidate(
         "added",
         f"JAX applies {name} where PyTorch has nothing",
         f"leave {name} out in JAX",
         applied(function),
+        needs=_MADE_BY.get(name, ()),
     )
     for name, function in {
         "softmax": lambda x: x.softmax(-1),

@@ -51,7 +51,7 @@ def factor(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         return
     have = float(numbers[0])
     inverse = [1 / x for x in literals if x]
-    for other in dict.fromkeys([1.0, *literals, *inverse]):
+    for other in dict.fromkeys([1.0, -1.0, *literals, *inverse, -have]):
         if other != have:
             without = "no factor" if other == 1 and operation.name != "pow" else f"{other:g}"
             yield Candidate(
@@ -97,6 +97,28 @@ def scaled(operation: Operation, literals: Literals) -> Iterator[Candidate]:
             f"JAX multiplies by {factor:.7g} what PyTorch takes as it is ({operation.name})",
             "leave the factor out in JAX",
             compute,
+        )
+
+
+@of("bmm", "mm")
+def operands(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """A product with a square matrix, transposed."""
+
+    def turned(place: int) -> Variant:
+        def compute(func: Any, args: Any, kwargs: Any) -> Any:
+            if args[place].shape[-1] != args[place].shape[-2]:
+                raise ValueError
+            new = args[place].transpose(-1, -2)
+            return func(*(new if i == place else x for i, x in enumerate(args)), **kwargs)
+
+        return compute
+
+    for place, which in ((1, "second"), (0, "first")):
+        yield Candidate(
+            "transposed",
+            f"JAX has the {which} matrix of a product transposed",
+            "sum over the axis that PyTorch sums over in JAX",
+            turned(place),
         )
 
 
@@ -149,6 +171,7 @@ def pooled(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                 f"PyTorch takes row {operation.scalars[-1]}; JAX row {index}",
                 "take PyTorch's row in JAX",
                 other(index),
+                needs=("slice|dynamic_slice|gather|split",),
             )
 
 

@@ -1,11 +1,12 @@
 """Causes in the order of axes: merged, split, transposed or cut otherwise."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import einops
 
-from parity.pairs.causes.candidates import Candidate, Literals, of
+from parity.pairs.causes.candidates import Candidate, Literals, of, parents
 from parity.pairs.torch_side.operations import Operation, Variant
 
 
@@ -78,6 +79,123 @@ def shuffled(operation: Operation, literals: Literals) -> Iterator[Candidate]:
             "split channels as (c p q) in JAX",
             other(sizes),
         )
+
+
+@of("cat", "stack")
+def joined(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Parts that are put together in another order."""
+    for n in (2, 3, 4):
+        for order in list(itertools.permutations(range(n)))[1:]:
+
+            def compute(func: Any, args: Any, kwargs: Any, order: Any = order) -> Any:
+                parts, *rest = args
+                if len(parts) != len(order):
+                    raise ValueError
+                return func([parts[i] for i in order], *rest, **kwargs)
+
+            yield Candidate(
+                "parts-order",
+                f"JAX puts {n} parts together in the order {order}",
+                "put them together in PyTorch's order in JAX",
+                compute,
+            )
+
+
+@of("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk", "unbind")
+def parted(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """Parts that are taken in another order, as the halves of a gated unit."""
+    for n in (2, 3, 4):
+        for order in list(itertools.permutations(range(n)))[1:]:
+
+            def compute(func: Any, args: Any, kwargs: Any, order: Any = order) -> Any:
+                parts = func(*args, **kwargs)
+                if len(parts) != len(order):
+                    raise ValueError
+                return [parts[i] for i in order]
+
+            yield Candidate(
+                "parts-order",
+                f"JAX takes {n} parts in the order {order}",
+                "take them in PyTorch's order in JAX",
+                compute,
+            )
+
+
+@of("glu")
+def gated(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """The other half of a gated linear unit as its gate."""
+    yield Candidate(
+        "parts-order",
+        "PyTorch's gate is the second half; JAX's the first",
+        "gate by the second half in JAX",
+        lambda func, args, kwargs: func(args[0].roll(operation.shape[_axis(args)], _axis(args))),
+    )
+
+
+def _axis(args: Any) -> int:
+    return args[1] if len(args) > 1 else -1
+
+
+@of("roll")
+def rolled(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """A shift in the other direction."""
+    yield Candidate(
+        "roll-direction",
+        "JAX shifts in the other direction",
+        "give PyTorch's shift in JAX",
+        lambda func, args, kwargs: func(args[0], [-n for n in args[1]], *args[2:]),
+    )
+
+
+def repeated(made: Sequence[Operation], _: Literals) -> tuple[Candidate, dict[int, Variant]] | None:
+    """Each part repeated in its place, against all parts repeated one after the other."""
+    known = {operation.number: operation for operation in made}
+    variants: dict[int, Variant] = {}
+    for operation in made:
+        if operation.name not in ("view", "_unsafe_view", "reshape"):
+            continue
+        before = next(iter(parents(operation, known)), None)
+        if before is not None and before.name == "clone":
+            before = next(iter(parents(before, known)), None)
+        if before is None or before.name != "expand":
+            continue
+        axis = next((i for i, (a, b) in enumerate(zip(before.shape, operation.shape, strict=False))
+                     if a != b), None)  # fmt: skip
+        if axis is None or axis + 1 >= len(before.shape):
+            continue
+
+        def tiled(_: Any, args: Any, __: Any, a: int = axis, to: Any = operation.shape) -> Any:
+            return args[0].transpose(a, a + 1).reshape(to)
+
+        variants[operation.number] = tiled
+    if not variants:
+        return None
+    candidate = Candidate(
+        "repeat-order",
+        "PyTorch repeats each part in its place; JAX all, one after the other",
+        "jnp.repeat, not jnp.tile, in JAX",
+        next(iter(variants.values())),
+    )
+    return candidate, variants
+
+
+@of("repeat")
+def tiles(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """All parts repeated one after the other, against each in its place."""
+
+    def in_place(_: Any, args: Any, __: Any) -> Any:
+        x, counts = args
+        x = x.reshape(*[1] * (len(counts) - x.ndim), *x.shape)
+        for axis, count in enumerate(counts):
+            x = x.repeat_interleave(count, axis)
+        return x
+
+    yield Candidate(
+        "repeat-order",
+        "PyTorch repeats all parts one after the other; JAX each in its place",
+        "jnp.tile, not jnp.repeat, in JAX",
+        in_place,
+    )
 
 
 def strided(made: Sequence[Operation], _: Literals) -> tuple[Candidate, dict[int, Variant]] | None:

@@ -4,7 +4,7 @@ A cause is proved, not guessed: PyTorch's side is run again with that one operat
 otherwise, and what JAX computes must come out to rounding.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,12 @@ class Candidate:
     """What each side does."""
     fix: str
     variant: Variant
+    needs: tuple[str, ...] = ()
+    """What JAX's code of the region has if this is the cause: primitives; `a|b` is one of both."""
+
+    def fits(self, names: Collection[str]) -> bool:
+        """Whether a region of these primitives may have it."""
+        return all(any(name in names for name in need.split("|")) for need in self.needs)
 
 
 Literals = Sequence[float]

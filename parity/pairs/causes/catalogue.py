@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from parity.pairs.causes import arithmetic, convolution, masks, pooling, resize  # noqa: F401 - for the rules that they enter
 from parity.pairs.causes.activations import of_one_term
 from parity.pairs.causes.attention import rotary
-from parity.pairs.causes.axes import strided
+from parity.pairs.causes.axes import repeated, strided
 from parity.pairs.causes.candidates import RULES, Candidate, Literals, Together
 from parity.pairs.causes.losses import label_smoothing, unsmoothed
-from parity.pairs.causes.masks import hidden_rows
+from parity.pairs.causes.masks import added_mask, hidden_rows
 from parity.pairs.causes.norms import epsilon_place, unnormalised
 from parity.pairs.causes.recurrent import gates, reset_before
 from parity.pairs.torch_side.operations import Operation, Variant
@@ -21,10 +21,12 @@ TOGETHER: tuple[Together, ...] = (
     unsmoothed,
     gates,
     reset_before,
+    added_mask,
     hidden_rows,
     unnormalised,
     rotary,
     strided,
+    repeated,
 )
 """Rules that change several operations at once."""
 

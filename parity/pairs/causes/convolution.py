@@ -43,15 +43,53 @@ def convolution(operation: Operation, literals: Literals) -> Iterator[Candidate]
     yield Candidate("padding", what, pairs, _same(before=True))
     for other in (1, 2, 3, 4):
         what, fix = f"JAX's kernel is dilated by {other}", "give PyTorch's dilation in JAX"
-        yield Candidate("dilation", what, fix, _dilated(other))
+        needs = ("dilated",) if other > 1 else ()
+        yield Candidate("dilation", what, fix, _dilated(other), needs)
     for name in ("reflect", "circular", "replicate"):
         what = f"JAX pads by {name}, PyTorch by zeros"
         yield Candidate("padding", what, "pad by zeros in JAX", _mode(name))
     what, fix = "one side's kernel has its channels swapped", "swap the kernel's channels in JAX"
     yield Candidate("in-out-swapped", what, fix, _swapped)
     what, fix = "JAX's windows begin one pixel later", "begin the windows where PyTorch does"
-    yield Candidate("stride-phase", what, fix, _shifted)
+    strided = next((x for x in operation.scalars if isinstance(x, int)), 1) > 1
+    yield Candidate("stride-phase" if strided else "padding", what, fix, _shifted)
     yield Candidate("bias-missing", "JAX adds no bias", "add the bias in JAX", _no_bias)
+
+
+@of("constant_pad_nd")
+def one_sided(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """What PyTorch pads in front of a sequence only, as for a causal convolution."""
+
+    def both(func: Any, args: Any, kwargs: Any) -> Any:
+        x, pads, *rest = args
+        totals = [a + b for a, b in zip(pads[::2], pads[1::2], strict=True)]
+        return func(x, [n for total in totals for n in (total // 2, total - total // 2)], *rest)
+
+    yield Candidate(
+        "padding",
+        "PyTorch pads one side, as a causal convolution does; JAX both, as SAME does",
+        "padding='CAUSAL', or the padding as pairs, in JAX",
+        both,
+    )
+
+
+@of("slice")
+def cut_off(operation: Operation, literals: Literals) -> Iterator[Candidate]:
+    """What PyTorch cuts off a convolution that was padded on both sides, to make it causal."""
+
+    def middle(_: Any, args: Any, __: Any) -> Any:
+        x, axis, start, *_end = args
+        length = operation.shape[axis]
+        if start or length == x.shape[axis] or (x.shape[axis] - length) % 2:
+            raise ValueError
+        return x.narrow(axis, (x.shape[axis] - length) // 2, length)
+
+    yield Candidate(
+        "padding",
+        "PyTorch cuts off the end, as a causal convolution does; JAX pads as SAME does",
+        "padding='CAUSAL', or the padding as pairs, in JAX",
+        middle,
+    )
 
 
 def _flipped(func: Any, args: Any, kwargs: Any) -> Any:

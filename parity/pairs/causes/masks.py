@@ -14,6 +14,7 @@ from parity.pairs.causes.candidates import (
     applied,
     argument,
     of,
+    parents,
     remembering,
 )
 from parity.pairs.torch_side.operations import Operation
@@ -49,9 +50,10 @@ def _shifted(mask: Tensor, step: int, fill: bool) -> Tensor:
 @of("masked_fill", "where")
 def masked(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """Another number where a mask is."""
+    filled = operation.name.rstrip("_") == "masked_fill"
     numbers = [x for x in operation.scalars if isinstance(x, float | int)]
     for other in dict.fromkeys([*literals, -math.inf, -1e9, -1e4, -1e30, 0.0]):
-        if operation.name == "masked_fill" and numbers and other != numbers[0]:
+        if filled and numbers and other != numbers[0]:
             yield Candidate(
                 "mask-value",
                 f"PyTorch: {numbers[0]:g} where masked; JAX: {other:g}",
@@ -60,7 +62,7 @@ def masked(operation: Operation, literals: Literals) -> Iterator[Candidate]:
             )
 
     def inverted(func: Any, args: Any, kwargs: Any) -> Any:
-        place = 1 if operation.name == "masked_fill" else 0
+        place = 1 if filled else 0
         return func(*args[:place], ~args[place], *args[place + 1 :], **kwargs)
 
     yield Candidate(
@@ -70,7 +72,7 @@ def masked(operation: Operation, literals: Literals) -> Iterator[Candidate]:
         for fill in (hidden, not hidden):
 
             def moved(func: Any, args: Any, kwargs: Any, s: int = step, f: bool = fill) -> Any:
-                place = 1 if operation.name == "masked_fill" else 0
+                place = 1 if filled else 0
                 new = _shifted(args[place].clone(), s, f)
                 return func(*args[:place], new, *args[place + 1 :], **kwargs)
 
@@ -80,8 +82,32 @@ def masked(operation: Operation, literals: Literals) -> Iterator[Candidate]:
                 "take PyTorch's diagonal in JAX",
                 moved,
             )
-    if operation.name == "masked_fill":
+    if filled:
         yield Candidate("mask-missing", "JAX has no mask", "mask in JAX", applied(torch.clone))
+
+
+def added_mask(made: Sequence[Operation], _: Literals) -> Whole | None:
+    """A mask of great negative numbers that is added before a softmax, against none."""
+    known = {operation.number: operation for operation in made}
+    sums = [
+        of_softmax
+        for operation in made
+        if operation.name == "_softmax"
+        for of_softmax in parents(operation, known)
+        if of_softmax is not None and of_softmax.name.rstrip("_") == "add"
+    ]
+    if not sums:
+        return None
+
+    def unmasked(func: Any, args: Any, kwargs: Any) -> Any:
+        shown, mask = args[:2]
+        if not isinstance(mask, Tensor) or not (mask <= -1e4).any():
+            raise ValueError
+        return shown.clone()
+
+    what = "PyTorch adds a mask before the softmax; JAX has none"
+    candidate = Candidate("mask-missing", what, "mask in JAX", unmasked)
+    return candidate, {o.number: unmasked for o in sums}
 
 
 def hidden_rows(made: Sequence[Operation], _: Literals) -> Whole | None:

@@ -1,8 +1,7 @@
 """Both sides in float64, layer by layer: JAX is fed with PyTorch's values at every layer."""
 
-import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -10,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from parity.pairs.jax_side.jaxprs import Evaluator, Tag, source
+from parity.pairs.forward.evidence import Evidence, Forced, Made, limit
+from parity.pairs.jax_side.jaxprs import Evaluator, Tag
 from parity.pairs.jax_side.precisions import widened
 from parity.pairs.jax_side.program import Program
 from parity.pairs.mapping.arrangement import arrangement, distance
@@ -19,62 +19,7 @@ from parity.pairs.mapping.patterns import patterns, rearranged
 from parity.pairs.pair import PairError
 from parity.pairs.torch_side.recorded import OUTPUT, Key, Recorded
 
-LAST_PLACES = 64
-"""Units in the last place of an array's largest value that need no further explanation: mistakes
-lie 4 to 12 decades above."""
 ROUNDING = 1e-11
-
-
-@dataclass
-class Evidence:
-    """How far JAX's value is from PyTorch's at one place, and what rounding explains of it."""
-
-    key: Key
-    place: int
-    shape: tuple[int, ...]
-    error: float
-    scale: float
-    arranged: tuple[str, dict[str, int]] = ("", {})
-    """The pattern from PyTorch's layout to JAX's."""
-    rounding: float = 0.0
-    is_float: bool = True
-    own: Any = None
-    """JAX's value, kept where it is more than a few last places off."""
-    equations: list[Any] = field(default_factory=list)
-    """JAX's, evaluated since the layer before."""
-
-    @property
-    def size(self) -> float:
-        """Of the error relative to scale."""
-        return self.error / self.scale if self.scale else (0.0 if self.error == 0 else math.inf)
-
-    @property
-    def wrong(self) -> bool:
-        """Whether it is more than rounding."""
-        return not self.error <= self.rounding
-
-
-@dataclass
-class Forced:
-    """JAX's run with PyTorch's values at each shared layer: evidence by place."""
-
-    evidence: dict[tuple[Key, int], Evidence] = field(default_factory=dict)
-    uncompared: list[str] = field(default_factory=list)
-    again: dict[tuple[Key, int], int] = field(default_factory=dict)
-    """Places of PyTorch's that JAX's layer is given once more, as in `attn(x, x, x)`."""
-    opposite: set[tuple[Key, int]] = field(default_factory=set)
-    """Masks that are true where PyTorch's are false."""
-    calls: dict[str, int] = field(default_factory=dict)
-    arrangements: dict[tuple[Key, int], tuple[str, dict[str, int]]] = field(default_factory=dict)
-
-    def at(self, key: Key) -> list[Evidence]:
-        """Return the evidence of all arrays of a key."""
-        return [found for (of, _), found in self.evidence.items() if of == key]
-
-    @property
-    def wrong(self) -> list[Evidence]:
-        """Those outside rounding."""
-        return [found for found in self.evidence.values() if found.wrong]
 
 
 Around = Callable[[Any, list[Any], Callable[..., list[Any]]], list[Any]]
@@ -100,7 +45,14 @@ def force(
     """
     around = widening(around) if widen else around
     feeder = Feeder(recorded, layers, around, like, widen=widen, keep=keep)
-    evaluator = Evaluator(feeder.on_tag, feeder.around, products_of(layers), program.names)
+    evaluator = Evaluator(
+        feeder.on_tag,
+        feeder.around,
+        products_of(layers),
+        program.names,
+        linked=feeder.linked,
+        callers=feeder.callers,
+    )
     outputs, _ = program.run(evaluator, values, list(inputs), as_traced=as_traced)
     truth = recorded.arrays[OUTPUT, "in", 0]
     if len(outputs) != len(truth):
@@ -137,8 +89,10 @@ class Feeder:
         self._torch_of = {layer.jax: layer.torch for layer in layers}
         self._widen, self._keep = widen, keep
         self._used: dict[Key, set[int]] = {}
-        self._window: list[Any] = []
-        """Equations since the layer before."""
+        self.callers: list[Any] = []
+        self._log: list[Made] = []
+        self._made: dict[int, tuple[Any, frozenset[int]]] = {}
+        """By an array's identity: the array, held weakly, and what made it."""
 
     def on_tag(self, tag: Tag, value: Any) -> Any:
         """Return PyTorch's array in place of JAX's, at a shared layer."""
@@ -157,8 +111,35 @@ class Feeder:
         self, equation: Any, given: list[Any], evaluate: Callable[..., list[Any]]
     ) -> list[Any]:
         """Evaluate an equation, and remember it."""
-        self._window.append((equation, [_scalar(x) for x in given]))
-        return self._around(equation, given, evaluate) if self._around else evaluate(*given)
+        parents = frozenset().union(*map(self._makers, given))
+        numbers = tuple(map(_scalar, given))
+        self._log.append(Made(equation, numbers, tuple(self.callers), parents))
+        made = self._around(equation, given, evaluate) if self._around else evaluate(*given)
+        for x in made:
+            self._remember(x, frozenset({len(self._log) - 1}))
+        return made
+
+    def linked(self, value: Any, parts: Sequence[Any]) -> None:
+        """Remember that an array is made of others."""
+        self._remember(value, frozenset().union(*map(self._makers, parts)))
+
+    def _remember(self, value: Any, makers: frozenset[int]) -> None:
+        held = weakref.ref(value) if isinstance(value, jax.Array) else lambda: value
+        self._made[id(value)] = held, makers
+
+    def _makers(self, value: Any) -> frozenset[int]:
+        known, makers = self._made.get(id(value), (lambda: None, frozenset()))
+        return makers if known() is value else frozenset()
+
+    def _slice(self, value: Any) -> list[Made]:
+        """Return the equations that an array is made by, since the layers before it."""
+        todo, found = list(self._makers(value)), set[int]()
+        while todo:
+            number = todo.pop()
+            if number not in found:
+                found.add(number)
+                todo += self._log[number].parents
+        return [self._log[number] for number in sorted(found)]
 
     def match(self, key: Key, own: Any, *, number: int = 0, output: bool = False) -> Any:
         """Compare an array with that of PyTorch's that it should be; return that one."""
@@ -189,8 +170,7 @@ class Feeder:
             self.found.evidence[key, place] = evidence
             if self._keep:
                 evidence.own = own_array
-            evidence.equations = list(self._window) if evidence.wrong else []
-            self._window.clear()
+            evidence.equations = self._slice(own) if evidence.wrong else []
             return self._placed(forced, own)
         if (forced := self._again(key, number, own_array)) is not None:
             return self._placed(forced, own)
@@ -264,19 +244,3 @@ def _compared(
     few = limit(scale) if is_float else 0.0
     kept = None if error <= few else own
     return Evidence(*at, shape, error, scale, arranged, few, is_float, kept)
-
-
-def limit(scale: float) -> float:
-    """Return the error that needs no further explanation in an array of this scale."""
-    return LAST_PLACES * np.finfo(np.float64).eps * scale
-
-
-def sources(equations: Sequence[Any], *, most: int = 4) -> str:
-    """Return the operations of JAX's region with file and line, the most telling first."""
-    lines: dict[str, list[str]] = {}
-    for equation, _ in equations:
-        lines.setdefault(source(equation), []).append(equation.primitive.name)
-    parts = [
-        ", ".join(dict.fromkeys(names)) + f" ({line})" * bool(line) for line, names in lines.items()
-    ]
-    return "; ".join(parts[-most:])

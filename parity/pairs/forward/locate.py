@@ -13,9 +13,11 @@ import torch
 from parity.pairs.case import Case, Progress
 from parity.pairs.causes.activations import ADDED, clipped, written_out
 from parity.pairs.causes.candidates import Candidate
-from parity.pairs.forward.forced import Evidence, sources
+from parity.pairs.forward.evidence import Evidence
+from parity.pairs.forward.lines import told
 from parity.pairs.forward.places import QUIET, refined
-from parity.pairs.forward.ways import literals_of, replaced_by, ways
+from parity.pairs.forward.ways import literals_of, primitives_of, replaced_by, ways
+from parity.pairs.jax_side.sources import user_line
 from parity.pairs.mapping.arrangement import distance
 from parity.pairs.mapping.patterns import rearranged
 from parity.pairs.proof import Difference
@@ -23,7 +25,10 @@ from parity.pairs.torch_side.operations import Region, Variant
 from parity.pairs.torch_side.recorded import Key, Recorded
 
 REPLAYS = 60_000
-"""Operations that are made again in one region in search of a cause, at most: about 15 seconds."""
+"""Operations that are made again in one region in search of a cause, at most: about 15 seconds.
+
+Behind one region without a cause it is half of them, behind two a third, and so on.
+"""
 
 
 MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -60,7 +65,8 @@ def differences(case: Case, progress: Progress) -> list[Found]:
             corrections = {**corrections, **_ended(case, key, worst)}
             truth = case.record(variants=corrections, forced=case.recorded.arrays)
             continue
-        causes, changed = _cause(case, key, worst, corrections)
+        fails = sum(one.difference.cause is None for one in found)
+        causes, changed = _cause(case, key, worst, corrections, fails)
         corrections = {**corrections, **changed}
         truth = case.record(variants=corrections, forced=case.recorded.arrays)
         for cause in causes or [None]:
@@ -111,12 +117,13 @@ def _sizes_of(evidence: Evidence, array: np.ndarray) -> np.ndarray | None:
 
 
 def _cause(
-    case: Case, key: Key, evidence: Evidence, corrections: dict[int, Variant]
+    case: Case, key: Key, evidence: Evidence, corrections: dict[int, Variant], fails: int
 ) -> tuple[list[Candidate], dict[int, Variant]]:
     """Return the candidates that make PyTorch compute JAX's numbers, and what they replace.
 
     One is enough, as a rule; two independent mistakes in one region take two. Without any, the
-    operation that ends the region is replaced by JAX's numbers.
+    operation that ends the region is replaced by JAX's numbers. `fails` is in how many regions
+    nothing was found before.
     """
     numbers, _ = case.recorded.slice(key)
     at = [e for e in case.forced.at(key) if e.wrong]
@@ -132,8 +139,13 @@ def _cause(
         return max(_explained(case, e, made) for e in at)
 
     tried = []
-    most = max(60, REPLAYS // max(len(numbers), 1))
-    every = ways(case, key, numbers, literals_of(evidence))
+    most = max(60, REPLAYS // (max(len(numbers), 1) * (1 + fails)))
+    names = primitives_of(evidence)
+    every = (
+        (candidate, variants)
+        for candidate, variants in ways(case, key, numbers, literals_of(evidence))
+        if candidate.fits(names)
+    )
     for candidate, variants in itertools.islice(every, most):
         left = off(variants)
         if left <= 1:
@@ -157,7 +169,8 @@ def _of_values(
     """Yield the functions of PyTorch's values that give JAX's: of a region's end, or its begin."""
     ends = [truth.arrays[e.key][e.place] for e in at]
     for candidate in itertools.chain(ADDED, clipped(literals_of(at[0], "max", "min", "clamp"))):
-        if all(_made_of(e, x, candidate) <= 1 for e, x in zip(at, ends, strict=True)):
+        fits = candidate.fits(primitives_of(at[0]))
+        if fits and all(_made_of(e, x, candidate) <= 1 for e, x in zip(at, ends, strict=True)):
             yield candidate
     layers = [name.removesuffix(":out") for name in case.recorded.slice(key)[1] if ":out" in name]
     for layer, candidate in ((x, c) for x in layers for c in written_out(x)):
@@ -202,7 +215,8 @@ def _difference(
     kind, ours, theirs = refined(case, key, changed, cause)
     numbers, _ = case.recorded.slice(key)
     made = [case.recorded.operations[n] for n in numbers]
-    told = [o for o in made if o.name not in QUIET][-4:]
+    shown = [o for o in made if o.name not in QUIET]
+    culprits = {o.source for o in made if o.number in changed} if cause else ()
     return Difference(
         stage="forward",
         kind=kind,
@@ -213,6 +227,9 @@ def _difference(
         cause=cause.cause if cause else None,
         explanation=cause.explanation if cause else "",
         fix=cause.fix if cause else None,
-        torch_source="; ".join(f"{o.name} ({o.source})" if o.source else o.name for o in told),
-        jax_source=sources(evidence.equations),
+        torch_source=told(((o.name, o.source) for o in shown), culprits),
+        jax_source=told(
+            (one.equation.primitive.name, user_line(one.equation, one.callers))
+            for one in evidence.equations
+        ),
     )

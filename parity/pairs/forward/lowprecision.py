@@ -1,7 +1,7 @@
 """Parts that ask for less than float64: what is less precise on one side only."""
 
 from parity.pairs.case import Case
-from parity.pairs.forward.forced import Evidence
+from parity.pairs.forward.evidence import Evidence
 from parity.pairs.forward.places import name_of, place_of
 from parity.pairs.jax_side.precisions import narrow_types
 from parity.pairs.proof import Difference
@@ -42,7 +42,7 @@ def _judge(
     notes: dict[str, list[str]],
 ) -> None:
     """Enter a place that its narrow types change as a difference, or as a note."""
-    theirs = narrow_types(equation for equation, _ in evidence.equations)
+    theirs = narrow_types(one.equation for one in evidence.equations)
     made = [recorded.operations[n] for n in recorded.slice(evidence.key)[0]]
     ours = {o.source: o.dtype for o in made if _bits(o.dtype) < 53}
     lowest = [min(map(_bits, types.values()), default=53) for types in (ours, theirs)]

@@ -89,7 +89,7 @@ def grouped(found: Sequence[Difference]) -> list[Difference]:
         groups.setdefault((one.stage, one.kind, pattern, one.cause, one.accepted), []).append(one)
     result = []
     for group in groups.values():
-        also = [name_of(one.torch) for one in group[1:]]
+        _, *also = dict.fromkeys(name_of(one.torch) for one in group)
         result.append(replace(group[0], also=also, size=max(one.size for one in group)))
     return result
 

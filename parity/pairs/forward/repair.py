@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from parity.pairs.case import Case, Progress
-from parity.pairs.forward.forced import Evidence, Forced
+from parity.pairs.forward.evidence import Evidence, Forced
 from parity.pairs.mapping.layers import Layer, plain
+from parity.pairs.mapping.names import unlike
 from parity.pairs.mapping.patterns import behind_flatten
 from parity.pairs.proof import MapRow
+from parity.pairs.torch_side.recorded import Key
 
 
 def repair(case: Case, progress: Progress) -> None:
@@ -37,6 +39,7 @@ def repair(case: Case, progress: Progress) -> None:
                 case.forced = tried
                 break
             case.map.rows = before
+    _rewired(case)
     if not case.jax.calls and case.forced.wrong:
         _without_layers(case)
 
@@ -155,29 +158,111 @@ def _options(case: Case, layer: Layer) -> Any:
     for other in case.layers:
         if other is layer or not _far(case, other):
             continue
-        theirs = [n for n, row in _found(case) if row.torch.startswith(plain(other.torch) + ".")]
-        if [case.torch.leaves[rows[n].torch].shape for n in mine] != [
-            case.torch.leaves[rows[n].torch].shape for n in theirs
-        ]:
+        exchanged = _exchanged(case, layer, other)
+        if exchanged:
+            yield exchanged
+
+
+def _exchanged(case: Case, one: Layer, other: Layer) -> list[MapRow] | None:
+    """Return the rows with the leaves of two layers exchanged; None if their shapes differ."""
+    rows = list(case.map.rows)
+    mine, theirs = (
+        [n for n, row in _found(case) if row.torch.startswith(plain(layer.torch) + ".")]
+        for layer in (one, other)
+    )
+    shapes = [[case.torch.leaves[rows[n].torch].shape for n in own] for own in (mine, theirs)]
+    if shapes[0] != shapes[1] or not mine:
+        return None
+    for a, b in zip(mine, theirs, strict=True):
+        first, second = rows[a], rows[b]
+        rows[a] = replace(first, jax=second.jax, how="probing")
+        rows[b] = replace(second, jax=first.jax, how="probing")
+    return rows
+
+
+def _rewired(case: Case) -> None:
+    """Exchange layers of one shape, whose names say nothing, where what follows them is far off.
+
+    As those of two branches of which one side calls the one first, and the other the other.
+    """
+    tries = 40
+    for key in [key for (key, _), e in case.forced.evidence.items() if e.wrong and e.size > 1e-3]:
+        for one in _before(case, key):
+            for other in case.layers:
+                if other is one or tries == 0 or not _nameless(one, other):
+                    continue
+                tries -= 1
+                if _with_branches(case, one, other):
+                    return _rewired(case)
+    return None
+
+
+def _before(case: Case, key: Key) -> list[Layer]:
+    """Return the layers whose outputs a layer's input is made of."""
+    names = case.recorded.slice(key)[1] if key[1] == "in" else ()
+    return [layer for layer in case.layers if f"{layer.torch}:out" in names]
+
+
+def _nameless(one: Layer, other: Layer) -> bool:
+    """Whether the names of two layers fit the other's twin no worse than their own."""
+    own = unlike(one.torch, one.jax) + unlike(other.torch, other.jax)
+    return unlike(one.torch, other.jax) + unlike(other.torch, one.jax) <= own + 0.1
+
+
+def _with_branches(case: Case, one: Layer, other: Layer) -> bool:
+    """Exchange two layers, and those before them as long as that is needed; whether it helps."""
+    before = case.map.rows, case.layers, case.forced
+    todo = [(one, other)]
+    for _ in range(12):
+        if not todo:
+            break
+        one, other = todo.pop()
+        rows = _exchanged(case, one, other)
+        if rows is None:
             continue
-        changed = list(rows)
-        for a, b in zip(mine, theirs, strict=True):
-            changed[a] = replace(rows[a], jax=rows[b].jax, how="probing")
-            changed[b] = replace(rows[b], jax=rows[a].jax, how="probing")
-        yield changed
+        case.map.rows = rows
+        case.pair_layers()
+        if {layer.torch for layer in case.layers} != {layer.torch for layer in before[1]}:
+            break
+        case.forced = case.force()
+        if len(case.forced.wrong) < len(before[2].wrong):
+            return True
+        earlier = [_before(case, (layer.torch, "in", 0)) for layer in (one, other)]
+        if [len(found) for found in earlier] == [1, 1] and earlier[0] != earlier[1]:
+            todo.append((earlier[0][0], earlier[1][0]))
+    case.map.rows, case.layers, case.forced = before
+    return False
 
 
 def _without_layers(case: Case) -> None:
-    """Settle the patterns of a function's parameters: all together, since nothing lies between."""
+    """Settle the patterns of a function's parameters by what differs least with them.
+
+    Those of one name but for its numbers together, then one by one, and then all together, since
+    nothing may lie between.
+    """
     rows = case.map.rows
-    open_ = [n for n in range(len(rows)) if case.map.choices.get(n)]
-    choices = [[(rows[n].pattern, dict(rows[n].sizes)), *case.map.choices[n][:3]] for n in open_]
-    for chosen in itertools.islice(itertools.product(*choices), 1, 64):
-        case.map.rows = list(rows)
-        for n, (pattern, sizes) in zip(open_, chosen, strict=True):
-            case.map.rows[n] = replace(rows[n], pattern=pattern, sizes=sizes, how="probing")
+    choices = {n: [(rows[n].pattern, dict(rows[n].sizes)), *more[:3]]
+               for n, more in case.map.choices.items() if more}  # fmt: skip
+
+    def helps(chosen: dict[int, tuple[str, dict[str, int]]]) -> bool:
+        before = case.map.rows
+        case.map.rows = list(before)
+        for n, (pattern, sizes) in chosen.items():
+            case.map.rows[n] = replace(before[n], pattern=pattern, sizes=sizes, how="probing")
         tried = case.force()
-        if not tried.wrong:
+        if len(tried.wrong) < len(case.forced.wrong):
             case.forced = tried
+            return True
+        case.map.rows = before
+        return False
+
+    alike: dict[Any, list[int]] = {}
+    for n, options in choices.items():
+        alike.setdefault((re.sub(r"\d+", "", rows[n].torch), str(options)), []).append(n)
+    for group in [*alike.values(), *([n] for n in list(choices)[:20])]:
+        options = choices.get(group[0], [])[1:]
+        if case.forced.wrong and any(helps(dict.fromkeys(group, option)) for option in options):
+            choices = {n: options for n, options in choices.items() if n not in group}
+    for chosen in itertools.islice(itertools.product(*choices.values()), 1, 64):
+        if not case.forced.wrong or helps(dict(zip(choices, chosen, strict=True))):
             return
-    case.map.rows = rows

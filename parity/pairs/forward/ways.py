@@ -11,9 +11,9 @@ import torch
 from parity.pairs.case import Case
 from parity.pairs.causes.candidates import Candidate
 from parity.pairs.causes.catalogue import candidates, together
-from parity.pairs.forward.forced import Evidence
+from parity.pairs.forward.evidence import Evidence
 from parity.pairs.mapping.layers import plain
-from parity.pairs.mapping.patterns import inverse, rearranged
+from parity.pairs.mapping.patterns import undone
 from parity.pairs.torch_side.operations import Operation, Variant
 from parity.pairs.torch_side.recorded import Key
 
@@ -30,12 +30,14 @@ def ways(
     yield from together(made, literals)
     kinds: dict[tuple[Any, ...], list[int]] = {}
     for operation in made:
-        kinds.setdefault((operation.name, operation.scalars), []).append(operation.number)
+        kind = operation.name, operation.scalars, operation.source
+        kinds.setdefault(kind, []).append(operation.number)
 
     def others(operation: Operation, *, operands: bool = True) -> Iterator[Candidate]:
         yield from candidates(operation, literals)
-        if operands and operation.name in ("add", "add_"):
-            yield from _operands(case, key, operation.shape)
+        if operation.name in ("add", "add_"):
+            every = _operands(case, key, operation.shape)
+            yield from every if operands else itertools.islice(every, 2)
 
     def named(candidate: Candidate) -> Candidate:
         rotary = candidate.cause == "constant" and {"sin", "cos"} <= names
@@ -44,7 +46,7 @@ def ways(
     steps: list[Operation] = []
     """Those of loops: one alone comes last."""
     for operation in reversed(made):
-        alike = kinds[operation.name, operation.scalars]
+        alike = kinds[operation.name, operation.scalars, operation.source]
         loop = len(alike) > LOOP
         if loop:
             steps.append(operation)
@@ -101,7 +103,7 @@ def _operands(case: Case, key: Key, shape: tuple[int, ...]) -> Iterator[Candidat
 def replaced_by(evidence: Evidence) -> Variant:
     """Return the variant that gives JAX's numbers in place of PyTorch's."""
     pattern, sizes = evidence.arranged
-    value = rearranged(np.asarray(evidence.own), inverse(pattern), sizes)
+    value = undone(np.asarray(evidence.own), pattern, sizes, evidence.shape)
 
     def compute(func: Any, args: Any, kwargs: Any) -> Any:
         out = func(*args, **kwargs)
@@ -118,7 +120,7 @@ def literals_of(evidence: Evidence, *of: str) -> list[float]:
     `of` are the primitives that count; all if none is given.
     """
     found: dict[float, None] = {}
-    for equation, given in evidence.equations:
+    for equation, given in ((one.equation, one.numbers) for one in evidence.equations):
         if of and equation.primitive.name not in of:
             continue
         numbers = [x for x in given if x is not None]
@@ -126,3 +128,10 @@ def literals_of(evidence: Evidence, *of: str) -> list[float]:
         found.update((float(f"{x:.7g}"), None) for x in numbers)
         found.update((x, None) for x in numbers)
     return list(found)
+
+
+def primitives_of(evidence: Evidence) -> set[str]:
+    """Return the names of JAX's operations in the region, and `dilated` for a kernel that is."""
+    found = {one.equation.primitive.name for one in evidence.equations}
+    dilations = (one.equation.params.get("rhs_dilation") or () for one in evidence.equations)
+    return found | {"dilated" for sizes in dilations if any(n > 1 for n in sizes)}

@@ -1,6 +1,7 @@
 """Gradients in float64: the same cotangent through both sides, region by region."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
@@ -21,6 +22,7 @@ from parity.pairs.mapping.layers import plain
 from parity.pairs.mapping.maps import part_of
 from parity.pairs.memory import trim
 from parity.pairs.proof import Difference, Kind, MapRow, Place
+from parity.pairs.torch_side.operations import user_source
 from parity.pairs.torch_side.recorded import OUTPUT, Key
 
 
@@ -61,6 +63,8 @@ def gradient_differences(case: Case, seed: int) -> tuple[list[Difference], int]:
 
 
 Where = tuple[Kind, Place, Place]
+DETACHES = 8
+"""How many calls of `detach` are left out one by one, in search of one that JAX lacks."""
 
 
 def _wrong(
@@ -90,9 +94,14 @@ def _wrong(
             joined[first] = joined.get(first, 0) + own
         else:
             joined[key, place] = own
+    scales: dict[tuple[str, int], float] = {}
+    for ((layer, _, call), _), want in truth.values.items():
+        largest = float(np.abs(want).max(initial=0))
+        scales[layer, call] = max(scales.get((layer, call), 0.0), largest)
     for at, own in joined.items():
         want = truth.values.get(at, np.zeros(own.shape))
-        scale = float(np.abs(want).max(initial=0))
+        (layer, _, call), _ = at
+        scale = scales.get((layer, call), 0.0)  # one that cancels to nothing has none of its own
         enter(_behind(case, at[0]), own, want, scale, shaken and shaken.values.get(at))
     for place, own in pulled.inputs.items():
         given = truth.inputs[place]
@@ -166,12 +175,10 @@ def _cause(
         return evaluate
 
     names = {equation.primitive.name for equation in equations(case.program.jaxpr)}
-    with _undetached():
-        loose = Truth(case, cotangents)
-    if not _wrong(case, loose, Pulled(case, loose, cotangents, around)):
+    if line := _stopped(case, cotangents, around):
         return (
             "stop-gradient",
-            "PyTorch detaches where JAX does not",
+            f"PyTorch stops the gradient where JAX does not ({line})",
             "jax.lax.stop_gradient where PyTorch detaches",
         )
     if "stop_gradient" in names:
@@ -182,8 +189,9 @@ def _cause(
                 "JAX stops the gradient where PyTorch does not",
                 "leave jax.lax.stop_gradient out",
             )
+    own = any(name.startswith("custom_") for name in names)
     inlined = Pulled(case, truth, cotangents, without())
-    if not _wrong(case, truth, inlined):
+    if own and not _wrong(case, truth, inlined):
         return (
             "custom-derivative",
             "JAX has a derivative of its own (custom_jvp or custom_vjp)",
@@ -197,6 +205,18 @@ def _cause(
                 "jax.nn.relu(x), or jnp.where(x > y, x, y), in JAX",
             )
     return None, "", None
+
+
+def _stopped(case: Case, cotangents: Sequence[np.ndarray], around: Any) -> str:
+    """Return the line where PyTorch stops a gradient, if JAX's gradients are those without it."""
+    for only in (None, *range(DETACHES)):
+        with _undetached(only) as undone:
+            loose = Truth(case, cotangents)
+        if not undone:
+            break
+        if not _wrong(case, loose, Pulled(case, loose, cotangents, around)):
+            return undone[0]
+    return ""
 
 
 def _untied(first: bool, evaluate: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
@@ -214,12 +234,29 @@ def _untied(first: bool, evaluate: Callable[..., list[Any]]) -> Callable[..., li
 
 
 @contextlib.contextmanager
-def _undetached() -> Iterator[None]:
-    """Let PyTorch's detach be the identity for the time of the block."""
+def _undetached(only: int | None) -> Iterator[list[str]]:
+    """Let PyTorch's detach and no_grad do nothing, or the detach of this number; give their lines.
+
+    The numbers are those of the calls, in their order.
+    """
     own = Tensor.detach
+    count = itertools.count()
+    undone: list[str] = []
 
     def detach(self: Tensor) -> Tensor:
-        return self.view_as(self) if self.requires_grad and torch.is_grad_enabled() else own(self)
+        if not (self.requires_grad and torch.is_grad_enabled()):
+            return own(self)
+        if only is not None and next(count) != only:
+            return own(self)
+        undone.append(user_source())
+        return self.view_as(self)
 
-    with mock.patch.object(Tensor, "detach", detach):
-        yield
+    def enter(_: Any) -> None:
+        undone.append(user_source())
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(Tensor, "detach", detach))
+        if only is None:
+            stack.enter_context(mock.patch.object(torch.no_grad, "__enter__", enter))
+            stack.enter_context(mock.patch.object(torch.no_grad, "__exit__", return_value=None))
+        yield undone

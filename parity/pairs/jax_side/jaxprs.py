@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -43,12 +42,6 @@ class Tag:
 def tag(value: Any, layer: str, way: str, place: int) -> Any:
     """Mark an array of a layer's call."""
     return tag_p.bind(jnp.asarray(value), layer=layer, way=way, place=place)
-
-
-def source(equation: JaxprEqn) -> str:
-    """Return file and line of an equation, as `file.py:88`."""
-    text = source_info_util.summarize(equation.source_info).split(" ")[0]
-    return "/".join(text.split(":")[0].split("/")[-3:]) + ":" + text.split(":")[1] if text else ""
 
 
 def inner(equation: JaxprEqn) -> list[ClosedJaxpr | Jaxpr]:
@@ -106,6 +99,8 @@ class Evaluator:
     """Names of the first arguments, where there are `products`."""
     stack: Callable[[Sequence[Any]], Any] = jnp.stack
     """What makes one array of a loop's results."""
+    linked: Callable[[Any, Sequence[Any]], None] = lambda *_: None
+    """Told of an array that a loop cuts out of others, or stacks of them."""
     block: Block = lambda run, values: run(values)
     """How BLOCK equations of the program are run."""
     callers: list[JaxprEqn] = field(default_factory=list)
@@ -174,7 +169,7 @@ class Evaluator:
         if equation.primitive is tag_p:
             params = equation.params
             return [self._seen(params["layer"], params["way"], params["place"], given[0])]
-        deep = self.around is not None
+        deep = self.around is not None or (bool(self.products) and name in LOOPS)
         known = name in {**CALLS, **CUSTOM} or name in LOOPS
         if known and inner(equation) and (deep or name in CALLS or _has_tags(equation)):
             self.callers.append(equation)
@@ -237,9 +232,10 @@ class Evaluator:
         outputs: list[list[Any]] = []
         order = range(length)[::-1] if params["reverse"] else range(length)
         for step in order:
-            found = self._run(
-                jaxpr.jaxpr, jaxpr.consts, [*fixed, *carry, *(row[step] for row in rows)]
-            )
+            cut = [row[step] for row in rows]
+            for part, row in zip(cut, rows, strict=True):
+                self.linked(part, [row])
+            found = self._run(jaxpr.jaxpr, jaxpr.consts, [*fixed, *carry, *cut])
             carry = found[:carried]
             outputs.append(found[carried:])
         if params["reverse"]:
@@ -247,7 +243,10 @@ class Evaluator:
         shapes = [var.aval for var in jaxpr.jaxpr.outvars[carried:]]
         if not length:
             return [*carry, *(jnp.zeros((0, *s.shape), s.dtype) for s in shapes)]
-        return [*carry, *(self.stack(parts) for parts in zip(*outputs, strict=True))]
+        stacked = [self.stack(parts) for parts in zip(*outputs, strict=True)]
+        for whole, parts in zip(stacked, zip(*outputs, strict=True), strict=True):
+            self.linked(whole, parts)
+        return [*carry, *stacked]
 
     def _while(self, params: dict[str, Any], given: list[Any]) -> list[Any]:
         of_cond, of_body = params["cond_nconsts"], params["body_nconsts"]

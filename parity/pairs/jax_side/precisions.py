@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn
 
-from parity.pairs.jax_side.jaxprs import bind, source
+from parity.pairs.jax_side.jaxprs import bind
+from parity.pairs.jax_side.sources import source
 
 NUMBERS: ContextVar[Mapping[float, float]] = ContextVar("NUMBERS")
 """Numbers of PyTorch's code, which are float64, by what they are in float32."""
@@ -54,6 +55,12 @@ def narrow_types(found: Iterable[JaxprEqn]) -> dict[str, str]:
             if _narrow(dtype):
                 types.setdefault(source(equation), str(dtype))
     return types
+
+
+def narrow(found: Iterable[JaxprEqn]) -> set[str]:
+    """Return the floats narrower than float64 that equations give."""
+    types = {getattr(var.aval, "dtype", None) for equation in found for var in equation.outvars}
+    return {str(dtype) for dtype in types if _narrow(dtype)}
 
 
 def _narrow(dtype: Any) -> bool:

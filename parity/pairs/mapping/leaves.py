@@ -17,10 +17,10 @@ _KINDS = {
     "linear": r"linear|dense|einsum",
 }
 _ROLES = {
-    "weight": r"weight|kernel|embedding|scale|w|in_proj_weight|weight_[ih]h.*",
+    "weight": r"weight|kernel|embedding|scale|gamma|w|in_proj_weight|weight_[ih]h.*",
     "bias": r"bias|b|beta|in_proj_bias|bias_[ih]h.*",
-    "mean": r"(running_)?mean",
-    "var": r"(running_)?var",
+    "mean": r"((running|moving)_)?(mean|average)",
+    "var": r"((running|moving)_)?(var|variance)",
 }
 
 

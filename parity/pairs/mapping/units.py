@@ -1,6 +1,5 @@
 """What may be mapped: leaves, or parts of them, that belong together, and how alike they are."""
 
-import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -11,61 +10,11 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from parity.pairs.mapping.leaves import Leaf, Stack, Use
+from parity.pairs.mapping.names import unlike
 from parity.pairs.mapping.patterns import patterns
 
-_WORDS = {
-    "q": "query",
-    "k": "key",
-    "v": "value",
-    "qkv": "querykeyvalue",
-    "fc": "linear",
-    "dense": "linear",
-    "lin": "linear",
-    "ln": "norm",
-    "bn": "norm",
-    "layernorm": "norm",
-    "batchnorm": "norm",
-    "rmsnorm": "norm",
-    "groupnorm": "norm",
-    "layer": "block",
-    "layers": "block",
-    "blocks": "block",
-    "attn": "attention",
-    "emb": "embed",
-    "embedding": "embed",
-    "embeddings": "embed",
-    "enc": "encoder",
-    "dec": "decoder",
-    "wq": "query",
-    "wk": "key",
-    "wv": "value",
-    "wo": "out",
-    "o": "out",
-    "output": "out",
-    "proj": "out",
-    "wte": "tok",
-    "token": "tok",
-    "wpe": "pos",
-    "position": "pos",
-    "cross": "cross",
-    "experts": "expert",
-    "router": "gate",
-    "downsample": "shortcut",
-    "skip": "shortcut",
-}
-_RIVALS = [
-    {"query", "key", "value"},
-    {"i", "f", "g", "out"},
-    {"r", "z", "n"},
-    {"gate", "up", "down"},
-    {"encoder", "decoder"},
-    {"ih", "hh"},
-    {"tok", "pos", "cls"},
-    {"self", "cross"},
-    {"shortcut", "conv"},
-    {"mean", "var"},
-]
-"""Words of which a name has one: another one speaks for another layer."""
+_NORM = {"weight", "bias", "mean", "var"}
+"""Roles of a normalisation's leaves, which have one shape."""
 
 
 PART = 1e-4
@@ -156,6 +105,8 @@ def units_of(
         role = leaf.attribute.split("_")[0] if which else leaf.role
         if leaf.kind == "other" and role not in ("weight", "bias"):
             key = name  # a parameter of its own
+        if key in units and role in units[key].slots:
+            key = name  # the scale of a normalisation, beside a kernel
         unit = units.setdefault(key, Unit(key, leaf.kind, order, {}))
         unit.slots[role] = Slot(leaf)
         unit.order = min(unit.order, order)
@@ -266,31 +217,9 @@ def permutable(a: Slot, b: Slot) -> bool:
     return next(patterns(a.shape, b.shape), None) is not None
 
 
-def _words(name: str) -> list[str]:
-    """Return a name's words; `proj` is one beside no word as `q`, and means `out`."""
-    words = []
-    for part in re.split(r"[.\[\]'/]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()):
-        found = [re.sub(r"\d+$", "", word) or word for word in part.split("_") if word]
-        known = [_WORDS.get(word, word) for word in found if word != "proj"]
-        if "proj" in found and not any(set(known) & rivals for rivals in _RIVALS):
-            known.append("out")
-        words += known
-    return words
-
-
-def _numbers(name: str) -> list[str]:
-    return re.findall(r"\d+", name)
-
-
 def _unlike(a: Unit, b: Unit) -> float:
     """Return how much the names, kinds and slots of two units speak against each other."""
-    words_a, words_b = _words(a.name), _words(b.name)
-    cost = 0.0
-    for rivals in _RIVALS:
-        has_a, has_b = rivals & set(words_a), rivals & set(words_b)
-        if has_a and has_b:
-            cost += -1 if has_a == has_b else 4
-    cost += 0.5 * (a.kind != b.kind) + 0.5 * (set(a.slots) != set(b.slots))
-    ratio = difflib.SequenceMatcher(None, " ".join(words_a), " ".join(words_b)).ratio()
-    same = _numbers(a.name) == _numbers(b.name)
-    return cost + 1.0 * (1 - ratio) + 0.3 * (not same)
+    cost = 0.5 * (a.kind != b.kind) + 0.5 * (set(a.slots) != set(b.slots))
+    if {*a.slots, *b.slots} <= _NORM and not set(a.slots) & set(b.slots):
+        cost += 4
+    return cost + unlike(a.name, b.name)

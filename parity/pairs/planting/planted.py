@@ -14,10 +14,12 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 
 from parity.pairs.case import Case
-from parity.pairs.forward.forced import Feeder, limit
+from parity.pairs.forward.evidence import limit
+from parity.pairs.forward.forced import Feeder
 from parity.pairs.jax_side.definitions import Definitions, call_path
-from parity.pairs.jax_side.jaxprs import Evaluator, Tag, bind, source
+from parity.pairs.jax_side.jaxprs import Evaluator, Tag, bind
 from parity.pairs.jax_side.precisions import widened
+from parity.pairs.jax_side.sources import source
 from parity.pairs.mapping.arrangement import arrangement, distance
 from parity.pairs.mapping.layers import products_of
 from parity.pairs.mapping.patterns import rearranged

@@ -4,6 +4,7 @@ At every shared layer both get the same float32 numbers, so that an error is one
 of the code before it, alone. The yardstick is stochastic arithmetic (`rounding`).
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,7 @@ class Single:
 def judge_single(case: Case) -> tuple[list[Difference], str]:
     """Return the places where a side's float32 is worse than rounding, and what to say."""
     size = sum(array.size for group in case.recorded.arrays.values() for array in group)
-    if case.widen:
+    if case.insists or case.islands - {"float32"}:
         return [], "not judged, since a part asks for a type of its own"
     if any(made.dtype.startswith("complex") for made in case.recorded.operations):
         return [], "not judged, since a part computes with complex numbers"
@@ -106,6 +107,7 @@ def _jax(case: Case) -> Single:
             case.layers,
             around=around,
             like=case.forced,
+            widen=case.widen and not as_traced,
             as_traced=as_traced,
             keep=True,
         )
@@ -159,7 +161,8 @@ def _run_torch(
     side = case.torch
     side.set(values)
     try:
-        with torch.no_grad():
+        wide = case.wide() if dtype == torch.float64 else contextlib.nullcontext()
+        with torch.no_grad(), wide:
             return arrays(side.run(inputs, seen=seen, mode=mode, dtype=dtype))
     finally:
         side.set(case.values)

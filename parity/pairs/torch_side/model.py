@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -77,6 +78,8 @@ class TorchSide:
             operations = mode if isinstance(mode, Operations) else None
             call = stack.enter_context(self._ready(train, seen, operations))
             stack.enter_context(user_code("the PyTorch side"))
+            if "torch._dynamo" in sys.modules:  # what was compiled runs as it was written
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
             if train:
                 stack.enter_context(WithoutDropout())
             if mode is not None:

@@ -32,6 +32,8 @@ class Operation:
     """The innermost module that it was made in."""
     island: bool = False
     """Whether it makes a float narrower than its inputs."""
+    draws: bool = False
+    """Whether it draws random numbers."""
 
 
 Variant = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -86,13 +88,14 @@ class Operations(TorchDispatchMode):
             number,
             name,
             scalars,
-            _source() if self.line is None else self.line,
+            user_source() if self.line is None else self.line,
             parents,
             str(first.dtype)[6:],
             tuple(first.shape),
             first.stride(),
             self.modules[-1] if self.modules else "",
             _is_narrow(asked) and not narrow_in,
+            torch.Tag.nondeterministic_seeded in func.tags,
         )
         self.made.append(operation)
         for place, result in enumerate(results):
@@ -175,7 +178,10 @@ class Wide(TorchFunctionMode):
 
 
 class WithoutDropout(TorchFunctionMode):
-    """Lets dropout be the identity, also where it is called as a function."""
+    """Lets dropout be the identity, also where it is called as a function, or is written out.
+
+    A mask that keeps p of all, drawn by `bernoulli`, and divided by p, keeps all as it is.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
@@ -187,6 +193,12 @@ class WithoutDropout(TorchFunctionMode):
                 args = (*args[:4], 0.0, *args[5:])
             else:
                 kwargs["dropout_p"] = 0.0
+        if name in ("bernoulli", "bernoulli_"):
+            kept = (
+                args[1] if len(args) > 1 else kwargs.get("p", 0.5 if name[-1] == "_" else args[0])
+            )
+            mask = args[0] if name[-1] == "_" else torch.empty_like(args[0])
+            return mask.copy_(torch.as_tensor(kept))
         return func(*args, **kwargs)
 
 
@@ -233,7 +245,7 @@ def _wide(value: Any) -> Any:
     return torch.float64 if _is_narrow(value) else value
 
 
-def _source() -> str:
+def user_source() -> str:
     """Return the line of the user's that makes an operation; none if a model of PyTorch's does."""
     frame = sys._getframe(2)
     while frame is not None:

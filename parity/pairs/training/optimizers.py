@@ -155,7 +155,7 @@ def by_hand(
 ) -> Iterator[tuple[str, str, str, list[list[np.ndarray]]]]:
     """Yield Adam and RMSprop with another place of epsilon, or no correction of the bias."""
     group = optimizer.param_groups[0]
-    if "betas" in group:
+    if {"betas", "eps", "weight_decay"} <= set(group):
         for root, cause, what, fix in (
             (
                 "uncorrected",
@@ -177,7 +177,7 @@ def by_hand(
             ),
         ):
             yield cause, what, fix, _adam(group, start, gradients, root)
-    elif "alpha" in group:
+    elif {"alpha", "eps"} <= set(group):
         what = "PyTorch adds epsilon outside of the root, JAX inside"
         found = _rmsprop(group, start, gradients)
         yield "epsilon-place", what, "eps_in_sqrt=False in JAX", found

@@ -4,7 +4,8 @@ Each step starts at PyTorch's parameters, and the optimisers are given PyTorch's
 each difference is seen where it is made.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from parity.pairs.case import Case
-from parity.pairs.forward.forced import limit as few
+from parity.pairs.forward.evidence import limit as few
 from parity.pairs.mapping.arrangement import distance
 from parity.pairs.mapping.layers import plain
 from parity.pairs.mapping.maps import part_of
@@ -200,10 +201,12 @@ def _optimizer(
         return
     said = _of("inside", "optimizer", size, at, "the update, from the same gradients")
     said = replace(said, rounding=_limit(theirs, at))
-    cause = _optimizer_cause(case, start, gradients, lambda want: off(want)[0] <= 1)
-    if cause:
-        said = replace(said, cause=cause[0], explanation=cause[1], fix=cause[2])
-    found["optimizer", ""] = said
+    causes = _optimizer_causes(case, start, gradients, lambda want: off(want)[0] <= 1)
+    if not causes:
+        found["optimizer", ""] = said
+    for cause, explanation, fix in causes:
+        named = replace(said, cause=cause, explanation=explanation, fix=fix)
+        found["optimizer", cause] = named
 
 
 def _limit(theirs: JaxTraining, step: int) -> float:
@@ -215,38 +218,39 @@ def _limit(theirs: JaxTraining, step: int) -> float:
     return (step + 4) * 2.0**-24 if theirs.narrow else UPDATE
 
 
-def _optimizer_cause(case: Case, start: Any, gradients: Any, fits: Any) -> Any:
+def _optimizer_causes(
+    case: Case, start: Any, gradients: Any, fits: Callable[[Any], bool]
+) -> list[tuple[str, ...]]:
+    """Return what gives JAX's updates, as (cause, explanation, fix): one, or clipping and one."""
     factory = required(case.pair.optimizer, "optimizer")[0]
-    optimizer, scheduler = optimizers.parts(
-        factory([torch.nn.Parameter(torch.from_numpy(v.copy())) for v in start[0]])
-    )
-    for cause, explanation, fix, clipping in optimizers.clips():
-        with clipping:
-            if fits(optimizers.replay(factory, start, gradients)):
-                return cause, explanation, fix
-    if scheduler is not None:
-        for late in (1, 2):
-            try:
-                tried = optimizers.replay(factory, start, gradients, late=late)
-            except ValueError:  # a schedule of so many steps and no more
-                break
-            if fits(tried):
-                return (
-                    "schedule-offset",
-                    f"JAX's schedule is {late} step{'s' * (late > 1)} ahead",
-                    "count JAX's steps from 0",
-                )
-    for cause, explanation, fix, values in optimizers.by_hand(optimizer, start, gradients):
-        if fits(values):
-            return cause, explanation, fix
-    for other in optimizers.others(optimizer):
+    made = factory([torch.nn.Parameter(torch.from_numpy(v.copy())) for v in start[0]])
+    optimizer, scheduler = optimizers.parts(made)
+
+    def replayed(*change: Any, **options: Any) -> bool:
         try:
-            tried = optimizers.replay(factory, start, gradients, other.change)
-        except (KeyError, ValueError, RuntimeError):
-            continue
-        if fits(tried):
-            return other.cause, other.explanation, other.fix
-    return None
+            return fits(optimizers.replay(factory, start, gradients, *change, **options))
+        except (KeyError, ValueError, RuntimeError):  # one that has no such option, or step
+            return False
+
+    clips = list(optimizers.clips())
+    for *cause, clipping in clips:
+        with clipping:
+            if replayed():
+                return [tuple(cause)]
+    for late in (1, 2) if scheduler is not None else ():
+        if replayed(late=late):
+            what = f"JAX's schedule is {late} step{'s' * (late > 1)} ahead"
+            return [("schedule-offset", what, "count JAX's steps from 0")]
+    for *cause, values in optimizers.by_hand(optimizer, start, gradients):
+        if fits(values):
+            return [tuple(cause)]
+    for clip, clipping in [((), contextlib.nullcontext()), *((c[:3], c[3]) for c in clips[:1])]:
+        with clipping:
+            for other in optimizers.others(optimizer):
+                if replayed(other.change):
+                    found = (other.cause, other.explanation, other.fix)
+                    return [clip, found] if clip else [found]
+    return []
 
 
 def renamed(difference: Difference) -> Difference:

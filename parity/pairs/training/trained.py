@@ -15,9 +15,11 @@ from parity.pairs.forward.forced import ROUNDING, widening
 from parity.pairs.jax_side.jaxprs import Evaluator, equations, traced
 from parity.pairs.jax_side.precisions import narrow_types
 from parity.pairs.jax_side.program import wide
+from parity.pairs.jax_side.sources import source
 from parity.pairs.mapping.leaves import nested
-from parity.pairs.pair import Pair, required, user_code
+from parity.pairs.pair import Pair, PairError, required, user_code
 from parity.pairs.torch_side.model import arrays, tensor
+from parity.pairs.torch_side.operations import Operations
 from parity.pairs.torch_side.recorded import OUTPUT
 from parity.pairs.training import optimizers
 
@@ -78,6 +80,7 @@ def train_torch(case: Case) -> Trained:
     case.torch.set(case.values, copy=True)  # which the optimizer changes in place
     with user_code("PyTorch's optimizer"):
         optimizer, scheduler = optimizers.parts(factory(list(held.values())))
+    _check_draws(case)
     found = Trained([], [], [], {})
     inputs, targets = [tensor(x) for x in case.pair.inputs], [tensor(x) for x in case.pair.targets]
     for _ in range(case.pair.steps):
@@ -98,6 +101,27 @@ def train_torch(case: Case) -> Trained:
     found.end = _copies(case.torch.tensors)
     case.torch.set(case.values)
     return found
+
+
+def _check_draws(case: Case) -> None:
+    """Raise an error if a side draws random numbers in train mode, which the other cannot have."""
+    mode = Operations()
+    held = _copies(case.torch.tensors)
+    with torch.no_grad(), case.wide():
+        case.torch.run(case.pair.inputs, train=True, mode=mode)
+    case.torch.set(held, copy=True)
+    program = case.jax.trace(case.jax_values, list(case.pair.inputs), train=True)
+    drawn = next((f"{o.name}, {o.source}" for o in mode.made if o.draws), None)
+    names = {"random_bits", "random_gamma", "rng_uniform", "rng_bit_generator"}
+    in_jax = (e for e in equations(program.jaxpr) if e.primitive.name in names)
+    drawn_jax = next((f"{e.primitive.name}, {source(e)}" for e in in_jax), None)
+    for side, what in (("torch", drawn), ("jax", drawn_jax)):
+        if what:
+            raise PairError(
+                f"{'PyTorch' if side == 'torch' else 'JAX'}'s side draws random numbers in train"
+                f" mode ({what}): give Pair train_{side}=, a call that draws none, or the numbers"
+                " as an input"
+            )
 
 
 def _copies(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

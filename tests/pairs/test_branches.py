@@ -1,0 +1,270 @@
+"""Ports whose layers lie in branches, loops and dictionaries, and what trains by chance."""
+
+import copy
+import functools
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+import torch.nn.functional as F
+from flax import linen, nnx
+from torch import Tensor, nn
+
+from parity.pairs.judging import prove
+from parity.pairs.pair import Pair, PairError
+from tests.pairs.miniatures.registry import floats
+
+
+class Actor(nn.Module):
+    """Two branches of the same shapes, of which the port calls the other one first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.critic, self.actor = (
+            nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 7), nn.Tanh(), nn.Linear(7, n))
+            for n in (1, 3)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.actor(x), self.critic(x)
+
+
+class LinenActor(linen.Module):
+    @linen.compact
+    def __call__(self, x: Any) -> Any:
+        found = []
+        for width in (1, 3):
+            h = linen.tanh(linen.Dense(7)(x))
+            found.append(linen.Dense(width)(linen.tanh(linen.Dense(7)(h))))
+        return found[1], found[0]
+
+
+def crossed() -> Pair:
+    x, port = floats(0, 4, 5), LinenActor()
+    return Pair(torch=Actor(), jax=(port, port.init(jax.random.key(0), x)), inputs=(x,))
+
+
+class Normalised(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv1d(3, 4, 3, bias=False), nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x)).relu()
+
+
+def normalised() -> Pair:
+    """A convolution and its normalisation in one dictionary, under the names of the formula."""
+
+    def port(p: Any, x: Any) -> Any:
+        y = jax.lax.conv_general_dilated(x, p["w"], (1,), "VALID")
+        mean, var, gamma, beta = (p[name][:, None] for name in ("mean", "var", "gamma", "beta"))
+        return jax.nn.relu((y - mean) / jnp.sqrt(var + 1e-5) * gamma + beta)
+
+    params = {"w": floats(1, 4, 3, 3), "mean": np.zeros(4, np.float32)}
+    params |= {"var": np.ones(4, np.float32), "gamma": np.ones(4, np.float32)}
+    params |= {"beta": np.zeros(4, np.float32)}
+    return Pair(torch=Normalised(), jax=(port, params), inputs=(floats(2, 2, 3, 8),))
+
+
+class Stepped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.zeros_like(x[:, 0])
+        states = [state := torch.sigmoid(self.cell(state)) + x[:, t] for t in range(x.shape[1])]
+        return torch.stack(states, 1)
+
+
+def scanned() -> Pair:
+    """A layer within `lax.scan`, of a side without layers."""
+
+    def port(p: Any, x: Any) -> Any:
+        def step(state: Any, x: Any) -> Any:
+            state = jax.nn.sigmoid(state @ p["w"] + p["b"]) + x
+            return state, state
+
+        return jax.lax.scan(step, jnp.zeros_like(x[:, 0]), x.swapaxes(0, 1))[1].swapaxes(0, 1)
+
+    params = {"w": floats(1, 4, 4), "b": floats(2, 4)}
+    return Pair(torch=Stepped(), jax=(port, params), inputs=(floats(3, 2, 3, 4),))
+
+
+class Queries(nn.Module):
+    """Its first attention is of zeros, so that queries and keys have no gradient but rounding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn, self.queries = nn.MultiheadAttention(8, 2, batch_first=True), nn.Embedding(3, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.queries.weight.expand(len(x), 3, 8)
+        return self.attn(q, q, torch.zeros_like(q))[0] + x
+
+
+class FlaxQueries(nnx.Module):
+    def __init__(self) -> None:
+        self.queries = nnx.Param(jnp.zeros((3, 8)))
+        self.attn = nnx.MultiHeadAttention(2, 8, decode=False, rngs=nnx.Rngs(0))
+
+    def __call__(self, x: Any) -> Any:
+        q = jnp.broadcast_to(self.queries[...], (len(x), 3, 8))
+        return self.attn(q, q, jnp.zeros_like(q)) + x
+
+
+def queries() -> Pair:
+    return Pair(torch=Queries(), jax=FlaxQueries(), inputs=(floats(0, 2, 3, 8),))
+
+
+class Frozen(nn.Module):
+    """A network whose copy gives the targets, and is not trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.online = nn.Linear(4, 2)
+        self.target = copy.deepcopy(self.online).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            target = self.target(x).exp()
+        return self.online(x), target
+
+
+def frozen(stop: Any = jax.lax.stop_gradient) -> Pair:
+    def port(p: Any, x: Any) -> Any:
+        first, second = (x @ p[name]["w"] + p[name]["b"] for name in ("online", "target"))
+        return first, stop(jnp.exp(second))
+
+    params = {n: {"w": floats(1, 4, 2), "b": floats(2, 2)} for n in ("online", "target")}
+    return Pair(torch=Frozen(), jax=(port, params), inputs=(floats(3, 5, 4),))
+
+
+def compiled() -> Pair:
+    net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    net[1].compile(backend="eager")
+    port = nnx.Sequential(*(nnx.Linear(a, b, rngs=nnx.Rngs(0)) for a, b in ((4, 3), (3, 2))))
+    return Pair(torch=net, jax=port, inputs=(floats(0, 5, 4),))
+
+
+@pytest.mark.parametrize(
+    "build", [crossed, normalised, scanned, queries, frozen, compiled], ids=lambda f: f.__name__
+)
+def test_right_ones_are_proved(build: Any) -> None:
+    proof = prove(build())
+    assert proof.same, proof
+
+
+def test_each_leaf_of_a_normalisation_is_mapped_to_that_of_its_role() -> None:
+    found = {row.torch: row.jax for row in prove(normalised()).map}
+    roles = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "var"}
+    assert found == {"conv.weight": "w", **{f"bn.{ours}": jax for ours, jax in roles.items()}}
+
+
+def test_no_grad_that_the_port_lacks_is_named_with_its_line() -> None:
+    (difference,) = prove(frozen(stop=lambda x: x)).differences
+    assert difference.cause == "stop-gradient"
+    assert "test_branches.py" in difference.explanation
+
+
+class Dropped(nn.Module):
+    def __init__(self, draw: Any) -> None:
+        super().__init__()
+        self.fc, self.draw = nn.Linear(4, 3), draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fc(x)
+        return y * self.draw(y) if self.training else y
+
+
+def dropped(draw: Any, port: Any = None) -> Pair:
+    return Pair(
+        torch=Dropped(draw),
+        jax=port or nnx.Linear(4, 3, rngs=nnx.Rngs(0)),
+        inputs=(floats(0, 6, 4),),
+        loss=(lambda y: (y**2).mean(), lambda y: (y**2).mean()),
+        optimizer=(lambda p: torch.optim.SGD(p, lr=0.1), optax.sgd(0.1)),
+    )
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda y: y.new_empty(len(y), 1).bernoulli_(0.9).div_(0.9),
+        lambda y: torch.bernoulli(torch.full_like(y, 0.8)) / 0.8,
+    ],
+    ids=["bernoulli_", "bernoulli"],
+)
+def test_a_path_that_is_dropped_by_chance_is_kept(draw: Any) -> None:
+    assert prove(dropped(draw)).same
+
+
+def test_random_numbers_in_train_mode_are_refused_with_their_line() -> None:
+    with pytest.raises(PairError, match=r"PyTorch's side draws .*rand.*test_branches.py.*train_to"):
+        prove(dropped(lambda y: torch.rand_like(y)))
+    noise = functools.partial(jax.random.uniform, shape=(6, 3))
+    pair = replace(
+        dropped(lambda y: 1.0), train_jax=lambda net, x: net(x) * noise(jax.random.key(0))
+    )
+    with pytest.raises(PairError, match=r"JAX's side draws .*random_bits.*train_jax="):
+        prove(pair)
+
+
+def test_the_lines_of_a_region_are_those_that_its_value_is_made_by() -> None:
+    """What JAX computes in between for another layer is not shown."""
+
+    def port(p: Any, x: Any) -> Any:
+        first = jnp.tanh(x @ p["a"])
+        unrelated = jnp.cosh(x)
+        return jnp.sin(first) @ p["b"], unrelated
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 3, bias=False), nn.Linear(3, 2, bias=False)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.b(F.hardtanh(self.a(x).tan()).sin()), x.cosh()
+
+    pair = Pair(
+        torch=Two(),
+        jax=(port, {"a": floats(0, 4, 3), "b": floats(1, 3, 2)}),
+        inputs=(floats(2, 5, 4),),
+    )
+    (difference,) = prove(pair).differences
+    assert "tanh" in difference.jax_source
+    assert "cosh" not in difference.jax_source
+
+
+def test_epsilon_is_named_also_beside_another_rule_of_clipping() -> None:
+    class Clipped(torch.optim.Adam):
+        def step(self, closure: Any = None) -> Any:
+            params = [p for group in self.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(params, 0.01)
+            return super().step(closure)
+
+    ours = functools.partial(Clipped, lr=1e-3, eps=1e-8)
+    theirs = optax.chain(optax.clip_by_global_norm(0.01), optax.adam(1e-3, eps=1e-3))
+    pair = replace(dropped(lambda y: 1.0), optimizer=(ours, theirs))
+    causes = [difference.cause for difference in prove(pair).differences]
+    assert causes == ["clip-epsilon", "adam-epsilon"]
+
+
+def test_an_optimizer_with_betas_and_no_epsilon_is_judged() -> None:
+    class Lion(torch.optim.Optimizer):
+        def __init__(self, params: Any) -> None:
+            super().__init__(params, {"lr": 1e-3, "betas": (0.9, 0.99)})
+
+        @torch.no_grad()
+        def step(self, closure: Any = None) -> Any:
+            for p in self.param_groups[0]["params"]:
+                p.add_(p.grad.sign(), alpha=-1e-3)
+
+    pair = replace(dropped(lambda y: 1.0), optimizer=(Lion, optax.lion(1e-2)))
+    assert [difference.where for difference in prove(pair).differences] == ["inside optimizer"]
