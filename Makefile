@@ -16,7 +16,7 @@ TYPED := jaxcnn,torchcnn,parity,tests.typechecker.checked
 demo: .venv/.installed
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
 	echo "proving that the tutorial's network and its port are the same ..." && \
-	$(BIN)/parity prove parity.examples.simple_cnn && echo && \
+	$(BIN)/parity prove parity.pairs.examples.simple_cnn && echo && \
 	echo "training with PyTorch and with JAX, on digits that need no download ..." && \
 	$(BIN)/torchcnn train --dataset digits > "$$out/torchcnn" && \
 	$(BIN)/jaxcnn train --dataset digits > "$$out/jaxcnn" && \

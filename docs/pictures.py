@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent / "pictures"
 def main() -> int:
     """Write them, and return the exit status."""
     FOLDER.mkdir(exist_ok=True)
-    proof = parity.prove(load_pair("parity.examples.two_mistakes"))
+    proof = parity.prove(load_pair("parity.pairs.examples.two_mistakes"))
     proof.plot().savefig(FOLDER / "proof.png", dpi=100)
     jaxcnn.fit(Recipe()).plot().savefig(FOLDER / "losses.png", dpi=100)
     return 0

@@ -22,8 +22,8 @@ from parity.contract.backend import Backend
 from parity.contract.cli import console
 from parity.contract.errors import OutputError
 from parity.contract.version import __version__
-from parity.examples import simple_cnn
 from parity.judge.diagnosis import Diagnosis
+from parity.pairs.examples import simple_cnn
 from tests.checkpoints import checkpoint
 from tests.contract.run.test_history import EPOCH
 

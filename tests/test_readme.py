@@ -15,7 +15,7 @@ import jaxcnn.steps
 import parity
 import torchcnn.steps
 from parity.contract.data.datasets import digits
-from parity.examples import two_mistakes
+from parity.pairs.examples import two_mistakes
 from parity.pairs.judging import prove
 
 README = Path(__file__).parents[1] / "README.md"
@@ -29,7 +29,9 @@ def test_the_two_training_steps_are_those_of_the_packages() -> None:
 
 
 def test_the_first_screen_shows_what_is_proved_of_the_example() -> None:
-    (shown,) = re.findall(r"parity.examples.two_mistakes\n(.*?)```", README.read_text(), re.DOTALL)
+    (shown,) = re.findall(
+        r"parity.pairs.examples.two_mistakes\n(.*?)```", README.read_text(), re.DOTALL
+    )
     proof = prove(two_mistakes.pair())
 
     def without_rounding(text: str) -> str:

@@ -148,6 +148,6 @@ OF_PARITY: list[Mistake] = [
     (["prove", "number.py"], "no Pair"),
     (["prove", "broken.py"], "SyntaxError"),
     (["prove", "raises.py"], "not today"),
-    (["prove", "parity.examples.simple_cnn", "--map", "none.toml"], "none.toml"),
-    (["prove", "parity.examples.simple_cnn", "--weights", "old"], "drawn"),
+    (["prove", "parity.pairs.examples.simple_cnn", "--map", "none.toml"], "none.toml"),
+    (["prove", "parity.pairs.examples.simple_cnn", "--weights", "old"], "drawn"),
 ]

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from jax.extend import source_info_util
 from jax.extend.core import JaxprEqn
 
+from parity.pairs import is_tool
+
 
 def source(equation: JaxprEqn) -> str:
     """Return file and line of an equation, as `file.py:88`."""
@@ -12,7 +14,7 @@ def source(equation: JaxprEqn) -> str:
     return "/".join(text.split(":")[0].split("/")[-3:]) + ":" + text.split(":")[1] if text else ""
 
 
-_LIBRARIES = ("/jax/", "/jaxlib/", "/flax/", "/optax/", "/parity/pairs/", "<frozen")
+_LIBRARIES = ("/jax/", "/jaxlib/", "/flax/", "/optax/", "<frozen")
 
 
 def user_line(equation: JaxprEqn, callers: Sequence[JaxprEqn]) -> str:
@@ -23,6 +25,7 @@ def user_line(equation: JaxprEqn, callers: Sequence[JaxprEqn]) -> str:
     for made in (equation, *reversed(callers)):
         traceback = made.source_info.traceback
         for frame in traceback.frames if traceback else ():
-            if not any(part in frame.file_name for part in _LIBRARIES):
-                return f"{'/'.join(frame.file_name.split('/')[-3:])}:{frame.line_num}"
+            file = frame.file_name
+            if not is_tool(file) and not any(part in file for part in _LIBRARIES):
+                return f"{'/'.join(file.split('/')[-3:])}:{frame.line_num}"
     return next(filter(None, map(source, (equation, *reversed(callers)))), "")

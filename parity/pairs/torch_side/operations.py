@@ -11,6 +11,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from parity.pairs import is_tool
+
 
 @dataclass
 class Operation:
@@ -251,7 +253,7 @@ def user_source() -> str:
     while frame is not None:
         code = frame.f_code
         if code.co_name not in ("__torch_dispatch__", "__torch_function__"):
-            if "/parity/pairs/" in code.co_filename:  # what calls the model
+            if is_tool(code.co_filename):  # what calls the model
                 return ""
             if "/torch/" not in code.co_filename and "contextlib" not in code.co_filename:
                 return f"{'/'.join(code.co_filename.split('/')[-3:])}:{frame.f_lineno}"

@@ -7,9 +7,9 @@ from typing import Any
 from flax import nnx
 
 import parity
-from parity.examples import simple_cnn
+from parity.pairs.examples import simple_cnn
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 class WithoutRelu(simple_cnn.FlaxCNN):
@@ -48,4 +48,6 @@ def test_it_is_forty_lines() -> None:
 
 def test_the_demo_begins_with_it() -> None:
     demo = (REPOSITORY / "Makefile").read_text().partition("\ndemo:")[2].partition("\n\n")[0]
-    assert demo.index("parity prove parity.examples.simple_cnn") < demo.index("torchcnn train")
+    assert demo.index("parity prove parity.pairs.examples.simple_cnn") < demo.index(
+        "torchcnn train"
+    )

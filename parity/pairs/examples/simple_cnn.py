@@ -1,4 +1,4 @@
-"""The tutorial's network in PyTorch and in Flax NNX: `parity prove parity.examples.simple_cnn`."""
+"""The tutorial's network in PyTorch and in Flax NNX, as anybody would write them."""
 
 import numpy as np
 import optax

@@ -1,1 +1,0 @@
-"""Pairs to prove: `parity prove parity.examples.simple_cnn`."""

@@ -1,0 +1,1 @@
+"""Pairs to prove: `parity prove parity.pairs.examples.simple_cnn`."""
