@@ -33,11 +33,10 @@ def ways(
         kind = operation.name, operation.scalars, operation.source
         kinds.setdefault(kind, []).append(operation.number)
 
-    def others(operation: Operation, *, operands: bool = True) -> Iterator[Candidate]:
+    def others(operation: Operation) -> Iterator[Candidate]:
         yield from candidates(operation, literals)
         if operation.name in ("add", "add_"):
-            every = _operands(case, key, operation.shape)
-            yield from every if operands else itertools.islice(every, 2)
+            yield from itertools.islice(_operands(case, key, operation.shape), 2)
 
     def named(candidate: Candidate) -> Candidate:
         rotary = candidate.cause == "constant" and {"sin", "cos"} <= names
@@ -52,7 +51,7 @@ def ways(
             steps.append(operation)
         if loop and operation.number != alike[-1]:
             continue
-        for candidate in map(named, others(operation, operands=not loop)):
+        for candidate in map(named, others(operation)):
             if not loop:
                 yield candidate, {operation.number: candidate.variant}
             if len(alike) > 1 and operation.number == alike[-1]:
@@ -61,6 +60,13 @@ def ways(
     for operation in steps:
         for candidate in map(named, others(operation)):
             yield candidate, {operation.number: candidate.variant}
+    for operation in reversed(made):
+        alike = kinds[operation.name, operation.scalars, operation.source]
+        if operation.name in ("add", "add_") and len(alike) <= LOOP:
+            for candidate in itertools.islice(_operands(case, key, operation.shape), 2, None):
+                yield candidate, {operation.number: candidate.variant}
+                if len(alike) > 1 and operation.number == alike[-1]:
+                    yield candidate, dict.fromkeys(alike, candidate.variant)
 
 
 def _operands(case: Case, key: Key, shape: tuple[int, ...]) -> Iterator[Candidate]:
