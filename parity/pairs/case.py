@@ -91,15 +91,6 @@ class Case:
         """JAX's leaves with PyTorch's numbers."""
         return {**self.map.jax_values(self.values, self.jax.leaves), **self.set_jax}
 
-    def pair_layers(self) -> None:
-        """Find the layers that both sides have, by the map."""
-        nodes = self.torch.nodes()
-        self.layers = (
-            shared_layers(self.map, nodes, self.jax.nodes())
-            if self.jax.calls
-            else product_layers(self.map, nodes)
-        )
-
     def wide(self) -> AbstractContextManager[Any]:
         """Return what PyTorch computes in float64 in, whatever its parts ask for."""
         return Wide() if self.widen else contextlib.nullcontext()
@@ -151,7 +142,9 @@ def prepare(
     case = Case(pair, ours, theirs, program, found, values, {}, [], (used_t, used_j))
     _vanish(case)
     ours.set(values)
-    case.pair_layers()
+    case.layers = shared_layers(found, ours.nodes(), theirs.nodes())
+    if not theirs.calls:
+        case.layers = product_layers(found, ours.nodes())
     case.islands = {o.dtype for o in mode.made if o.island}
     case.islands |= narrow(equations(program.jaxpr))
     case.insists, case.widen = insists, insists or bool(case.islands)
@@ -207,7 +200,10 @@ def _vanish(case: Case) -> None:
             if name not in used:
                 case.notes.append(f"{side}'s {name} never influences the output")
                 continue
-            if leaf.vanishing is not None:
+            start = leaf.owner + "." if leaf.owner else ""
+            owners = {other.owner for other in leaves.values()} - {leaf.owner}
+            holds_layers = any(owner.startswith(start) for owner in owners)
+            if leaf.vanishing is not None and not (leaf.vanishing and holds_layers):
                 target = case.values if side == "PyTorch" else case.set_jax
                 target[name] = np.full(leaf.shape, leaf.vanishing)
                 what = "one" if leaf.vanishing else "zero"

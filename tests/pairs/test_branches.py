@@ -268,3 +268,120 @@ def test_an_optimizer_with_betas_and_no_epsilon_is_judged() -> None:
 
     pair = replace(dropped(lambda y: 1.0), optimizer=(Lion, optax.lion(1e-2)))
     assert [difference.where for difference in prove(pair).differences] == ["inside optimizer"]
+
+
+class Gated(nn.Module):
+    """Two layers alike, whose outputs are used otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear_a_g, self.linear_b_g = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.linear_a_g(x) * torch.sigmoid(self.linear_b_g(x)))
+
+
+def gated(first: str, second: str) -> Pair:
+    def port(p: Any, x: Any) -> Any:
+        a, b = (x @ p[name]["w"] + p[name]["b"] for name in ("linear_a_g", "linear_b_g"))
+        made = {"linear_a_g": a, "linear_b_g": b}
+        return made[first] * jax.nn.sigmoid(made[second]) @ p["head"]["w"] + p["head"]["b"]
+
+    widths = {"linear_a_g": 4, "linear_b_g": 4, "head": 2}
+    params = {
+        n: {"w": floats(i, 4, w), "b": floats(9, w)} for i, (n, w) in enumerate(widths.items())
+    }
+    return Pair(torch=Gated(), jax=(port, params), inputs=(floats(3, 5, 4),))
+
+
+def test_layers_of_the_same_names_are_not_exchanged() -> None:
+    assert prove(gated("linear_a_g", "linear_b_g")).same
+    assert not prove(gated("linear_b_g", "linear_a_g"))
+
+
+class Heads(linen.Module):
+    @linen.compact
+    def __call__(self, x: Any) -> Any:
+        mean = linen.Dense(2)(x)
+        return linen.Dense(2)(x), mean
+
+
+def test_outputs_in_another_order_are_a_difference() -> None:
+    class Ours(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mean, self.spread = nn.Linear(4, 2), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.mean(x), self.spread(x)
+
+    x, port = floats(0, 5, 4), Heads()
+    pair = Pair(torch=Ours(), jax=(port, port.init(jax.random.key(0), x)), inputs=(x,))
+    assert not prove(pair)
+
+
+def test_branches_told_apart_by_the_outcome_are_said() -> None:
+    assert any("by the outcome" in note for note in prove(crossed()).notes)
+
+
+def test_a_scale_that_a_port_forgets_is_no_normalisations() -> None:
+    class NormBlock(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.gamma = nn.Linear(4, 4), nn.Parameter(torch.full((4,), 0.3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.gamma * self.fc(x)
+
+    def port(p: Any, x: Any) -> Any:
+        return x + x @ p["fc"]["w"] + p["fc"]["b"]
+
+    params = {"fc": {"w": floats(0, 4, 4), "b": floats(1, 4)}}
+    assert not prove(Pair(torch=NormBlock(), jax=(port, params), inputs=(floats(2, 5, 4),)))
+
+
+def test_what_is_frozen_is_judged_by_whether_jax_trains_it() -> None:
+    net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    net[0].requires_grad_(False)
+    port = nnx.Sequential(*(nnx.Linear(a, b, rngs=nnx.Rngs(0)) for a, b in ((4, 3), (3, 2))))
+
+    def pair(theirs: Any) -> Pair:
+        loss = lambda y: (y**2).mean()  # noqa: E731 - both sides' in one word
+        ours = lambda params: torch.optim.SGD(params, lr=0.1)  # noqa: E731 - likewise
+        inputs = (floats(0, 5, 4),)
+        return Pair(torch=net, jax=port, inputs=inputs, loss=(loss, loss), optimizer=(ours, theirs))
+
+    (found,) = prove(pair(optax.sgd(0.1))).differences
+    assert (found.where, found.cause) == ("inside 0", "frozen")
+    labels = {"layers": {"0": "held", "1": "trained"}}
+    masked = optax.multi_transform({"held": optax.set_to_zero(), "trained": optax.sgd(0.1)}, labels)
+    proof = prove(pair(masked))
+    assert proof.same, proof
+    assert any("takes no gradient of 0.weight" in note for note in proof.notes)
+
+
+def test_attention_that_could_draw_is_no_random_number() -> None:
+    def attend(x: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(x, x, x)
+
+    class Attend(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return attend(self.fc(x))
+
+    class FlaxAttend(nnx.Module):
+        def __init__(self) -> None:
+            self.fc = nnx.Linear(4, 4, rngs=nnx.Rngs(0))
+
+        def __call__(self, x: Any) -> Any:
+            y = self.fc(x)
+            return jax.nn.softmax(y @ y.swapaxes(-1, -2) / 2.0) @ y
+
+    pair = replace(
+        dropped(lambda y: 1.0), torch=Attend(), jax=FlaxAttend(), inputs=(floats(0, 2, 3, 4),)
+    )
+    assert prove(pair).same

@@ -84,21 +84,19 @@ def shuffled(operation: Operation, literals: Literals) -> Iterator[Candidate]:
 @of("cat", "stack")
 def joined(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """Parts that are put together in another order."""
-    for n in (2, 3, 4):
-        for order in list(itertools.permutations(range(n)))[1:]:
+    n = len(operation.parents)
+    for order in list(itertools.permutations(range(n)))[1:] if n <= 4 else ():
 
-            def compute(func: Any, args: Any, kwargs: Any, order: Any = order) -> Any:
-                parts, *rest = args
-                if len(parts) != len(order):
-                    raise ValueError
-                return func([parts[i] for i in order], *rest, **kwargs)
+        def compute(func: Any, args: Any, kwargs: Any, order: Any = order) -> Any:
+            parts, *rest = args
+            return func([parts[i] for i in order], *rest, **kwargs)
 
-            yield Candidate(
-                "parts-order",
-                f"JAX puts {n} parts together in the order {order}",
-                "put them together in PyTorch's order in JAX",
-                compute,
-            )
+        yield Candidate(
+            "parts-order",
+            f"JAX puts {n} parts together in the order {order}",
+            "put them together in PyTorch's order in JAX",
+            compute,
+        )
 
 
 @of("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk", "unbind")
@@ -158,6 +156,9 @@ def repeated(made: Sequence[Operation], _: Literals) -> tuple[Candidate, dict[in
         if before is not None and before.name == "clone":
             before = next(iter(parents(before, known)), None)
         if before is None or before.name != "expand":
+            continue
+        source = next(iter(parents(before, known)), None)
+        if source is None or source.shape == before.shape:  # as a product's operands
             continue
         axis = next((i for i, (a, b) in enumerate(zip(before.shape, operation.shape, strict=False))
                      if a != b), None)  # fmt: skip

@@ -11,17 +11,17 @@ import numpy as np
 from parity.pairs.case import Case, Progress
 from parity.pairs.forward.evidence import Evidence, Forced
 from parity.pairs.mapping.layers import Layer, plain
-from parity.pairs.mapping.names import unlike
+from parity.pairs.mapping.names import told_apart, unlike
 from parity.pairs.mapping.patterns import behind_flatten
 from parity.pairs.proof import MapRow
-from parity.pairs.torch_side.recorded import Key
+from parity.pairs.torch_side.recorded import OUTPUT, Key
 
 
 def repair(case: Case, progress: Progress) -> None:
     """Settle by the outcome what names and shapes leave open, layer by layer.
 
     A layer whose output is far off gets the other patterns of its leaves, and the leaves of other
-    layers of its shape; what makes it agree to rounding is kept.
+    layers of its shape; what makes it agree to rounding is kept. Then branches are told apart.
     """
     _flattened(case)
     _unflattened(case)
@@ -51,7 +51,7 @@ def _outs(forced: Forced, layer: Layer) -> list[Evidence]:
 
 
 def _far(case: Case, layer: Layer) -> bool:
-    return any(e.wrong and e.size > 1e-3 for e in _outs(case.forced, layer))
+    return any(map(_is_far, _outs(case.forced, layer)))
 
 
 def _flattened(case: Case) -> None:
@@ -164,37 +164,52 @@ def _options(case: Case, layer: Layer) -> Any:
 
 
 def _exchanged(case: Case, one: Layer, other: Layer) -> list[MapRow] | None:
-    """Return the rows with the leaves of two layers exchanged; None if their shapes differ."""
+    """Return the rows with the leaves of two layers exchanged; None if they are not alike."""
     rows = list(case.map.rows)
     mine, theirs = (
         [n for n, row in _found(case) if row.torch.startswith(plain(layer.torch) + ".")]
         for layer in (one, other)
     )
-    shapes = [[case.torch.leaves[rows[n].torch].shape for n in own] for own in (mine, theirs)]
-    if shapes[0] != shapes[1] or not mine:
+
+    def form(n: int) -> tuple[Any, ...]:
+        row = rows[n]
+        shapes = case.torch.leaves[row.torch].shape, case.jax.leaves[row.jax].shape
+        return (*shapes, row.torch_part, row.jax_part)
+
+    if not mine or [*map(form, mine)] != [*map(form, theirs)]:
         return None
     for a, b in zip(mine, theirs, strict=True):
         first, second = rows[a], rows[b]
-        rows[a] = replace(first, jax=second.jax, how="probing")
-        rows[b] = replace(second, jax=first.jax, how="probing")
+        pattern, sizes = second.pattern, second.sizes
+        rows[a] = replace(first, jax=second.jax, pattern=pattern, sizes=sizes, how="probing")
+        pattern, sizes = first.pattern, first.sizes
+        rows[b] = replace(second, jax=first.jax, pattern=pattern, sizes=sizes, how="probing")
     return rows
 
 
 def _rewired(case: Case) -> None:
-    """Exchange layers of one shape, whose names say nothing, where what follows them is far off.
+    """Exchange layers that are alike, also in their names, where what follows them is far off.
 
-    As those of two branches of which one side calls the one first, and the other the other.
+    As those of two branches of which one side calls the one first, and the other the other. What
+    is returned in another order stays a difference.
     """
     tries = 40
-    for key in [key for (key, _), e in case.forced.evidence.items() if e.wrong and e.size > 1e-3]:
+    wrong = {key: None for (key, _), e in case.forced.evidence.items() if _is_far(e)}
+    for key in [key for key in wrong if key[0] != OUTPUT]:
         for one in _before(case, key):
             for other in case.layers:
                 if other is one or tries == 0 or not _nameless(one, other):
                     continue
+                if _exchanged(case, one, other) is None:
+                    continue
                 tries -= 1
-                if _with_branches(case, one, other):
+                if _with_branches(case, key, one, other):
                     return _rewired(case)
     return None
+
+
+def _is_far(evidence: Evidence) -> bool:
+    return evidence.wrong and evidence.size > 1e-3
 
 
 def _before(case: Case, key: Key) -> list[Layer]:
@@ -205,33 +220,49 @@ def _before(case: Case, key: Key) -> list[Layer]:
 
 def _nameless(one: Layer, other: Layer) -> bool:
     """Whether the names of two layers fit the other's twin no worse than their own."""
-    own = unlike(one.torch, one.jax) + unlike(other.torch, other.jax)
-    return unlike(one.torch, other.jax) + unlike(other.torch, one.jax) <= own + 0.1
+    ours, our_other = told_apart(one.torch, other.torch)
+    theirs, their_other = told_apart(one.jax, other.jax)
+    own = unlike(ours, theirs) + unlike(our_other, their_other)
+    return unlike(ours, their_other) + unlike(our_other, theirs) <= own
 
 
-def _with_branches(case: Case, one: Layer, other: Layer) -> bool:
+def _with_branches(case: Case, key: Key, one: Layer, other: Layer) -> bool:
     """Exchange two layers, and those before them as long as that is needed; whether it helps."""
     before = case.map.rows, case.layers, case.forced
-    todo = [(one, other)]
+    todo, said = [(one, other)], list[str]()
     for _ in range(12):
-        if not todo:
+        rows = _exchanged(case, *todo[-1]) if todo else None
+        if rows is None:
             break
         one, other = todo.pop()
-        rows = _exchanged(case, one, other)
-        if rows is None:
-            continue
+        said.append(f"{one.torch} is {other.jax} and {other.torch} is {one.jax}")
+        twins = {one: (other.jax, other.product), other: (one.jax, one.product)}
         case.map.rows = rows
-        case.pair_layers()
-        if {layer.torch for layer in case.layers} != {layer.torch for layer in before[1]}:
-            break
+        case.layers = [
+            replace(layer, jax=twins[layer][0], product=twins[layer][1])
+            if layer in twins
+            else layer
+            for layer in case.layers
+        ]
         case.forced = case.force()
-        if len(case.forced.wrong) < len(before[2].wrong):
+        if _helps(before[2], case.forced, key):
+            case.notes.append(
+                f"taken as such by the outcome, against the order of calls: {'; '.join(said)}"
+                " (--map FILE if they are not)"
+            )
             return True
         earlier = [_before(case, (layer.torch, "in", 0)) for layer in (one, other)]
         if [len(found) for found in earlier] == [1, 1] and earlier[0] != earlier[1]:
             todo.append((earlier[0][0], earlier[1][0]))
     case.map.rows, case.layers, case.forced = before
     return False
+
+
+def _helps(before: Forced, after: Forced, key: Key) -> bool:
+    """Whether a value is right now, fewer are far off, and none is no longer compared."""
+    far = [sum(map(_is_far, forced.evidence.values())) for forced in (before, after)]
+    right = not any(map(_is_far, after.at(key)))
+    return right and far[1] < far[0] and len(after.evidence) >= len(before.evidence)
 
 
 def _without_layers(case: Case) -> None:
@@ -260,9 +291,10 @@ def _without_layers(case: Case) -> None:
     for n, options in choices.items():
         alike.setdefault((re.sub(r"\d+", "", rows[n].torch), str(options)), []).append(n)
     for group in [*alike.values(), *([n] for n in list(choices)[:20])]:
-        options = choices.get(group[0], [])[1:]
-        if case.forced.wrong and any(helps(dict.fromkeys(group, option)) for option in options):
-            choices = {n: options for n, options in choices.items() if n not in group}
+        for option in choices[group[0]][1:] if case.forced.wrong else ():
+            if helps(dict.fromkeys(group, option)):
+                break
     for chosen in itertools.islice(itertools.product(*choices.values()), 1, 64):
-        if not case.forced.wrong or helps(dict(zip(choices, chosen, strict=True))):
+        if not case.forced.wrong:
             return
+        helps(dict(zip(choices, chosen, strict=True)))

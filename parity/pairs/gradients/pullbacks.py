@@ -36,10 +36,16 @@ class _Exact(TorchDispatchMode):
 class Truth:
     """PyTorch's gradients: of each value at a layer, of each leaf, and of each input."""
 
-    def __init__(self, case: Case, cotangents: Sequence[np.ndarray]) -> None:
+    def __init__(
+        self, case: Case, cotangents: Sequence[np.ndarray], *, inputs_too: bool = True
+    ) -> None:
+        self.inputs_too = inputs_too
         try:
-            self._pull(case, cotangents, inputs_too=True)
+            self._pull(case, cotangents, inputs_too=inputs_too)
         except (PairError, RuntimeError):  # PyTorch has no gradient of an input, as class weights
+            if not inputs_too:
+                raise
+            self.inputs_too = False
             self._pull(case, cotangents, inputs_too=False)
 
     def _pull(self, case: Case, cotangents: Sequence[np.ndarray], *, inputs_too: bool) -> None:

@@ -21,6 +21,7 @@ from parity.pairs.mapping.arrangement import distance
 from parity.pairs.mapping.layers import plain
 from parity.pairs.mapping.maps import part_of
 from parity.pairs.memory import trim
+from parity.pairs.pair import PairError
 from parity.pairs.proof import Difference, Kind, MapRow, Place
 from parity.pairs.torch_side.operations import user_source
 from parity.pairs.torch_side.recorded import OUTPUT, Key
@@ -34,6 +35,11 @@ def gradient_differences(case: Case, seed: int) -> tuple[list[Difference], int]:
         return [], 0
     around = widening(None) if case.widen else None
     truth = Truth(case, cotangents)
+    trained = [row.torch for row in case.map.rows if case.torch.leaves[row.torch].trained]
+    frozen = [name for name in trained if name not in truth.leaves]
+    if frozen:
+        named = ", ".join(frozen[:3]) + ", …" * (len(frozen) > 3)
+        case.notes.append(f"PyTorch takes no gradient of {named}; JAX's is not compared")
     trim()
     pulled = Pulled(case, truth, cotangents, around)
     wrong = _wrong(case, truth, pulled)
@@ -64,7 +70,7 @@ def gradient_differences(case: Case, seed: int) -> tuple[list[Difference], int]:
 
 Where = tuple[Kind, Place, Place]
 DETACHES = 8
-"""How many calls of `detach` are left out one by one, in search of one that JAX lacks."""
+"""How many calls of `detach` and `no_grad` are left out one by one, for one that JAX lacks."""
 
 
 def _wrong(
@@ -94,14 +100,16 @@ def _wrong(
             joined[first] = joined.get(first, 0) + own
         else:
             joined[key, place] = own
-    scales: dict[tuple[str, int], float] = {}
-    for ((layer, _, call), _), want in truth.values.items():
-        largest = float(np.abs(want).max(initial=0))
-        scales[layer, call] = max(scales.get((layer, call), 0.0), largest)
+    scales: dict[Key, float] = {}
+    for (key, _), want in truth.values.items():
+        scales[key] = max(scales.get(key, 0.0), float(np.abs(want).max(initial=0)))
     for at, own in joined.items():
         want = truth.values.get(at, np.zeros(own.shape))
-        (layer, _, call), _ = at
-        scale = scales.get((layer, call), 0.0)  # one that cancels to nothing has none of its own
+        layer, _, call = at[0]
+        every = [scales.get((layer, way, call), 0.0) for way in ("in", "out")]
+        scale = scales.get(at[0], 0.0)
+        if scale < 1e-12 * max(every):  # it cancels to nothing
+            scale = max(every)
         enter(_behind(case, at[0]), own, want, scale, shaken and shaken.values.get(at))
     for place, own in pulled.inputs.items():
         given = truth.inputs[place]
@@ -175,7 +183,7 @@ def _cause(
         return evaluate
 
     names = {equation.primitive.name for equation in equations(case.program.jaxpr)}
-    if line := _stopped(case, cotangents, around):
+    if line := _stopped(case, truth, cotangents, around):
         return (
             "stop-gradient",
             f"PyTorch stops the gradient where JAX does not ({line})",
@@ -190,8 +198,7 @@ def _cause(
                 "leave jax.lax.stop_gradient out",
             )
     own = any(name.startswith("custom_") for name in names)
-    inlined = Pulled(case, truth, cotangents, without())
-    if own and not _wrong(case, truth, inlined):
+    if own and not _wrong(case, truth, Pulled(case, truth, cotangents, without())):
         return (
             "custom-derivative",
             "JAX has a derivative of its own (custom_jvp or custom_vjp)",
@@ -207,14 +214,17 @@ def _cause(
     return None, "", None
 
 
-def _stopped(case: Case, cotangents: Sequence[np.ndarray], around: Any) -> str:
+def _stopped(case: Case, truth: Truth, cotangents: Sequence[np.ndarray], around: Any) -> str:
     """Return the line where PyTorch stops a gradient, if JAX's gradients are those without it."""
-    for only in (None, *range(DETACHES)):
+    for only in (*range(DETACHES), None):
         with _undetached(only) as undone:
-            loose = Truth(case, cotangents)
-        if not undone:
-            break
-        if not _wrong(case, loose, Pulled(case, loose, cotangents, around)):
+            try:
+                loose = Truth(case, cotangents, inputs_too=truth.inputs_too)
+            except (PairError, RuntimeError):  # what is changed in place needs its no_grad
+                continue
+            finally:
+                case.torch.settle(case.values)
+        if undone and not _wrong(case, loose, Pulled(case, loose, cotangents, around)):
             return undone[0]
     return ""
 
@@ -235,28 +245,39 @@ def _untied(first: bool, evaluate: Callable[..., list[Any]]) -> Callable[..., li
 
 @contextlib.contextmanager
 def _undetached(only: int | None) -> Iterator[list[str]]:
-    """Let PyTorch's detach and no_grad do nothing, or the detach of this number; give their lines.
+    """Let PyTorch's detach and no_grad do nothing, or that of this number; give their lines.
 
     The numbers are those of the calls, in their order.
     """
-    own = Tensor.detach
+    detach, enter, leave = Tensor.detach, torch.no_grad.__enter__, torch.no_grad.__exit__
     count = itertools.count()
     undone: list[str] = []
+    loose: set[int] = set()
 
-    def detach(self: Tensor) -> Tensor:
-        if not (self.requires_grad and torch.is_grad_enabled()):
-            return own(self)
+    def chosen() -> bool:
         if only is not None and next(count) != only:
-            return own(self)
-        undone.append(user_source())
-        return self.view_as(self)
+            return False
+        undone.append(user_source(3))
+        return True
 
-    def enter(_: Any) -> None:
-        undone.append(user_source())
+    def attached(self: Tensor) -> Tensor:
+        moves = self.requires_grad and torch.is_grad_enabled()
+        return self.view_as(self) if moves and chosen() else detach(self)
+
+    def begin(self: Any) -> None:
+        if torch.is_grad_enabled() and chosen():
+            loose.add(id(self))
+        else:
+            enter(self)
+
+    def end(self: Any, *error: Any) -> None:
+        if id(self) in loose:
+            loose.remove(id(self))
+        else:
+            leave(self, *error)
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(Tensor, "detach", detach))
-        if only is None:
-            stack.enter_context(mock.patch.object(torch.no_grad, "__enter__", enter))
-            stack.enter_context(mock.patch.object(torch.no_grad, "__exit__", return_value=None))
+        stack.enter_context(mock.patch.object(Tensor, "detach", attached))
+        stack.enter_context(mock.patch.object(torch.no_grad, "__enter__", begin))
+        stack.enter_context(mock.patch.object(torch.no_grad, "__exit__", end))
         yield undone

@@ -94,13 +94,14 @@ class Evaluator:
     """(equation, inputs, what evaluates it on inputs) → outputs, for every equation that is no
     call; with it, all calls and loops are evaluated equation by equation, too."""
     products: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
-    """Leaves whose product with something is a layer: its name, and the leaf that is added."""
+    """Leaves whose product with something is a layer: its name, and the leaf that is added; with
+    some, loops are evaluated equation by equation, too."""
     leaves: Sequence[str] = ()
     """Names of the first arguments, where there are `products`."""
     stack: Callable[[Sequence[Any]], Any] = jnp.stack
     """What makes one array of a loop's results."""
     linked: Callable[[Any, Sequence[Any]], None] = lambda *_: None
-    """Told of an array that a loop cuts out of others, or stacks of them."""
+    """Told of an array that a loop cuts out of others, or stacks of them, or a branch returns."""
     block: Block = lambda run, values: run(values)
     """How BLOCK equations of the program are run."""
     callers: list[JaxprEqn] = field(default_factory=list)
@@ -260,7 +261,10 @@ class Evaluator:
     def _cond(self, params: dict[str, Any], given: list[Any]) -> list[Any]:
         branches = params["branches"]
         branch = branches[int(np.clip(int(given[0]), 0, len(branches) - 1))]
-        return self._run(branch.jaxpr, branch.consts, given[1:])
+        made = self._run(branch.jaxpr, branch.consts, given[1:])
+        for value in made:
+            self.linked(value, [value, given[0]])
+        return made
 
 
 def is_literal(var: Any) -> bool:

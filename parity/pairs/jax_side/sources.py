@@ -14,7 +14,10 @@ def source(equation: JaxprEqn) -> str:
     return "/".join(text.split(":")[0].split("/")[-3:]) + ":" + text.split(":")[1] if text else ""
 
 
-_LIBRARIES = ("/jax/", "/jaxlib/", "/flax/", "/optax/", "<frozen")
+_LIBRARIES = (
+    *(f"-packages/{name}/" for name in ("jax", "jaxlib", "flax", "optax", "einops", "equinox")),
+    "<frozen",
+)
 
 
 def user_line(equation: JaxprEqn, callers: Sequence[JaxprEqn]) -> str:

@@ -1,4 +1,4 @@
-"""Where a program first uses each leaf, and how."""
+"""Where a program first uses each leaf, and how; and what its results depend on."""
 
 import dataclasses
 import itertools
@@ -7,7 +7,7 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
-from parity.pairs.jax_side.jaxprs import SAME_ARRAY, inner, is_literal, opened
+from parity.pairs.jax_side.jaxprs import SAME_ARRAY, equations, inner, is_literal, opened
 from parity.pairs.mapping.leaves import Stack, Use
 
 
@@ -56,6 +56,17 @@ def uses(jaxpr: ClosedJaxpr, names: Sequence[str]) -> dict[str, Use]:
     for var in jaxpr.jaxpr.outvars:
         if not is_literal(var) and var in start:
             found.setdefault(start[var][0], Use(next(count)))
+    return found
+
+
+def live(jaxpr: ClosedJaxpr) -> list[JaxprEqn]:
+    """Return the equations that results depend on; of a call, or a loop, all inner ones."""
+    needed = {var for var in jaxpr.jaxpr.outvars if not is_literal(var)}
+    found = []
+    for equation in reversed(jaxpr.jaxpr.eqns):
+        if needed.intersection(equation.outvars):
+            needed.update(var for var in equation.invars if not is_literal(var))
+            found += [equation, *(made for sub in inner(equation) for made in equations(sub))]
     return found
 
 

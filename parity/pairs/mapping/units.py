@@ -15,8 +15,6 @@ from parity.pairs.mapping.patterns import patterns
 
 _NORM = {"weight", "bias", "mean", "var"}
 """Roles of a normalisation's leaves, which have one shape."""
-
-
 PART = 1e-4
 """How much later than the one before a part of a leaf is used, in operations."""
 

@@ -52,6 +52,13 @@ class TorchSide:
             new = np.asarray(value, np.float64) if shared else np.array(value, np.float64)
             self.tensors[name].data = torch.from_numpy(new)
 
+    def settle(self, values: Values) -> None:
+        """Give leaves values again where a run may have left a graph behind them."""
+        for value in self.tensors.values():
+            if value.grad_fn is not None:
+                value.detach_()
+        self.set(values)
+
     def run(
         self,
         inputs: Sequence[Any],

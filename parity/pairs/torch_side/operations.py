@@ -182,7 +182,7 @@ class Wide(TorchFunctionMode):
 class WithoutDropout(TorchFunctionMode):
     """Lets dropout be the identity, also where it is called as a function, or is written out.
 
-    A mask that keeps p of all, drawn by `bernoulli`, and divided by p, keeps all as it is.
+    A mask drawn by `bernoulli` is p, the part that it keeps, and so one where it is divided by p.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -196,11 +196,12 @@ class WithoutDropout(TorchFunctionMode):
             else:
                 kwargs["dropout_p"] = 0.0
         if name in ("bernoulli", "bernoulli_"):
-            kept = (
-                args[1] if len(args) > 1 else kwargs.get("p", 0.5 if name[-1] == "_" else args[0])
-            )
-            mask = args[0] if name[-1] == "_" else torch.empty_like(args[0])
-            return mask.copy_(torch.as_tensor(kept))
+            in_place = name[-1] == "_"
+            first = args[0] if args else kwargs["input"]
+            kept = args[1] if len(args) > 1 else kwargs.get("p", 0.5 if in_place else first)
+            mask = first if in_place else torch.empty_like(first)
+            kept = torch.as_tensor(kept)
+            return mask.copy_(kept if mask.is_floating_point() else kept > 0)
         return func(*args, **kwargs)
 
 
@@ -247,9 +248,12 @@ def _wide(value: Any) -> Any:
     return torch.float64 if _is_narrow(value) else value
 
 
-def user_source() -> str:
-    """Return the line of the user's that makes an operation; none if a model of PyTorch's does."""
-    frame = sys._getframe(2)
+def user_source(callers: int = 2) -> str:
+    """Return the line of the user's that makes an operation; none if a model of PyTorch's does.
+
+    It is the last one before this many callers.
+    """
+    frame = sys._getframe(callers)
     while frame is not None:
         code = frame.f_code
         if code.co_name not in ("__torch_dispatch__", "__torch_function__"):

@@ -46,6 +46,7 @@ def training_differences(case: Case, *, updates_only: bool = False) -> list[Diff
                 ("loss", ""), _of("between", (OUTPUT, "loss"), size, step, "the loss in train mode")
             )
         _gradients(case, step, trained, gradients, found)
+        trained.frozen.append(_frozen(case, gradients))
     if not updates_only:
         _buffers(case, trained, buffers, found)
     _optimizer(case, trained, theirs, found)
@@ -70,6 +71,8 @@ def _gradients(
     for row in case.map.rows:
         if row.jax not in gradients or row.torch not in trained.gradients[step]:
             continue
+        if not case.torch.tensors[row.torch].requires_grad:
+            continue  # the updates show whether JAX trains it
         want = trained.gradients[step][row.torch]
         owner = row.torch.rpartition(".")[0]
         want = np.zeros(case.torch.leaves[row.torch].shape) if want is None else want
@@ -93,6 +96,14 @@ def _gradients(
                 f"the gradient of {row.torch} in train mode",
             )
             found.setdefault(("gradient", owner), said)
+
+
+def _frozen(case: Case, gradients: Any) -> dict[str, np.ndarray]:
+    """Return JAX's gradients of what PyTorch takes none of, by JAX's names."""
+    leaves, tensors = case.torch.leaves, case.torch.tensors
+    frozen = {n for n, leaf in leaves.items() if leaf.trained and not tensors[n].requires_grad}
+    rows = [row for row in case.map.rows if row.torch in frozen and row.jax in gradients]
+    return {row.jax: np.asarray(gradients[row.jax], np.float64) for row in rows}
 
 
 def _layer(case: Case, owner: str) -> str:
@@ -174,6 +185,9 @@ def _optimizer(
     gradients = [[values[n] for n in names] for values in trained.gradients]
     ends = [[values[n] for n in names] for values in [*trained.start[1:], trained.end]]
     own = theirs.updates(trained)
+    moved = _unfrozen(case, trained, own, theirs)
+    if moved:
+        found["frozen", ""] = moved
 
     for line, dtype in list(theirs.narrow.items())[:1]:
         case.notes.append(f"the JAX optimizer computes a part in {dtype} ({line})")
@@ -186,7 +200,7 @@ def _optimizer(
             by_name = {**trained.start[step], **dict(zip(names, values, strict=True))}
             expected = theirs.values(by_name)
             for row in case.map.rows:
-                if row.jax not in own[step]:
+                if row.jax not in own[step] or any(row.jax in held for held in trained.frozen):
                     continue
                 error, scale = distance(own[step][row.jax], expected[row.jax])
                 change = np.abs(expected[row.jax] - before[row.jax])
@@ -207,6 +221,24 @@ def _optimizer(
     for cause, explanation, fix in causes:
         named = replace(said, cause=cause, explanation=explanation, fix=fix)
         found["optimizer", cause] = named
+
+
+def _unfrozen(
+    case: Case, trained: Trained, own: Sequence[Any], theirs: JaxTraining
+) -> Difference | None:
+    """Return the difference that JAX trains what PyTorch takes no gradient of."""
+    for step, held in enumerate(trained.frozen):
+        before = theirs.values(trained.start[step])
+        for name in held:
+            error, scale = distance(own[step][name], before[name])
+            if error > few(scale):
+                torch = next(row.torch for row in case.map.rows if row.jax == name)
+                layer = _layer(case, torch.rpartition(".")[0])
+                said = _of("inside", layer, error / scale, step, f"the update of {torch}")
+                what = f"PyTorch has {torch} frozen (requires_grad=False); JAX trains it"
+                fix = "mask it in JAX's optimizer, as by optax.masked"
+                return replace(said, cause="frozen", explanation=what, fix=fix)
+    return None
 
 
 def _limit(theirs: JaxTraining, step: int) -> float:

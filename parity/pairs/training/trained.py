@@ -1,6 +1,6 @@
 """Both sides' steps of training: PyTorch's as they are, JAX's from the same parameters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -15,7 +15,8 @@ from parity.pairs.forward.forced import ROUNDING, widening
 from parity.pairs.jax_side.jaxprs import Evaluator, equations, traced
 from parity.pairs.jax_side.precisions import narrow_types
 from parity.pairs.jax_side.program import wide
-from parity.pairs.jax_side.sources import source
+from parity.pairs.jax_side.sources import user_line
+from parity.pairs.jax_side.uses import live
 from parity.pairs.mapping.leaves import nested
 from parity.pairs.pair import Pair, PairError, required, user_code
 from parity.pairs.torch_side.model import arrays, tensor
@@ -34,6 +35,8 @@ class Trained:
     start: list[dict[str, np.ndarray]]
     gradients: list[dict[str, np.ndarray | None]]
     end: dict[str, np.ndarray]
+    frozen: list[dict[str, np.ndarray]] = field(default_factory=list)
+    """By step, JAX's gradients of what PyTorch takes none of, by JAX's names."""
 
 
 def loss_pair(case: Case) -> Pair:
@@ -104,23 +107,26 @@ def train_torch(case: Case) -> Trained:
 
 
 def _check_draws(case: Case) -> None:
-    """Raise an error if a side draws random numbers in train mode, which the other cannot have."""
-    mode = Operations()
-    held = _copies(case.torch.tensors)
-    with torch.no_grad(), case.wide():
-        case.torch.run(case.pair.inputs, train=True, mode=mode)
-    case.torch.set(held, copy=True)
+    """Raise an error if random numbers move a side in train mode, which the other cannot have."""
+    held, mode = _copies(case.torch.tensors), Operations()
+    runs = []
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), case.wide():
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            found = arrays(case.torch.run(case.pair.inputs, train=True, mode=mode))
+            runs.append([*(x.clone() for x in found), *_copies(case.torch.tensors).values()])
+            case.torch.set(held, copy=True)
+    moved = any(not np.array_equal(a, b, equal_nan=True) for a, b in zip(*runs, strict=True))
+    drawn = next((f"{o.name}, {o.source}" for o in mode.made if o.draws and moved), None)
     program = case.jax.trace(case.jax_values, list(case.pair.inputs), train=True)
-    drawn = next((f"{o.name}, {o.source}" for o in mode.made if o.draws), None)
     names = {"random_bits", "random_gamma", "rng_uniform", "rng_bit_generator"}
-    in_jax = (e for e in equations(program.jaxpr) if e.primitive.name in names)
-    drawn_jax = next((f"{e.primitive.name}, {source(e)}" for e in in_jax), None)
-    for side, what in (("torch", drawn), ("jax", drawn_jax)):
+    in_jax = (e for e in live(program.jaxpr) if e.primitive.name in names)
+    drawn_jax = next((f"{e.primitive.name}, {user_line(e, ())}" for e in in_jax), None)
+    for side, name, what in (("torch", "PyTorch", drawn), ("jax", "JAX", drawn_jax)):
         if what:
             raise PairError(
-                f"{'PyTorch' if side == 'torch' else 'JAX'}'s side draws random numbers in train"
-                f" mode ({what}): give Pair train_{side}=, a call that draws none, or the numbers"
-                " as an input"
+                f"{name}'s side draws random numbers in train mode ({what}): give Pair"
+                f" train_{side}=, a call that draws none, or the numbers as an input"
             )
 
 
@@ -194,6 +200,8 @@ class JaxTraining:
                 )
                 for n in self._case.set_jax:
                     held[n] = jnp.zeros_like(own[n])
+                for n, value in trained.frozen[len(found)].items() if trained.frozen else ():
+                    held[n] = jnp.asarray(value)
                 params, grads = nested(own), nested(held)
                 if state is None:
                     state = transform.init(params)
