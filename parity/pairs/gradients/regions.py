@@ -183,10 +183,11 @@ def _cause(
         return evaluate
 
     names = {equation.primitive.name for equation in equations(case.program.jaxpr)}
-    if line := _stopped(case, truth, cotangents, around):
+    line = _stopped(case, truth, cotangents, around)
+    if line is not None:
         return (
             "stop-gradient",
-            f"PyTorch stops the gradient where JAX does not ({line})",
+            "PyTorch stops the gradient where JAX does not" + f" ({line})" * bool(line),
             "jax.lax.stop_gradient where PyTorch detaches",
         )
     if "stop_gradient" in names:
@@ -214,8 +215,11 @@ def _cause(
     return None, "", None
 
 
-def _stopped(case: Case, truth: Truth, cotangents: Sequence[np.ndarray], around: Any) -> str:
-    """Return the line where PyTorch stops a gradient, if JAX's gradients are those without it."""
+def _stopped(case: Case, truth: Truth, cotangents: Sequence[np.ndarray], around: Any) -> str | None:
+    """Return the line where PyTorch stops a gradient, if JAX's gradients are those without it.
+
+    A recording has no line.
+    """
     for only in (*range(DETACHES), None):
         with _undetached(only) as undone:
             try:
@@ -226,7 +230,7 @@ def _stopped(case: Case, truth: Truth, cotangents: Sequence[np.ndarray], around:
                 case.torch.settle(case.values)
         if undone and not _wrong(case, loose, Pulled(case, loose, cotangents, around)):
             return undone[0]
-    return ""
+    return None
 
 
 def _untied(first: bool, evaluate: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
