@@ -6,7 +6,7 @@ from typing import Any
 
 import einops
 
-from parity.pairs.causes.candidates import Candidate, Literals, of, parents
+from parity.pairs.causes.candidates import Candidate, Literals, in_order, of, orders, parents
 from parity.pairs.torch_side.operations import Operation, Variant
 
 
@@ -85,7 +85,7 @@ def shuffled(operation: Operation, literals: Literals) -> Iterator[Candidate]:
 def joined(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """Parts that are put together in another order."""
     n = len(operation.parents)
-    for order in list(itertools.permutations(range(n)))[1:] if n <= 4 else ():
+    for order in orders(n) if n <= 4 else ():
 
         def compute(func: Any, args: Any, kwargs: Any, order: Any = order) -> Any:
             parts, *rest = args
@@ -102,21 +102,13 @@ def joined(operation: Operation, literals: Literals) -> Iterator[Candidate]:
 @of("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk", "unbind")
 def parted(operation: Operation, literals: Literals) -> Iterator[Candidate]:
     """Parts that are taken in another order, as the halves of a gated unit."""
-    for n in (2, 3, 4):
-        for order in list(itertools.permutations(range(n)))[1:]:
-
-            def compute(func: Any, args: Any, kwargs: Any, order: Any = order) -> Any:
-                parts = func(*args, **kwargs)
-                if len(parts) != len(order):
-                    raise ValueError
-                return [parts[i] for i in order]
-
-            yield Candidate(
-                "parts-order",
-                f"JAX takes {n} parts in the order {order}",
-                "take them in PyTorch's order in JAX",
-                compute,
-            )
+    for order in itertools.chain(*map(orders, (2, 3, 4))):
+        yield Candidate(
+            "parts-order",
+            f"JAX takes {len(order)} parts in the order {order}",
+            "take them in PyTorch's order in JAX",
+            in_order(order),
+        )
 
 
 @of("glu")

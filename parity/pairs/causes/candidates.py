@@ -4,6 +4,7 @@ A cause is proved, not guessed: PyTorch's side is run again with that one operat
 otherwise, and what JAX computes must come out to rounding.
 """
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,23 @@ def remembering(seen: list[Any]) -> Variant:
         return func(*args, **kwargs)
 
     return keep
+
+
+def orders(n: int) -> list[tuple[int, ...]]:
+    """Return the other orders of n parts."""
+    return list(itertools.permutations(range(n)))[1:]
+
+
+def in_order(order: tuple[int, ...]) -> Variant:
+    """Return the operation that cuts an array into parts, which come in another order."""
+
+    def cut(func: Any, args: Any, kwargs: Any) -> Any:
+        parts = func(*args, **kwargs)
+        if len(parts) != len(order):
+            raise ValueError
+        return [parts[i] for i in order]
+
+    return cut
 
 
 def applied(function: Callable[[Tensor], Tensor]) -> Variant:

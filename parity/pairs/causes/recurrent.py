@@ -6,7 +6,16 @@ from typing import Any
 
 import torch
 
-from parity.pairs.causes.candidates import Candidate, Literals, Whole, of, parents, remembering
+from parity.pairs.causes.candidates import (
+    Candidate,
+    Literals,
+    Whole,
+    in_order,
+    of,
+    orders,
+    parents,
+    remembering,
+)
 from parity.pairs.torch_side.operations import Operation, Variant
 
 _CUTS = ("unsafe_split", "split", "unsafe_chunk", "chunk")
@@ -17,22 +26,15 @@ def gates(made: Sequence[Operation], literals: Literals) -> Iterator[Whole]:
     cuts = [o for o in made if o.name in _CUTS]
     if not cuts or not {"tanh", "sigmoid"} <= {o.name.rstrip("_") for o in made}:
         return
-    for n in (3, 4):
-        for order in list(itertools.permutations(range(n)))[1:]:
-
-            def cut(func: Any, args: Any, kwargs: Any, order: Any = order, n: int = n) -> Any:
-                parts = func(*args, **kwargs)
-                if len(parts) != n:
-                    raise ValueError
-                return [parts[i] for i in order]
-
-            candidate = Candidate(
-                "gate-order",
-                f"JAX has the gates in the order {order}",
-                "stack the gates as PyTorch does in JAX",
-                cut,
-            )
-            yield candidate, {o.number: cut for o in cuts}
+    for order in itertools.chain(*map(orders, (3, 4))):
+        cut = in_order(order)
+        candidate = Candidate(
+            "gate-order",
+            f"JAX has the gates in the order {order}",
+            "stack the gates as PyTorch does in JAX",
+            cut,
+        )
+        yield candidate, {o.number: cut for o in cuts}
 
 
 def reset_before(made: Sequence[Operation], _: Literals) -> Whole | None:

@@ -4,10 +4,9 @@ from collections.abc import Collection, Iterable
 
 MOST = 8
 """Lines that are shown of a region."""
-_QUIET = {
-    *("broadcast_in_dim", "convert_element_type", "copy", "iota", "reshape", "squeeze"),
-    *("view", "t", "transpose", "permute", "expand", "empty", "_unsafe_view", "clone"),
-}
+QUIET = ("view", "t", "transpose", "permute", "expand", "empty", "_unsafe_view", "clone")
+"""PyTorch's operations that only arrange an array."""
+_QUIET = {*QUIET, "broadcast_in_dim", "convert_element_type", "copy", "iota", "reshape", "squeeze"}
 
 
 def told(operations: Iterable[tuple[str, str]], first: Collection[str] = ()) -> str:

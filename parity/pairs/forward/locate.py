@@ -14,8 +14,8 @@ from parity.pairs.case import Case, Progress
 from parity.pairs.causes.activations import ADDED, clipped, written_out
 from parity.pairs.causes.candidates import Candidate
 from parity.pairs.forward.evidence import Evidence
-from parity.pairs.forward.lines import told
-from parity.pairs.forward.places import QUIET, refined
+from parity.pairs.forward.lines import QUIET, told
+from parity.pairs.forward.places import refined
 from parity.pairs.forward.ways import literals_of, primitives_of, replaced_by, ways
 from parity.pairs.jax_side.sources import user_line
 from parity.pairs.mapping.arrangement import distance
@@ -168,9 +168,11 @@ def _of_values(
 ) -> Iterator[Candidate]:
     """Yield the functions of PyTorch's values that give JAX's: of a region's end, or its begin."""
     ends = [truth.arrays[e.key][e.place] for e in at]
-    for candidate in itertools.chain(ADDED, clipped(literals_of(at[0], "max", "min", "clamp"))):
-        fits = candidate.fits(primitives_of(at[0]))
-        if fits and all(_made_of(e, x, candidate) <= 1 for e, x in zip(at, ends, strict=True)):
+    names, limits = primitives_of(at[0]), literals_of(at[0], "max", "min", "clamp")
+    for candidate in itertools.chain(ADDED, clipped(limits)):
+        if candidate.fits(names) and all(
+            _made_of(e, x, candidate) <= 1 for e, x in zip(at, ends, strict=True)
+        ):
             yield candidate
     layers = [name.removesuffix(":out") for name in case.recorded.slice(key)[1] if ":out" in name]
     for layer, candidate in ((x, c) for x in layers for c in written_out(x)):

@@ -8,6 +8,7 @@ from typing import Any
 
 from parity.pairs.case import Case
 from parity.pairs.causes.candidates import Candidate
+from parity.pairs.forward.lines import QUIET
 from parity.pairs.mapping.layers import plain
 from parity.pairs.pair import Accept
 from parity.pairs.proof import Difference, Kind, LayerEvidence, Place
@@ -67,9 +68,6 @@ def _common(names: Sequence[str]) -> str:
     parts = [name.split(".")[:-1] for name in names]
     shared = [same[0] for same in zip(*parts, strict=False) if len(set(same)) == 1]
     return ".".join(shared)
-
-
-QUIET = ("view", "t", "transpose", "permute", "expand", "empty", "_unsafe_view", "clone")
 
 
 def accepted(difference: Difference, accept: Sequence[Accept]) -> Difference:

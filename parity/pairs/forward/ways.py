@@ -13,7 +13,7 @@ from parity.pairs.causes.candidates import Candidate
 from parity.pairs.causes.catalogue import candidates, together
 from parity.pairs.forward.evidence import Evidence
 from parity.pairs.mapping.layers import plain
-from parity.pairs.mapping.patterns import undone
+from parity.pairs.mapping.patterns import inverse, rearranged
 from parity.pairs.torch_side.operations import Operation, Variant
 from parity.pairs.torch_side.recorded import Key
 
@@ -109,7 +109,7 @@ def _operands(case: Case, key: Key, shape: tuple[int, ...]) -> Iterator[Candidat
 def replaced_by(evidence: Evidence) -> Variant:
     """Return the variant that gives JAX's numbers in place of PyTorch's."""
     pattern, sizes = evidence.arranged
-    value = undone(np.asarray(evidence.own), pattern, sizes, evidence.shape)
+    value = rearranged(np.asarray(evidence.own), inverse(pattern), sizes)
 
     def compute(func: Any, args: Any, kwargs: Any) -> Any:
         out = func(*args, **kwargs)

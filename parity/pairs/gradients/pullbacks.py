@@ -84,7 +84,7 @@ class Truth:
         self.leaves = {
             n: _gradient(case.torch.tensors[n])
             for n, leaf in case.torch.leaves.items()
-            if leaf.trained and case.torch.tensors[n].requires_grad
+            if leaf.trained and n not in case.torch.frozen
         }
         self.inputs = [_gradient(x) if inputs_too else None for x in inputs]
 

@@ -13,7 +13,7 @@ from parity.pairs.gradients.pullbacks import At, Truth
 from parity.pairs.jax_side.jaxprs import Evaluator, Tag, Values, is_literal
 from parity.pairs.jax_side.program import wide
 from parity.pairs.mapping.layers import products_of
-from parity.pairs.mapping.patterns import rearranged, undone
+from parity.pairs.mapping.patterns import inverse, rearranged
 from parity.pairs.memory import trim
 from parity.pairs.torch_side.recorded import OUTPUT, Key
 
@@ -122,8 +122,7 @@ class Pulled:
             self._add(var, gradient)
         for at, gradient in zip(block.taps, tapped, strict=True):
             pattern, sizes = self._case.forced.arrangements[at]
-            shape = self._case.forced.evidence[at].shape
-            value = undone(np.asarray(gradient, np.float64), pattern, dict(sizes), shape)
+            value = rearranged(np.asarray(gradient, np.float64), inverse(pattern), dict(sizes))
             self.values[at] = self.values[at] + value if at in self.values else value
         trim()
 

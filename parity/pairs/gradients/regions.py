@@ -35,8 +35,7 @@ def gradient_differences(case: Case, seed: int) -> tuple[list[Difference], int]:
         return [], 0
     around = widening(None) if case.widen else None
     truth = Truth(case, cotangents)
-    trained = [row.torch for row in case.map.rows if case.torch.leaves[row.torch].trained]
-    frozen = [name for name in trained if name not in truth.leaves]
+    frozen = [row.torch for row in case.map.rows if row.torch in case.torch.frozen]
     if frozen:
         named = ", ".join(frozen[:3]) + ", …" * (len(frozen) > 3)
         case.notes.append(f"PyTorch takes no gradient of {named}; JAX's is not compared")

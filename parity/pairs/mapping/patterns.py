@@ -21,16 +21,6 @@ def inverse(pattern: str) -> str:
     return f"{right.strip()} -> {left.strip()}"
 
 
-def undone(
-    array: np.ndarray, pattern: str, sizes: dict[str, int], shape: Sequence[int]
-) -> np.ndarray:
-    """Return an array rearranged back to the shape that the pattern rearranged."""
-    left = pattern.split("->")[0]
-    known = {} if "(" in left else dict(zip(left.split(), shape, strict=True))
-    lengths = {**sizes, **{atom: length for atom, length in known.items() if atom.isalpha()}}
-    return rearranged(array, inverse(pattern), lengths)
-
-
 def patterns(
     have: Sequence[int], want: Sequence[int], first: Sequence[Sequence[int]] = ()
 ) -> Iterator[tuple[str, dict[str, int]]]:
@@ -106,6 +96,7 @@ def _written(
             right += atoms
         elif of_want == 1:
             atoms = [next(letters) for _ in axes]
+            sizes.update((atom, have[axis]) for atom, axis in zip(atoms[:-1], axes, strict=False))
             left.update(zip(axes, atoms, strict=True))
             right.append(f"({' '.join(atoms)})" if atoms else "1")
         else:

@@ -52,6 +52,12 @@ class TorchSide:
             new = np.asarray(value, np.float64) if shared else np.array(value, np.float64)
             self.tensors[name].data = torch.from_numpy(new)
 
+    @property
+    def frozen(self) -> list[str]:
+        """Names of the parameters that take no gradient."""
+        trained = (name for name, leaf in self.leaves.items() if leaf.trained)
+        return [name for name in trained if not self.tensors[name].requires_grad]
+
     def settle(self, values: Values) -> None:
         """Give leaves values again where a run may have left a graph behind them."""
         for value in self.tensors.values():

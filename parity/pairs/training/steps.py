@@ -71,7 +71,7 @@ def _gradients(
     for row in case.map.rows:
         if row.jax not in gradients or row.torch not in trained.gradients[step]:
             continue
-        if not case.torch.tensors[row.torch].requires_grad:
+        if row.torch in case.torch.frozen:
             continue  # the updates show whether JAX trains it
         want = trained.gradients[step][row.torch]
         owner = row.torch.rpartition(".")[0]
@@ -100,9 +100,7 @@ def _gradients(
 
 def _frozen(case: Case, gradients: Any) -> dict[str, np.ndarray]:
     """Return JAX's gradients of what PyTorch takes none of, by JAX's names."""
-    leaves, tensors = case.torch.leaves, case.torch.tensors
-    frozen = {n for n, leaf in leaves.items() if leaf.trained and not tensors[n].requires_grad}
-    rows = [row for row in case.map.rows if row.torch in frozen and row.jax in gradients]
+    rows = [row for row in case.map.rows if row.torch in case.torch.frozen and row.jax in gradients]
     return {row.jax: np.asarray(gradients[row.jax], np.float64) for row in rows}
 
 
