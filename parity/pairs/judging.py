@@ -18,6 +18,7 @@ from parity.pairs.forward.lowprecision import low_precision
 from parity.pairs.forward.places import accepted, grouped, layer_table
 from parity.pairs.forward.repair import repair
 from parity.pairs.gradients.regions import gradient_differences
+from parity.pairs.jax_side.cpu import on_cpu
 from parity.pairs.memory import trim
 from parity.pairs.pair import Pair, PairError
 from parity.pairs.planting.planted import counts, planted
@@ -31,6 +32,7 @@ from parity.pairs.training.trained import loss_pair
 Progress = Callable[[str, int, int], None]
 
 
+@on_cpu()
 def prove(
     pair: Pair,
     *,
@@ -42,8 +44,9 @@ def prove(
     """Prove that a pair's two sides are the same computation, or locate every difference.
 
     `weights` drawn: all leaves are drawn anew from `seed`, so that nothing hides behind zeros or
-    ones. `map` holds rows of the user's, which win. PairError: the pair cannot be proved as it is;
-    NondeterminismError: a side differs from itself.
+    ones. `map` holds rows of the user's, which win. Both sides compute on the CPU: on a GPU JAX's
+    products are of TF32. PairError: the pair cannot be proved as it is; NondeterminismError: a side
+    differs from itself; DeviceError: JAX has no CPU here.
     """
     for name in ("torch", "jax"):
         if getattr(pair, name) is None:

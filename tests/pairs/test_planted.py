@@ -12,7 +12,8 @@ import torch
 from jax.extend.core import ClosedJaxpr
 
 from parity.pairs.case import prepare
-from parity.pairs.jax_side.jaxprs import Evaluator, bind, tag_p, traced
+from parity.pairs.jax_side.evaluator import Evaluator
+from parity.pairs.jax_side.jaxprs import bind, tag_p, traced
 from parity.pairs.jax_side.program import JaxSide, Program, wide
 from parity.pairs.judging import prove
 from parity.pairs.pair import Accept, Pair

@@ -3,16 +3,19 @@
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 import torch
 import torch.nn.functional as F
 from flax import nnx
 from torch import nn
 
+from parity.contract.errors import DeviceError
 from parity.pairs.judging import prove
 from parity.pairs.pair import Pair
 from parity.pairs.proof import Proof
@@ -23,6 +26,22 @@ SQUARE = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
 def test_a_transposed_output_of_the_same_shape_is_a_difference() -> None:
     assert not prove(Pair(torch=lambda x: x.exp(), jax=lambda x: jnp.exp(x).T, inputs=(SQUARE,)))
     assert prove(Pair(torch=lambda x: x.exp(), jax=jnp.exp, inputs=(SQUARE,)))
+
+
+def test_both_sides_compute_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+
+    def port(x: jax.Array) -> jax.Array:
+        seen.add(jax.config.values["jax_default_device"])
+        return jnp.exp(x)
+
+    pair = Pair(torch=torch.exp, jax=port, inputs=(SQUARE,))
+    assert prove(pair)
+    assert seen == {jax.local_devices(backend="cpu")[0]}
+    monkeypatch.setattr(jax, "local_devices", Mock(side_effect=RuntimeError("no such backend")))
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(DeviceError, match="leaves out; set JAX_PLATFORMS=cuda,cpu"):
+        prove(pair)
 
 
 def test_an_input_that_pytorch_takes_no_gradient_of_is_left_out() -> None:

@@ -11,6 +11,7 @@ from parity.pairs.case import Case, prepare
 from parity.pairs.conversion.holders import Arrays, Holder, Side, jax_holder, torch_holder
 from parity.pairs.conversion.weightfiles import file_format, read_arrays, write_arrays
 from parity.pairs.forward.repair import repair
+from parity.pairs.jax_side.cpu import on_cpu
 from parity.pairs.mapping.maps import part_of
 from parity.pairs.mapping.patterns import inverse, rearranged
 from parity.pairs.pair import Pair
@@ -34,6 +35,7 @@ class Conversion:
         return f"{self.arrays} arrays of {self.source}'s model as {self.target}'s"
 
 
+@on_cpu()
 def convert_weights(
     pair: Pair,
     source: Path,
@@ -46,8 +48,8 @@ def convert_weights(
     """Write the weights of one side's model as the other's; every value is kept bit for bit.
 
     PairError: the pair has no weights, or cannot be run. CheckpointError: `source` is not of the
-    model, or an array of it has no twin. OutputError: `target` cannot be written. In each case
-    nothing is written.
+    model, or an array of it has no twin. OutputError: `target` cannot be written. DeviceError: JAX
+    has no CPU here. In each case nothing is written.
     """
     if (target.exists() or target.is_symlink()) and not overwrite:
         raise OutputError(f"{target} is there already; name another one, or give --overwrite")

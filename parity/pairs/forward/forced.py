@@ -10,7 +10,8 @@ import numpy as np
 from jax.core import Tracer
 
 from parity.pairs.forward.evidence import Evidence, Forced, Made, limit
-from parity.pairs.jax_side.jaxprs import Evaluator, Tag
+from parity.pairs.jax_side.evaluator import Evaluator
+from parity.pairs.jax_side.jaxprs import Tag
 from parity.pairs.jax_side.precisions import widened
 from parity.pairs.jax_side.program import Program
 from parity.pairs.mapping.arrangement import arrangement, distance

@@ -10,7 +10,8 @@ import numpy as np
 
 from parity.pairs.case import Case
 from parity.pairs.gradients.pullbacks import At, Truth
-from parity.pairs.jax_side.jaxprs import Evaluator, Tag, Values, is_literal
+from parity.pairs.jax_side.evaluator import Evaluator, Values
+from parity.pairs.jax_side.jaxprs import Tag, is_literal
 from parity.pairs.jax_side.program import wide
 from parity.pairs.mapping.layers import products_of
 from parity.pairs.mapping.patterns import inverse, rearranged

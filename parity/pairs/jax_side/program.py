@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from parity.pairs.jax_side import jaxprs
+from parity.pairs.jax_side.evaluator import Evaluator
+from parity.pairs.jax_side.jaxprs import traced
 from parity.pairs.mapping.leaves import Leaf, Node, nodes_of
 from parity.pairs.pair import PairError, user_code
 
@@ -53,7 +54,7 @@ class JaxSide:
                 leaves = [jnp.asarray(values[name], dtype) for name in names]
                 arrays = [wide(array) for array in inputs]
                 arrays = [x.astype(dtype) if x.dtype.kind == "f" else x for x in arrays]
-                return jaxprs.traced(flat, leaves, [jnp.asarray(x) for x in arrays])
+                return traced(flat, leaves, [jnp.asarray(x) for x in arrays])
 
         single = not precise
         try:
@@ -80,12 +81,7 @@ class Program:
     """Whether it was traced in float32."""
 
     def run(
-        self,
-        evaluator: jaxprs.Evaluator,
-        values: Values,
-        inputs: list[Any],
-        *,
-        as_traced: bool = False,
+        self, evaluator: Evaluator, values: Values, inputs: list[Any], *, as_traced: bool = False
     ) -> tuple[list[Any], dict[str, Any]]:
         """Evaluate it on the leaves and inputs given, in float64 or in the types it has."""
         with jax.enable_x64(not as_traced):

@@ -7,7 +7,14 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
-from parity.pairs.jax_side.jaxprs import SAME_ARRAY, equations, inner, is_literal, opened
+from parity.pairs.jax_side.jaxprs import (
+    SAME_ARRAY,
+    equations,
+    inner,
+    is_literal,
+    opened,
+    scan_counts,
+)
 from parity.pairs.mapping.leaves import Stack, Use
 
 
@@ -74,7 +81,7 @@ def _scanned(equation: JaxprEqn, given: list[Any]) -> list[str]:
     """Return the leaves that a scan takes a slice of in each turn, and take that axis off them."""
     if equation.primitive.name != "scan":
         return []
-    first = equation.params["num_consts"] + equation.params["num_carry"]
+    first = sum(scan_counts(equation))
     labels = []
     for place, what in list(enumerate(given))[first:]:
         if what:

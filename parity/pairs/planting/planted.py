@@ -17,7 +17,8 @@ from parity.pairs.case import Case
 from parity.pairs.forward.evidence import limit
 from parity.pairs.forward.forced import Feeder
 from parity.pairs.jax_side.definitions import Definitions, call_path
-from parity.pairs.jax_side.jaxprs import Evaluator, Tag, bind
+from parity.pairs.jax_side.evaluator import Evaluator
+from parity.pairs.jax_side.jaxprs import Tag, bind
 from parity.pairs.jax_side.precisions import widened
 from parity.pairs.jax_side.sources import source
 from parity.pairs.mapping.arrangement import arrangement, distance

@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from parity.pairs.case import Case
 from parity.pairs.forward.forced import ROUNDING, widening
-from parity.pairs.jax_side.jaxprs import Evaluator, equations, traced
+from parity.pairs.jax_side.evaluator import Evaluator
+from parity.pairs.jax_side.jaxprs import equations, traced
 from parity.pairs.jax_side.precisions import narrow_types
 from parity.pairs.jax_side.program import wide
 from parity.pairs.jax_side.sources import user_line
