@@ -57,11 +57,13 @@ class Convert(Debug):
     def _convert_pair(self, name: str) -> None:
         from parity.contract.cli.console import ProgressBar
         from parity.pairs.conversion.converted import convert_weights
+        from parity.pairs.jax_side.cpu import on_cpu
         from parity.pairs.mapping.mapfile import read_map
         from parity.pairs.pair import load_pair
 
         rows = read_map(self.map) if self.map else ()
-        pair = load_pair(name)
+        with on_cpu():
+            pair = load_pair(name)
         with ProgressBar() as bar:
             done = convert_weights(pair, self.source, self.target, map=rows,
                                    overwrite=self.overwrite, progress=bar.show)  # fmt: skip

@@ -50,12 +50,14 @@ class Prove(Report):
         self._require_one_side()
         if self.record:
             return self._record(self.record)
+        from parity.pairs.jax_side.cpu import on_cpu
         from parity.pairs.judging import prove
         from parity.pairs.mapping.mapfile import read_map, write_map
         from parity.pairs.pair import Accept, against, load_pair
 
         rows = read_map(self.map) if self.map else []
-        pair = load_pair(self.pair)
+        with on_cpu():
+            pair = load_pair(self.pair)
         if self.against:
             pair = against(pair, self.against)
         meant = [Accept(*text.partition("@")[::2]) for text in self.accept]

@@ -17,7 +17,7 @@ from parity.pairs.jax_side.models import jax_side
 from parity.pairs.jax_side.precisions import NUMBERS, in_float32, narrow
 from parity.pairs.jax_side.program import JaxSide, Program
 from parity.pairs.jax_side.uses import uses
-from parity.pairs.mapping.layers import Layer, plain, product_layers, shared_layers
+from parity.pairs.mapping.layers import Layer, is_stacked, plain, product_layers, shared_layers
 from parity.pairs.mapping.leaves import Use, drawn
 from parity.pairs.mapping.maps import Map, find_map
 from parity.pairs.mapping.units import PART
@@ -251,7 +251,9 @@ def _check_calls(case: Case) -> None:
         kept = [layer.torch for layer in case.layers]
         recurrent = case.torch.nodes()[plain(first.torch)].kind == "recurrent"
         inside = any(plain(first.torch).startswith(name) for name in kept)
-        if not inside and not recurrent and first.product is None:
+        rows = [row for row in case.map.rows if row.jax.startswith(f"{first.jax}.")]
+        stacked = any(map(is_stacked, rows))
+        if not (inside or recurrent or stacked or first.product):
             raise PairError(f"{said}; call both as often, or give functions to call them with")
         case.notes.append(said)
         _run(case)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -16,6 +17,7 @@ from flax import nnx
 from torch import nn
 
 from parity.contract.errors import DeviceError
+from parity.pairs.conversion.converted import convert_weights
 from parity.pairs.judging import prove
 from parity.pairs.pair import Pair
 from parity.pairs.proof import Proof
@@ -28,7 +30,7 @@ def test_a_transposed_output_of_the_same_shape_is_a_difference() -> None:
     assert prove(Pair(torch=lambda x: x.exp(), jax=jnp.exp, inputs=(SQUARE,)))
 
 
-def test_both_sides_compute_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_sides_compute_on_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen = set()
 
     def port(x: jax.Array) -> jax.Array:
@@ -40,8 +42,11 @@ def test_both_sides_compute_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == {jax.local_devices(backend="cpu")[0]}
     monkeypatch.setattr(jax, "local_devices", Mock(side_effect=RuntimeError("no such backend")))
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    with pytest.raises(DeviceError, match="leaves out; set JAX_PLATFORMS=cuda,cpu"):
+    said = r"does not have here \(no such backend; JAX_PLATFORMS=cuda\); unset JAX_PLATFORMS"
+    with pytest.raises(DeviceError, match=said):
         prove(pair)
+    with pytest.raises(DeviceError, match=said):
+        convert_weights(pair, tmp_path / "weights.pt", tmp_path / "weights.safetensors")
 
 
 def test_an_input_that_pytorch_takes_no_gradient_of_is_left_out() -> None:

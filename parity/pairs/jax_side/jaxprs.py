@@ -76,15 +76,16 @@ SAME_ARRAY = ("transpose", "convert_element_type", "copy", "copy_p", "rev", "par
 def scan_counts(equation: JaxprEqn) -> tuple[int, int]:
     """Return how many arrays a scan hands to every turn, and how many from one turn to the next.
 
-    Those that it cuts, or stacks, have an axis more outside. JAX 0.11 has other names for both.
+    Those that it cuts, or stacks, have an axis more outside. Its parameters are named otherwise
+    since JAX 0.11: num_consts and num_carry before, ft_in and ft_out now.
     """
     body: Any = opened(equation.params["jaxpr"])
     outside: Any = equation
-    given, made = (
+    whole, carried = (
         sum(a.aval.ndim == b.aval.ndim for a, b in zip(*ways, strict=True))
         for ways in ((outside.invars, body.invars), (outside.outvars, body.outvars))
     )
-    return given - made, made
+    return whole - carried, carried
 
 
 def is_literal(var: Any) -> bool:

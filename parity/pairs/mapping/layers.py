@@ -1,10 +1,12 @@
 """Layers that both sides have: those that hold the same leaves."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from parity.pairs.mapping.leaves import Node
 from parity.pairs.mapping.maps import Map
+from parity.pairs.proof import MapRow
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,18 @@ def _stacked_layers(
         if row.torch_part and not row.jax_part:
             i, n, _ = row.torch_part
             layers[Layer(f"{mine}#{i}/{n}", other)] = ours[mine].order
-        elif row.jax_part and not row.torch_part:
+        elif row.jax_part and not row.torch_part and not is_stacked(row):
             whole_j.setdefault(other, {})[row.jax_part[0]] = mine
     for other, parts in whole_j.items():
         names = [parts[i] for i in sorted(parts)]
         layers[Layer("+".join(names), other)] = max(ours[name].order for name in names)
     return [(order, layer) for layer, order in layers.items()]
+
+
+def is_stacked(row: MapRow) -> bool:
+    """Whether JAX has the part along an axis of its own: several layers in one `vmap` or `scan`."""
+    axes = re.sub(r"\([^)]*\)", "group", row.pattern.split("->")[1]).split()
+    return row.jax_part is not None and axes[row.jax_part[2]] == "1"
 
 
 def products_of(layers: Sequence[Layer]) -> dict[str, tuple[str, str | None]]:

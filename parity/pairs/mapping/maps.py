@@ -151,7 +151,7 @@ def _add_row(found: Map, a: Slot, b: Slot, use: Mapping[str, Use], how: str) -> 
         return
     known = use[b.leaf.name].axes if b.leaf.name in use else None
     pattern, sizes = options[0]
-    if known is None and len(options) > 1:
+    if (known is None or a.leaf.kind == "other") and len(options) > 1:
         found.choices[len(found.rows)] = [(p, dict(s)) for p, s in options[1:]]
     found.rows.append(
         MapRow(

@@ -180,11 +180,24 @@ def _factors(name: str, params: Params, inputs: Arrays, output: Any, unit: float
     return unit * math.sqrt(count) * np.abs(np.asarray(output))
 
 
+def _horner(name: str, params: Params, inputs: Arrays, output: Any, unit: float) -> np.ndarray:
+    """σ of Horner's rule: each product and each sum is rounded, and passed on times x."""
+    del name, params
+    x, *coefficients = (np.asarray(value) for value in inputs)
+    value, variance = coefficients.pop(), np.zeros(output.shape)
+    for coefficient in reversed(coefficients):
+        product = value * x
+        value = product + coefficient
+        variance = variance * np.abs(x) ** 2 + np.abs(product) ** 2 + np.abs(value) ** 2
+    return unit * np.sqrt(variance)
+
+
 _RULES: dict[str, Callable[[str, Params, Arrays, Any, float], np.ndarray]] = {
     **dict.fromkeys(("dot_general", "conv_general_dilated"), _product),
     **dict.fromkeys(("reduce_sum", "cumsum", "reduce_window_sum"), _sum),
     **dict.fromkeys(("reduce_prod", "cumprod"), _factors),
     "scatter-add": _scatter,
     "select_and_scatter_add": _pool_gradient,
+    "polynomial": _horner,
     **dict.fromkeys(("exp2", "erfc"), _elementwise),
 }
