@@ -91,18 +91,10 @@ def _wrong(
         if not size <= 10 * ROUNDING:
             found[where] = max(found.get(where, 0.0), size)
 
-    joined: dict[At, np.ndarray] = {}
-    for (key, place), own in pulled.values.items():
-        layer, way, call = key
-        if "#" in layer and way == "in":
-            first = ("{}#0/{}".format(layer.split("#")[0], layer.split("/")[1]), way, call), place
-            joined[first] = joined.get(first, 0) + own
-        else:
-            joined[key, place] = own
     scales: dict[Key, float] = {}
     for (key, _), want in truth.values.items():
         scales[key] = max(scales.get(key, 0.0), float(np.abs(want).max(initial=0)))
-    for at, own in joined.items():
+    for at, own in _joined(pulled).items():
         want = truth.values.get(at, np.zeros(own.shape))
         layer, _, call = at[0]
         every = [scales.get((layer, way, call), 0.0) for way in ("in", "out")]
@@ -123,6 +115,19 @@ def _wrong(
         want = part_of(truth.leaves[row.torch], row.torch_part)
         enter(_of_leaf(case, row), own, want, _largest(truth, row), moved)
     return found
+
+
+def _joined(pulled: Pulled) -> dict[At, np.ndarray]:
+    """Return JAX's gradients of values; those of what parts of one layer are given are added up."""
+    joined: dict[At, np.ndarray] = {}
+    for (key, place), own in pulled.values.items():
+        layer, way, call = key
+        if "#" in layer and way == "in":
+            first = ("{}#0/{}".format(layer.split("#")[0], layer.split("/")[1]), way, call), place
+            joined[first] = joined.get(first, 0) + own
+        else:
+            joined[key, place] = own
+    return joined
 
 
 def _largest(truth: Truth, row: MapRow) -> float:
