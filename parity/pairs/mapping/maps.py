@@ -151,6 +151,7 @@ def _add_row(found: Map, a: Slot, b: Slot, use: Mapping[str, Use], how: str) -> 
         return
     known = use[b.leaf.name].axes if b.leaf.name in use else None
     pattern, sizes = options[0]
+    # JAX's use tells its axes; PyTorch's follow for its own layers, not for a matrix of a function
     if (known is None or a.leaf.kind == "other") and len(options) > 1:
         found.choices[len(found.rows)] = [(p, dict(s)) for p, s in options[1:]]
     found.rows.append(

@@ -1,7 +1,7 @@
 """Stochastic arithmetic on a jaxpr: the random error of one equation that ran in float64."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -83,14 +83,6 @@ def spread(
         with jax.enable_x64(True):
             found.append(np.asarray(rule(primitive, params, inputs, output, coarse)))
     return found
-
-
-def without_rule(primitives: Iterable[str]) -> list[str]:
-    """Return those of the primitives that have no rule: their error is taken as elementwise."""
-    known = (
-        EXACT | arithmetic.CORRECT | set(arithmetic.ULPS) | set(_RULES) | {"convert_element_type"}
-    )
-    return sorted(set(primitives) - known)
 
 
 def _elementwise(name: str, params: Params, inputs: Arrays, output: Any, unit: float) -> np.ndarray:
